@@ -1,0 +1,51 @@
+# One environment in .venv, made with plain venv and pip; every target installs what it needs, once.
+SHELL   := /bin/bash
+PYTHON  ?= python3
+VENV    ?= .venv
+SCALE   ?= demo
+DATASET ?= shapes10
+ARGS    ?=
+BIN     := $(VENV)/bin
+
+# Notebooks opened by hand and notebooks run by a command share one outputs folder.
+export RTALIB_OUTPUTS ?= $(CURDIR)/outputs
+
+.PHONY: help reproduce test lab lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make reproduce [SCALE=demo] [DATASET=shapes10] [ARGS=...]   run the notebooks, write the report"
+	@echo "make lab                                                    open the notebooks in JupyterLab"
+	@echo "make test [ARGS='-k name']                                  run the tests"
+	@echo "make lint                                                   check style"
+	@echo "make clean                                                  remove environment and caches; outputs/ is kept"
+
+reproduce: $(VENV)/.installed-notebooks
+	$(BIN)/python -m rtalib reproduce --scale "$(SCALE)" --dataset "$(DATASET)" $(ARGS)
+
+lab: $(VENV)/.installed-notebooks-lab
+	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
+
+test: $(VENV)/.installed-notebooks-test-peers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/.installed-notebooks-test-peers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache *.egg-info
+	find rtalib tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+# The file is written only when everything before it succeeded, so a failed or interrupted installation is repeated.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("rtalib needs Python 3.11 or newer, $(PYTHON) is %d.%d; try make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# .installed-a-b holds the extras a and b; a change of pyproject.toml installs again.
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[$(subst -,$(comma),$*)]"
+	@touch $@
+
+comma := ,

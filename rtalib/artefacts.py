@@ -1,0 +1,84 @@
+"""The expensive things that tables share, kept in the store: trained networks and made data sets."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rtalib import store
+from rtalib.data import LabeledImages
+from rtalib.inference import best_device
+from rtalib.training import Recipe, train
+
+
+def trained_network(
+    build: Callable[[], nn.Module],
+    data: Callable[[], LabeledImages],
+    recipe: Recipe,
+    *,
+    parameters: dict,
+    seed: int,
+    label: str,
+    objective: Callable | None = None,
+    precision: str = "auto",
+    record: Callable[[nn.Module], dict] | None = None,
+) -> tuple[nn.Module, store.Entry]:
+    """The trained network (eval mode, on the GPU if there is one) and its store entry, which also holds the history.
+
+    parameters: everything that defines the result besides recipe, seed and precision: the architecture, the objective's name and
+    figures, the key or digest of the data. build and data are called only when needed. Training resumes from its last checkpoint.
+    record(model): what to add to an epoch's line of the history.
+    """
+    parameters = {**parameters, "recipe": asdict(recipe), "seed": seed, "precision": precision}
+
+    def fit(folder: Path) -> None:
+        model = _seeded(build, seed)
+        history = train(
+            model,
+            data(),
+            recipe,
+            seed=seed,
+            objective=objective,
+            precision=precision,
+            checkpoint=folder / "checkpoint.pt",
+            on_epoch=(lambda model, row: record(model)) if record else None,
+        )
+        save_file({name: value.contiguous() for name, value in model.cpu().state_dict().items()}, folder / "weights.safetensors")
+        (folder / "history.json").write_text(json.dumps(history, indent=1))
+
+    entry = store.make("network", 1, parameters, fit, label=label)
+    model = build()
+    model.load_state_dict(load_file(entry.path / "weights.safetensors"))
+    return model.eval().to(best_device(model), memory_format=torch.channels_last), entry
+
+
+def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A freshly initialised network whose weights depend on `seed` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def history(entry: store.Entry) -> list[dict]:
+    """Per-epoch records of a trained network."""
+    return json.loads((entry.path / "history.json").read_text())
+
+
+def save_images(folder: Path, data: LabeledImages) -> None:
+    """Write a data set as images.npy (uint8 NCHW), labels.npy and data.json."""
+    np.save(folder / "images.npy", data.images.cpu().numpy())
+    np.save(folder / "labels.npy", data.labels.cpu().numpy())
+    (folder / "data.json").write_text(json.dumps({"classes": data.classes, "name": data.name}))
+
+
+def load_images(folder: Path) -> LabeledImages:
+    """Read what `save_images` wrote; the images are memory-mapped, copy-on-write."""
+    facts = json.loads((folder / "data.json").read_text())
+    images = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
+    labels = torch.from_numpy(np.load(folder / "labels.npy"))
+    return LabeledImages(images, labels, tuple(facts["classes"]), facts["name"])

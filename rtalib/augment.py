@@ -1,0 +1,184 @@
+"""RTA's bank of operations and its uniform draw, and the offline baselines of its Table 1: TrivialAugment, Cutout, adversarial copies.
+
+Everything maps uint8 (N,3,H,W) to uint8 (N,3,H,W), one operation per image; labels, hard or soft, stay. What an image becomes depends on
+(seed, copy, its index) and on what is in the bank, not on the images around it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rtalib import rng
+from rtalib.attacks import EPS, FGSM, ODIBIM, PGD, has_low_logits, odi_bim_recipe, quantize
+from rtalib.corruptions import CORRUPTIONS, corrupt
+from rtalib.data import LabeledImages
+from rtalib.errors import check_images, unknown
+from rtalib.inference import device_of
+from rtalib.trivial import trivial_augment
+
+__all__ = ["Bank", "adversarial", "corruptions_only", "cutout", "low_logit_sources", "rta", "trivial_augment"]
+
+CIFAR_MEAN = (125, 123, 114)  # of the CIFAR-10 training images, per channel, in grey levels
+PROBED = 512  # images that decide whether a source has low logits
+
+
+def adversarial(
+    data: LabeledImages,
+    model: nn.Module,
+    recipe: FGSM | PGD | ODIBIM,
+    *,
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: int = 500,
+) -> Tensor:
+    """uint8 (N,3,H,W) on the device of `data`: the images attacked on `model` by `recipe`, rounded inside the eps ball (see quantize).
+
+    index: int64 (N,), each image's random stream; default its position in `data`.
+    """
+    index, labels, device, parts = _index(index, len(data)), data.hard_labels, device_of(model), []
+    for at in torch.arange(len(data)).split(batch_size):
+        clean = data.images[at].to(device)
+        found = recipe(model, clean.float() / 255, labels[at].to(device), index=index[at], seed=seed)
+        parts.append(quantize(found, clean, recipe.eps).to(data.images.device))
+    return torch.cat(parts)
+
+
+def low_logit_sources(data: LabeledImages, sources: Mapping[str, nn.Module]) -> frozenset[str]:
+    """The sources whose largest logit over up to 512 images, spread evenly over `data`, is below 3.2 (see attacks.has_low_logits)."""
+    at = torch.linspace(0, len(data) - 1, min(PROBED, len(data))).round().long()
+    sample = data.images[at].float() / 255
+    return frozenset(name for name, model in sources.items() if has_low_logits(model, sample.to(device_of(model))))
+
+
+@dataclass(frozen=True)
+class Bank:
+    """RTA's operations: the 15 corruptions at one severity, and one ODI-BIM attack per source model.
+
+    severity 2 and benchmark 'imagecorruptions' are what RTA's authors ran; preset, restarts and steps are those of attacks.odi_bim_recipe.
+    low_logits: the sources that preset 'author' attacks on their logits.
+    """
+
+    sources: Mapping[str, nn.Module] = field(default_factory=dict)
+    severity: int = 2
+    benchmark: str = "imagecorruptions"
+    preset: str = "author"
+    restarts: int | None = None
+    steps: int | None = None
+    eps: float = EPS
+    low_logits: frozenset[str] = frozenset()
+    batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        shared = sorted(set(self.sources) & set(CORRUPTIONS))
+        if shared:
+            raise ValueError(f"sources: {shared} are names of corruptions; expected other names")
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Corruptions in the benchmark's order, then the attacks, each by the name of its source."""
+        return (*CORRUPTIONS, *self.sources)
+
+    def recipe(self, source: str) -> ODIBIM:
+        """The attack on one source."""
+        low = source in self.low_logits
+        return odi_bim_recipe(self.preset, eps=self.eps, low_logits=low, restarts=self.restarts, steps=self.steps)
+
+    def apply(self, operation: str, data: LabeledImages, *, index: Tensor | None = None, seed: int = 0) -> Tensor:
+        """uint8 (N,3,H,W): one operation on all images of `data`; `index` as in adversarial."""
+        index = _index(index, len(data))
+        if operation in CORRUPTIONS:
+            at = index.to(data.images.device)
+            return corrupt(data.images, operation, self.severity, seed=seed, index=at, benchmark=self.benchmark)
+        if operation not in self.sources:
+            raise unknown("operation", operation, self.operations)
+        return adversarial(data, self.sources[operation], self.recipe(operation), seed=seed, index=index, batch_size=self.batch_size)
+
+    def draw(self, data: LabeledImages, *, index: Tensor | None = None, seed: int = 0, copy: int = 0) -> tuple[Tensor, list[str]]:
+        """(uint8 images, operation of each): one operation per image, uniform over `operations`; only the drawn ones are computed."""
+        index, key = _index(index, len(data)), copy_seed(seed, copy)
+        drawn = rng.integers(key, index, rng.stream("rta operation"), 1, len(self.operations)).squeeze(1)
+        images = data.images.clone()
+        for number in drawn.unique().tolist():
+            at = (drawn == number).nonzero().squeeze(1)
+            images[at] = self.apply(self.operations[number], data.subset(at), index=index[at], seed=key)
+        return images, [self.operations[number] for number in drawn.tolist()]
+
+
+def copy_seed(seed: int, copy: int) -> int:
+    """The seed of the copy-th augmented copy: the copy is the upper half of the random key, so copies never share numbers."""
+    if not 0 <= seed < 2**32 or not 0 <= copy < 2**31:
+        raise ValueError(f"seed, copy: expected 0 <= seed < 2^32 and 0 <= copy < 2^31, got {seed} and {copy}")
+    return seed + (copy << 32)
+
+
+def rta(
+    data: LabeledImages,
+    sources: Mapping[str, nn.Module],
+    *,
+    seed: int = 0,
+    copy: int = 0,
+    severity: int = 2,
+    benchmark: str = "imagecorruptions",
+    preset: str = "author",
+    restarts: int | None = None,
+    batch_size: int = 500,
+    index: Tensor | None = None,
+) -> tuple[LabeledImages, list[str]]:
+    """Robust TrivialAugment: each image replaced by one of 15 corruptions or an attack on one of `sources`, drawn uniformly.
+
+    Returns the images with their labels as they were, and each image's operation ('fog', ..., 'pgd_at', ...). Each `copy` is a
+    fresh draw. index: int64 (N,), default 0..N-1; a slice of a data set gets the same images as the whole when given its indices (and,
+    with preset 'author', when the slice agrees with the whole on which sources have low logits).
+    """
+    low = low_logit_sources(data, sources) if preset == "author" else frozenset()
+    bank = Bank(sources, severity, benchmark, preset, restarts, low_logits=low, batch_size=batch_size)
+    images, operations = bank.draw(data, index=index, seed=seed, copy=copy)
+    return data.with_images(images, f"{data.name}-rta"), operations
+
+
+def corruptions_only(
+    data: LabeledImages,
+    *,
+    seed: int = 0,
+    copy: int = 0,
+    severity: int = 2,
+    benchmark: str = "imagecorruptions",
+    index: Tensor | None = None,
+) -> tuple[LabeledImages, list[str]]:
+    """RTA without attacks (Table 1's 'Corruptions', and Stage II as released): one of the 15 corruptions per image, drawn uniformly."""
+    images, operations = Bank(severity=severity, benchmark=benchmark).draw(data, index=index, seed=seed, copy=copy)
+    return data.with_images(images, f"{data.name}-corruptions"), operations
+
+
+def cutout(images: Tensor, *, seed: int, index: Tensor, size: int = 16, fill: tuple[int, int, int] = CIFAR_MEAN) -> Tensor:
+    """Cutout (DeVries and Taylor 2017): one size x size square per image, its centre uniform over the pixels, clipped at the borders.
+
+    The square becomes `fill` (grey levels per channel): the mean, which is zero after normalisation.
+    """
+    check_images(images)
+    if size < 1:
+        raise ValueError(f"size: expected at least 1 pixel, got {size}")
+    if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
+        raise ValueError(f"fill: expected three grey levels 0-255, got {fill}")
+    index = _index(index, len(images)).to(images.device)
+    inside = [_span(seed, index, axis, length, size) for axis, length in zip(("rows", "columns"), images.shape[2:], strict=True)]
+    hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return torch.where(hole, torch.tensor(fill, dtype=torch.uint8, device=images.device)[:, None, None], images)
+
+
+def _span(seed: int, index: Tensor, axis: str, length: int, size: int) -> Tensor:
+    """bool (N, length): the positions that the hole covers along one axis."""
+    first = rng.integers(seed, index, rng.stream("cutout", axis), 1, length) - size // 2
+    position = torch.arange(length, device=index.device)
+    return (position >= first) & (position < first + size)
+
+
+def _index(index: Tensor | None, count: int) -> Tensor:
+    """`index` on the CPU, or 0..count-1."""
+    if index is None:
+        return torch.arange(count)
+    if index.dtype != torch.int64 or index.shape != (count,):
+        raise ValueError(f"index: expected int64 ({count},), got {index.dtype} {tuple(index.shape)}")
+    return index.cpu()

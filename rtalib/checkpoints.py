@@ -1,0 +1,44 @@
+"""Training state on disk: written whole or not at all, read back without pickle, refused for another run."""
+
+import io
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import nn
+
+from rtalib.store import write_atomic
+
+FORMAT = 1
+
+
+def save(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict], made_for: dict) -> None:
+    """Write `path` atomically. `made_for`: plain values that say which run this is."""
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "made_for": made_for, "format": FORMAT}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(Path(path), buffer.getvalue())
+
+
+def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, made_for: dict) -> list[dict]:
+    """Restore `model` and `optimizer` in place; returns the history, one dict per finished epoch.
+
+    ValueError when the file is no readable checkpoint, was made for another run, or holds another network's weights.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = {"format": state["format"], **state["made_for"]}
+    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"checkpoint: {path} is no readable checkpoint ({error}); delete it to start over") from error
+    expected = {"format": FORMAT, **made_for}
+    different = [f"{k} was {found.get(k)!r}, is now {expected.get(k)!r}" for k in {**found, **expected} if found.get(k) != expected.get(k)]
+    if different:
+        raise ValueError(
+            f"checkpoint: {path} belongs to another run: {'; '.join(different)}. Use another file, or delete it to start over."
+        )
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint: {path} holds the weights of another network than {type(model).__name__}: {error}") from error
+    optimizer.load_state_dict(state["optimizer"])
+    return state["history"]

@@ -1,0 +1,228 @@
+"""The command line: run the notebooks, see how far they are, write the report, print the environment.
+
+Everything heavy is imported by the command that needs it, so that --help answers at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtalib.nb import NotebookResult
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 (something failed), 2 (bad arguments), 130 (interrupted)."""
+    options = _parser().parse_args(arguments)
+    if getattr(options, "outputs", None):
+        os.environ["RTALIB_OUTPUTS"] = str(Path(options.outputs).absolute())
+    try:
+        return options.command(options)
+    except UsageError as error:
+        print(f"rtalib: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("\ninterrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+
+
+class UsageError(Exception):
+    """An argument that cannot be used; its text is one line for the user."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rtalib", description="Reproduce the notebooks' experiments from the command line.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    reproduce = _command(commands, "reproduce", _reproduce, "run the numbered notebooks in order and write the report")
+    status = _command(commands, "status", _status, "show what is done, running, failed and missing")
+    report = _command(commands, "report", _report, "write the report from the finished rows")
+    _command(commands, "env", _env, "print versions and hardware as JSON")
+
+    add = reproduce.add_argument
+    add("numbers", nargs="*", metavar="NN", help="only these notebooks: 03, or 03_rta (default: all)")
+    add("--seeds", help="comma-separated, such as 0,1,2 (default: the scale's own)")
+    add("--executor", help="serial | processes: how a table's cells are computed (default: the notebook's own)")
+    add("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a notebook's parameter; may be repeated")
+    add("--timeout", type=float, metavar="MINUTES", help="stop a notebook that takes longer (default: never)")
+    for command in (reproduce, status, report):
+        add = command.add_argument
+        add("--scale", default="demo", help="smoke | demo | cpu | small | paper (default: demo)")
+        add("--dataset", default="shapes10", help="shapes10 | cifar10 | tiny-imagenet | a path (default: shapes10, built in)")
+        add("--outputs", metavar="DIR", help="folder for results (default: $RTALIB_OUTPUTS, else ./outputs)")
+        add("--notebooks", metavar="DIR", help="folder of notebooks (default: the repository's)")
+    return parser
+
+
+def _command(commands: Any, name: str, function: Any, help: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    command.set_defaults(command=function)
+    return command
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    run, jobs = _plan(options)
+    folder = _outputs() / run
+    expected = _about(60 * sum(job.minutes for job in jobs))
+    print(f"{len(jobs)} notebooks, scale {options.scale}, data {options.dataset}{expected}; results in {_shown(folder)}", flush=True)
+    results = _run_all(jobs, run, folder, options.timeout)
+    failed = [result for result in results if result.status != "ok"]
+    for result in failed:
+        executed = folder / "notebooks" / f"{result.notebook}.ipynb"
+        print(f"\n{result.notebook} {result.status}; see {_shown(executed)}\n{result.error}", file=sys.stderr)
+    print(f"\n{len(results) - len(failed)} of {len(results)} notebooks ok", flush=True)
+    _write_report(run)
+    return 1 if failed else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rtalib import status
+
+    print(status.text(status.collect(_run_name(options), _notebooks(options))))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    _write_report(_run_name(options))
+    return 0
+
+
+def _env(options: argparse.Namespace) -> int:
+    from rtalib.provenance import stamp
+
+    print(json.dumps(stamp(), indent=1))
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------------ planning
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to run; minutes is what its title cell states for the scale, 0 if it states nothing."""
+
+    notebook: Path
+    parameters: dict[str, Any]
+    minutes: float
+
+
+def _plan(options: argparse.Namespace) -> tuple[str, list[Job]]:
+    """The run's name and its jobs, every argument checked before anything runs."""
+    from rtalib import grid, nb, scales
+    from rtalib.errors import unknown
+
+    run = _run_name(options)
+    if options.executor not in (None, *grid.EXECUTORS):
+        raise UsageError(unknown("executor", options.executor, grid.EXECUTORS))
+    seeds = options.seeds or ",".join(map(str, scales.get(options.scale).seeds))
+    common = {"scale": options.scale, "dataset": options.dataset, "seeds": seeds}
+    if options.executor:
+        common["executor"] = options.executor
+    notebooks = _select(_notebooks(options), options.numbers)
+    declared = {path: nb.declared(path) for path in notebooks}
+    special = dict(_pair(text) for text in options.parameter)
+    for name in special:
+        if not any(name in defaults for defaults in declared.values()):
+            raise UsageError(unknown("parameter", name, sorted({known for defaults in declared.values() for known in defaults})))
+    jobs = []
+    for path, defaults in declared.items():
+        try:
+            values = {name: nb.parse(name, text, defaults) for name, text in (common | special).items() if name in defaults}
+            jobs.append(Job(path, nb.coerce(values, defaults), nb.minutes(path).get(options.scale, 0.0)))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{path.stem}: {error}") from None
+    return run, jobs
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise UsageError(f"-p: expected name=value, got {text!r}")
+    return name, value
+
+
+def _run_name(options: argparse.Namespace) -> str:
+    from rtalib.scales import run_name
+
+    try:
+        return run_name(options.scale, options.dataset)
+    except ValueError as error:
+        raise UsageError(error) from None
+
+
+def _notebooks(options: argparse.Namespace) -> list[Path]:
+    """The numbered notebooks, in order."""
+    folder = Path(options.notebooks) if options.notebooks else Path(__file__).absolute().parent.parent / "notebooks"
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise UsageError(f"--notebooks: no notebook named NN_topic.ipynb in {folder}; the notebooks come with a clone of the repository")
+    return found
+
+
+def _select(notebooks: list[Path], wanted: Sequence[str]) -> list[Path]:
+    """Those named by number or by name; all of them when none is named."""
+    from rtalib.errors import unknown
+
+    chosen = set()
+    for text in wanted:
+        stem = text.removesuffix(".ipynb")
+        number = stem.zfill(2)
+        matches = [path for path in notebooks if path.stem == stem or path.stem[:2] == number]
+        if not matches:
+            raise UsageError(unknown("notebook", text, [path.stem for path in notebooks]))
+        chosen.update(matches)
+    return [path for path in notebooks if path in chosen or not wanted]
+
+
+# ------------------------------------------------------------------------------------------------------------- running
+
+
+def _run_all(jobs: list[Job], run: str, folder: Path, timeout: float | None) -> "list[NotebookResult]":
+    """Run every job, also after a failure; status.json is kept up to date."""
+    from rtalib import nb, status
+
+    results, started, stated = [], time.monotonic(), 0.0
+    for number, job in enumerate(jobs, 1):
+        name = f"[{number}/{len(jobs)}] {job.notebook.stem}"
+        print(f"{name}{_about(job.minutes * 60)}", flush=True)
+        output = folder / "notebooks" / job.notebook.name
+        results.append(nb.run(job.notebook, output, job.parameters, timeout=timeout and timeout * 60))
+        status.save(status.collect(run, [done.notebook for done in jobs]))
+        elapsed, stated = time.monotonic() - started, stated + job.minutes
+        left = sum(later.minutes for later in jobs[number:]) * (elapsed / stated if stated else 60)
+        verdict = f"{results[-1].status} in {status.clock(results[-1].seconds)}"
+        print(f"{name} {verdict}; {status.clock(elapsed)} elapsed{_about(left, ' left')}", flush=True)
+    return results
+
+
+def _about(seconds: float, suffix: str = "") -> str:
+    from rtalib.status import clock
+
+    return f", about {clock(seconds)}{suffix}" if seconds else ""
+
+
+def _write_report(run: str) -> None:
+    from rtalib import report
+
+    print(f"report: {_shown(report.write(run))}")
+
+
+def _outputs() -> Path:
+    from rtalib.store import outputs
+
+    return outputs()
+
+
+def _shown(path: Path) -> str:
+    """The path as short as it can be said from here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,145 @@
+"""Choosing a few failures that stand for all: k-center greedy (Sener & Savarese, ICLR 2018) and what it is compared with.
+
+CF-DARTS (Ren et al., Pattern Recognition 2022) selects by the rule of its equation 6: the largest distance from a failure to its
+nearest centre is minimised, where the centres are the training examples and the failures chosen so far. Its Algorithm 1, read to
+the letter, never updates the distances and returns one example B times; with that example removed after each turn it is `farthest`.
+"""
+
+import torch
+
+CHUNK = 1024  # rows per block of the distance matrix to the initial centres
+POOL = 1024  # candidates among which the greedy picks between two updates of all distances
+TAKEN = -1.0  # below every squared distance
+
+
+def _check_features(features: torch.Tensor, argument: str) -> None:
+    if not isinstance(features, torch.Tensor) or not features.is_floating_point() or features.ndim != 2:
+        came = f"{features.dtype} {tuple(features.shape)}" if isinstance(features, torch.Tensor) else type(features).__name__
+        raise ValueError(f"{argument}: expected floating-point features (rows, dimensions), got {came}")
+    bad = ~torch.isfinite(features).all(dim=1)
+    if bad.any():
+        count, first = int(bad.sum()), int(bad.int().argmax())
+        raise ValueError(f"{argument}: expected finite features; {count} of {len(bad)} rows hold NaN or infinity, the first is row {first}")
+
+
+def _check_budget(budget: int, pool: int) -> None:
+    if not 1 <= budget <= pool:
+        raise ValueError(f"budget: expected 1 to {pool} (the number of candidates), got {budget}")
+
+
+def _centred(candidates: torch.Tensor, centers: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Both sets minus the candidates' mean, in float32: distances stay, and the products below lose fewer digits."""
+    _check_features(candidates, "candidates")
+    mean = candidates.mean(dim=0, dtype=torch.float64)
+    moved = (candidates - mean.to(candidates.dtype)).float()
+    if centers is None or not len(centers):
+        return moved, None
+    _check_features(centers, "centers")
+    if centers.shape[1] != candidates.shape[1]:
+        raise ValueError(f"centers: expected {candidates.shape[1]} dimensions like the candidates, got {centers.shape[1]}")
+    return moved, (centers.to(candidates.device) - mean.to(centers.dtype)).float()
+
+
+def _squared(x: torch.Tensor, x_norm: torch.Tensor, y: torch.Tensor, y_norm: torch.Tensor) -> torch.Tensor:
+    """Squared distances (n,m) as |x|^2 + |y|^2 - 2xy, at least 0 (rounding may leave less between equal rows)."""
+    return torch.addmm(x_norm[:, None] + y_norm, x, y.T, alpha=-2).clamp_(min=0)
+
+
+def _nearest(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Squared distance (n,) from each row of x to the nearest row of y (m,D), in blocks: never n x m at once."""
+    nearest = x.new_full((len(x),), torch.inf)
+    x_norm, y_norm = x.square().sum(dim=1), y.square().sum(dim=1)
+    for start in range(0, len(x), CHUNK):
+        rows = slice(start, start + CHUNK)
+        for other in range(0, len(y), 8 * CHUNK):
+            part = slice(other, other + 8 * CHUNK)
+            block = _squared(x[rows], x_norm[rows], y[part], y_norm[part])
+            nearest[rows] = torch.minimum(nearest[rows], block.amin(dim=1))
+    return nearest
+
+
+def _greedy_in_pool(x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor, most: int) -> torch.Tensor:
+    """The next picks, at least one and at most `most`, that follow from the POOL largest distances alone.
+
+    Distances only shrink. So a pick inside the pool is the pick over all candidates for as long as it is farther than every
+    candidate outside was at the start; an equal one outside may have the lower index, and ends the turn.
+    """
+    if len(x) <= POOL:
+        pool, outside = torch.arange(len(x), device=x.device), -torch.inf
+    else:
+        values, pool = torch.topk(distance, POOL + 1)
+        pool, outside = pool[:POOL].sort().values, float(values[POOL])  # sorted: the first of equals is the lowest index
+    best = int(torch.argmax(distance))
+    if distance[best] <= outside:
+        return torch.tensor([best], device=x.device)
+    inside, mutual = distance[pool], _squared(x[pool], norm[pool], x[pool], norm[pool])
+    picks: list[int] = []
+    while len(picks) < most:
+        best = int(torch.argmax(inside))
+        if inside[best] <= outside:
+            break
+        picks.append(best)
+        inside = torch.minimum(inside, mutual[best])
+        inside[picks] = TAKEN
+    return pool[torch.tensor(picks, device=x.device)]
+
+
+def k_center_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, budget: int) -> torch.Tensor:
+    """Greedy 2-approximation of k-center with fixed centres.
+
+    candidates: features (N,D); centers: features (M,D) that are centres already, or None; budget: 1 to N.
+    Returns int64 (budget,): indices of candidates in order of selection, on the candidates' device. Each is the candidate farthest
+    (Euclidean, float32) from all centres and earlier picks, the lowest index of equals; without centres the first is the candidate
+    farthest from the candidates' mean. A smaller budget gives a prefix of a larger one's answer.
+
+    Raises ValueError for features that are not finite, not (rows, dimensions) or of different widths, and for a budget outside 1..N.
+    """
+    x, fixed = _centred(candidates, centers)
+    _check_budget(budget, len(x))
+    norm = x.square().sum(dim=1)
+    if fixed is None:
+        picks = [norm.argmax().view(1)]  # the mean is the origin
+        distance = _taken(_squared(x, norm, x[picks[0]], norm[picks[0]])[:, 0], picks[0])
+    else:
+        picks, distance = [], _nearest(x, fixed)
+    left = budget - len(picks)
+    while left:
+        chosen = _greedy_in_pool(x, norm, distance, left)
+        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), torch.cat([*picks, chosen]))
+        picks.append(chosen)
+        left -= len(chosen)
+    return torch.cat(picks)
+
+
+def _taken(distance: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
+    """`distance` with the picks below every other candidate, so that none is picked twice even among duplicates."""
+    distance[picks] = TAKEN
+    return distance
+
+
+def farthest(candidates: torch.Tensor, centers: torch.Tensor | None, budget: int) -> torch.Tensor:
+    """The `budget` candidates farthest from the initial centres (from the candidates' mean without centres), farthest first.
+
+    Algorithm 1 of CF-DARTS to the letter, with each pick removed from the candidates: an outlier ranking that ignores how near the
+    picks are to each other. Arguments, result, ties and errors as in `k_center_greedy`.
+    """
+    x, fixed = _centred(candidates, centers)
+    _check_budget(budget, len(x))
+    distance = x.square().sum(dim=1) if fixed is None else _nearest(x, fixed)
+    return distance.argsort(descending=True, stable=True)[:budget]
+
+
+def random_selection(n: int, budget: int, seed: int) -> torch.Tensor:
+    """int64 (budget,): different indices below n, uniformly at random; nested in the budget like `k_center_greedy`."""
+    _check_budget(budget, n)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:budget]
+
+
+def covering_radius(candidates: torch.Tensor, centers: torch.Tensor | None, selected: torch.Tensor) -> float:
+    """Largest distance from a candidate to its nearest centre, the centres being `centers` and candidates[selected]."""
+    x, fixed = _centred(candidates, centers)
+    covers = x[selected] if fixed is None else torch.cat([fixed, x[selected]])
+    if not len(covers):
+        raise ValueError("selected: expected at least one index when there are no centers")
+    worst = x[_nearest(x, covers).argmax()]
+    return float((covers - worst).double().square().sum(dim=1).min().sqrt())  # differences, not products: exact for equal rows

@@ -1,0 +1,133 @@
+"""corrupt(): validation, random streams, severities and chunks around the fifteen corruptions."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from .. import rng
+from ..errors import check_images, unknown
+from . import blur, digital, noise, weather
+from .constants import BENCHMARKS, CONSTANTS, CORRUPTIONS
+from .frost import draw_frost, frost
+from .jpeg import jpeg_compression
+
+MIN_SIDE = 16
+# pixels (of three values) worked on at once: what stays in a CPU core's cache, and what fills a GPU
+CHUNK_PIXELS = {"cpu": 32 * 1024, "cuda": 2048 * 1024}
+
+
+class Corruption(NamedTuple):
+    """`apply(images, constants, *draws)` and, for random types, `draw(words, height, width, constants) -> draws`."""
+
+    apply: Callable[..., torch.Tensor]
+    draw: Callable[..., tuple[torch.Tensor, ...]] | None = None
+
+
+TYPES = {
+    "gaussian_noise": Corruption(noise.gaussian_noise, noise.draw_values),
+    "shot_noise": Corruption(noise.shot_noise, noise.draw_values),
+    "impulse_noise": Corruption(noise.impulse_noise, noise.draw_values),
+    "defocus_blur": Corruption(blur.defocus_blur),
+    "glass_blur": Corruption(blur.glass_blur, blur.draw_glass),
+    "motion_blur": Corruption(blur.motion_blur, blur.draw_motion),
+    "zoom_blur": Corruption(blur.zoom_blur),
+    "snow": Corruption(weather.snow, weather.draw_snow),
+    "frost": Corruption(frost, draw_frost),
+    "fog": Corruption(weather.fog, weather.draw_fog),
+    "brightness": Corruption(weather.brightness),
+    "contrast": Corruption(digital.contrast),
+    "elastic_transform": Corruption(digital.elastic_transform, digital.draw_elastic),
+    "pixelate": Corruption(digital.pixelate),
+    "jpeg_compression": Corruption(jpeg_compression),
+}
+
+
+def corrupt(
+    images: torch.Tensor,
+    name: str,
+    severity: int | torch.Tensor,
+    *,
+    seed: int = 0,
+    index: torch.Tensor | None = None,
+    benchmark: str = "cifar10-c",
+) -> torch.Tensor:
+    """Corrupt a batch of images as the published benchmarks do.
+
+    images: uint8 (N,3,H,W), any device with float64, sides from 16 px (defocus_blur of 'imagecorruptions' at severity 5 needs 13 px), square or not.
+    name: one of CORRUPTIONS. severity: 1 to 5, or an integer tensor (N,) with one per image.
+    index: integer tensor (N,), the identity of each image for the random numbers; 0..N-1 when not given. The result for an image depends
+    on (seed, name, severity, index[i]) and the image alone, never on the rest of the batch; give the index of the image in its data set
+    when corrupting a part of it.
+    benchmark: 'cifar10-c' (made for 32 px), 'tiny-imagenet-c' (64 px) or 'imagecorruptions' (ImageNet-C's constants; far harsher at 32 px).
+    Pixel sizes are not scaled to the image. The stored files of Tiny-ImageNet-C and ImageNet-C went through JPEG of quality 85 once
+    more; the result here did not.
+
+    Returns uint8 (N,3,H,W) on the device of `images`. Raises TypeError or ValueError that name the argument.
+    """
+    check_images(images)
+    if name not in TYPES:
+        raise unknown("corruption", name, CORRUPTIONS)
+    if benchmark not in CONSTANTS:
+        raise unknown("benchmark", benchmark, BENCHMARKS)
+    n, _, height, width = images.shape
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(f"images: expected sides of at least {MIN_SIDE} px, got {height}x{width}")
+    levels = _check_severity(severity, n)
+    index = _check_index(index, n, images.device)
+    if isinstance(levels, int):
+        return _corrupt_level(images, name, levels, seed, index, benchmark)
+    out = torch.empty_like(images)
+    for level in levels.unique().tolist():
+        chosen = (levels == level).nonzero()[:, 0].to(images.device)
+        out[chosen] = _corrupt_level(images[chosen], name, level, seed, index[chosen], benchmark)
+    return out
+
+
+def _corrupt_level(images: torch.Tensor, name: str, severity: int, seed: int, index: torch.Tensor, benchmark: str) -> torch.Tensor:
+    """One severity for all images, a chunk at a time so that the working memory stays small."""
+    n, _, height, width = images.shape
+    apply, draw = TYPES[name]
+    constants = CONSTANTS[benchmark][name][severity - 1]
+    stream = rng.stream(name, severity)
+    step = max(1, CHUNK_PIXELS.get(images.device.type, CHUNK_PIXELS["cuda"]) // (height * width))
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for start in range(0, n, step):
+        part = images[start : start + step].contiguous()
+        words = partial(rng.words, seed, index[start : start + step], stream)
+        draws = draw(words, height, width, constants) if draw else ()
+        out[start : start + step] = apply(part, constants, *draws)
+    return out
+
+
+def _check_severity(severity: int | torch.Tensor, n: int) -> int | torch.Tensor:
+    """An int, or an int64 tensor (N,) on the CPU, with all values 1 to 5."""
+    if isinstance(severity, torch.Tensor):
+        if severity.is_floating_point() or severity.is_complex() or severity.dtype == torch.bool:
+            raise TypeError(f"severity: expected integers 1 to 5, got dtype {severity.dtype}")
+        if severity.ndim == 0:
+            return _check_severity(int(severity), n)
+        if severity.shape != (n,):
+            raise ValueError(f"severity: expected one integer or a tensor of shape ({n},), got shape {tuple(severity.shape)}")
+        levels = severity.long().cpu()
+        if n and not (1 <= int(levels.min()) and int(levels.max()) <= 5):
+            raise ValueError(f"severity: expected 1 to 5, got values from {int(levels.min())} to {int(levels.max())}")
+        return levels
+    if isinstance(severity, bool) or not hasattr(severity, "__index__"):
+        raise TypeError(f"severity: expected an integer 1 to 5, got {severity!r}")
+    if not 1 <= severity <= 5:
+        raise ValueError(f"severity: expected 1 to 5, got {severity}")
+    return int(severity)
+
+
+def _check_index(index: torch.Tensor | None, n: int, device: torch.device) -> torch.Tensor:
+    """int64 (N,) on `device`."""
+    if index is None:
+        return torch.arange(n, device=device)
+    if not isinstance(index, torch.Tensor) or index.is_floating_point() or index.dtype == torch.bool:
+        got = index.dtype if isinstance(index, torch.Tensor) else type(index).__name__
+        raise TypeError(f"index: expected an integer tensor ({n},), got {got}")
+    if index.shape != (n,):
+        raise ValueError(f"index: expected shape ({n},), one per image, got {tuple(index.shape)}")
+    return index.to(device=device, dtype=torch.int64)

@@ -1,0 +1,158 @@
+"""Defocus, glass, motion and zoom blur. uint8 (N,3,H,W) in and out; float64 inside, in the order of the published code."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from .constants import Defocus, Glass, Motion, Zoom
+from .draws import Words, below, unit
+from .filters import gaussian_blur, line_blur, motion_offsets, motion_weights, pad_reflect_101, truncate, unit_floats, zoom_taps
+
+
+def _fused(a: np.ndarray, factor: np.float32, addend: np.ndarray) -> np.ndarray:
+    """float32 a * factor + addend with one rounding."""
+    return (a.astype(np.float64) * np.float64(factor) + addend).astype(np.float32)
+
+
+@lru_cache(maxsize=32)
+def defocus_kernel(radius: float, alias: float) -> np.ndarray:
+    """float32 disk of `radius` px, smoothed by a small Gaussian (3x3, or 5x5 above radius 8) and trimmed to its support.
+
+    The smoothing mirrors at the border of the 17x17 grid (of 2r+1 above radius 8), so wide kernels sum to a little over 1: this is part of
+    the benchmark. Rounding follows OpenCV's float32 filter, since a sum one bit below 1 darkens flat areas by one level.
+    """
+    half, window = (8, 1) if radius <= 8 else (int(radius), 2)
+    grid = np.arange(-half, half + 1)
+    kernel = ((grid[:, None] ** 2 + grid**2) <= radius**2).astype(np.float32)
+    kernel /= kernel.sum()
+    taps = np.exp(-(np.arange(-window, window + 1) ** 2) / (2 * alias * alias))
+    taps = (taps / taps.sum()).astype(np.float32)
+    for axis in (1, 0):
+        padded = np.pad(kernel, [(window, window) if a == axis else (0, 0) for a in (0, 1)], mode="reflect")
+        shifted = [np.take(padded, range(i, i + len(grid)), axis) for i in range(2 * window + 1)]
+        pairs = [shifted[window - offset] + shifted[window + offset] for offset in range(1, window + 1)]
+        if axis == 1 and window == 1:
+            kernel = _fused(shifted[1], taps[1], pairs[0] * taps[2])
+            continue
+        kernel = shifted[window] * taps[window]
+        for pair, tap in zip(pairs, taps[window + 1 :], strict=True):
+            kernel = _fused(pair, tap, kernel)
+    reach = int(np.abs(np.argwhere(kernel) - half).max())
+    return kernel[half - reach : half + reach + 1, half - reach : half + reach + 1]
+
+
+def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
+    """Correlation with the disk kernel, borders mirrored without repeating the edge."""
+    height, width = images.shape[2:]
+    kernel = defocus_kernel(*constants)
+    reach = kernel.shape[0] // 2
+    if reach >= min(height, width):
+        raise ValueError(f"images: sides of at least {reach + 1} px are needed by defocus_blur of radius {constants.radius}, got {height}x{width}")
+    padded = pad_reflect_101(unit_floats(images), reach)
+    total = torch.zeros(images.shape, dtype=torch.float64, device=images.device)
+    for y, x in np.argwhere(kernel):
+        total.add_(padded[:, :, y : y + height, x : x + width], alpha=float(kernel[y, x]))
+    return truncate(total)
+
+
+def draw_glass(words: Words, height: int, width: int, constants: Glass) -> tuple[torch.Tensor]:
+    """Offsets (dx, dy) in -reach .. reach-1 of each visited site, int64 (N, passes, sites, 2), in the order of the scan."""
+    _, reach, passes = constants
+    sites = (height - 2 * reach) * (width - 2 * reach)
+    choice = below(words(passes * sites), 4 * reach * reach).view(-1, passes, sites)
+    return (torch.stack([choice % (2 * reach) - reach, choice // (2 * reach) - reach], dim=-1),)
+
+
+def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) -> torch.Tensor:
+    """Flat index of the pixel that ends up at each pixel, int64 (N, H*W).
+
+    A pass scans rows and columns from side - reach down to reach + 1 and copies pixel (y + dy, x + dx) onto (y, x); the published "swap"
+    changes its target only. A source already visited in this pass (later in the image, inside the scanned window) hands on what it received,
+    so the copies form chains, which are resolved by pointer doubling. Nodes: pixel p after the pass is p, pixel p before it is H*W + p.
+    """
+    n, passes = offsets.shape[:2]
+    device, area = offsets.device, height * width
+    rows = torch.arange(height - reach, reach, -1, device=device)
+    columns = torch.arange(width - reach, reach, -1, device=device)
+    sites = (rows[:, None] * width + columns).flatten()
+    visited = torch.zeros(area, dtype=torch.bool, device=device)
+    visited[sites] = True
+    before = torch.arange(area, device=device) + area
+    sources = (before - area).expand(n, -1)
+    for number in range(passes):
+        target = sites + offsets[:, number, :, 1] * width + offsets[:, number, :, 0]
+        link = torch.cat([before, before]).repeat(n, 1)
+        link[:, sites] = torch.where((target > sites) & visited[target], target, target + area)
+        # with reach 1 every source precedes its target in the image, so there are no chains
+        for _ in range(0 if reach == 1 else area.bit_length()):
+            onward = link.gather(1, link)
+            if torch.equal(onward, link):
+                break
+            link = onward
+        sources = sources.gather(1, link[:, :area] - area)
+    return sources
+
+
+def glass_blur(images: torch.Tensor, constants: Glass, offsets: torch.Tensor) -> torch.Tensor:
+    """Gaussian blur, local shuffle of pixels, Gaussian blur again; cut to bytes after both."""
+    sigma, reach, _ = constants
+    height, width = images.shape[2:]
+    blurred = truncate(gaussian_blur(unit_floats(images), sigma))
+    sources = glass_sources(offsets, height, width, reach)
+    shuffled = blurred.flatten(2).gather(2, sources[:, None].expand(-1, 3, -1)).view(images.shape)
+    return truncate(gaussian_blur(unit_floats(shuffled), sigma))
+
+
+def draw_motion(words: Words, height: int, width: int, constants: Motion) -> tuple[torch.Tensor]:
+    """One angle per image, uniform in -45 .. 45 degrees, float64 (N,)."""
+    return (unit(words(1))[:, 0] * 90 - 45,)
+
+
+def motion_blur(images: torch.Tensor, constants: Motion, angle: torch.Tensor) -> torch.Tensor:
+    """One-sided Gaussian line blur along `angle`, by nearest samples."""
+    taps = motion_weights(constants.radius, constants.sigma)
+    if constants.magick:
+        taps = taps[taps > 1e-19]  # the others cannot change a float64 sum
+    dx, dy = motion_offsets(len(taps), angle)
+    weights = torch.from_numpy(taps).to(images.device).expand(len(images), -1)
+    if constants.magick:
+        return magick_byte(line_blur(images, weights, dx, dy))
+    return line_blur(images, weights * _inside(dx, dy, *images.shape[2:]), dx, dy).clamp_(0, 255).to(torch.uint8)
+
+
+def magick_byte(level: torch.Tensor) -> torch.Tensor:
+    """ImageMagick's 16-bit quantum cut to a byte, floor(round(257 p) / 257) = floor(p + 1/514)."""
+    return level.add_(1 / 514).clamp_(0, 255).to(torch.uint8)
+
+
+def _inside(dx: torch.Tensor, dy: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """1 up to the first tap whose shift leaves the image, 0 from there on: the package's port stops there and loses the rest."""
+    return ((dx.abs() < width) & (dy.abs() < height)).long().cumprod(dim=1)
+
+
+@lru_cache(maxsize=32)
+def _zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) -> list[tuple[torch.Tensor, ...]]:
+    """Per factor: lower row, upper row, row weight (H,1,1), lower column, upper column, column weight (W,1)."""
+    plan = []
+    for factor in constants.factors:
+        parts: list[torch.Tensor] = []
+        for side, shape in ((height, (-1, 1, 1)), (width, (-1, 1))):
+            lower, weight = (torch.from_numpy(part).to(device) for part in zoom_taps(side, factor, constants.centred, True))
+            parts += [lower, (lower + 1).clamp_(max=side - 1), weight.view(shape)]
+        plan.append(tuple(parts))
+    return plan
+
+
+def zoom_blur(images: torch.Tensor, constants: Zoom) -> torch.Tensor:
+    """Mean of the image and its enlargements, summed in float32 one factor after another, as published."""
+    n, channels, height, width = images.shape
+    # images innermost: rows and columns are then picked as whole blocks
+    pixels = images.permute(2, 3, 0, 1).reshape(height, width, n * channels).double().div_(255.0).float()
+    wide = pixels.double()
+    total = torch.zeros_like(pixels)
+    for top, bottom, down, left, right, across in _zoom_plan(height, width, constants, images.device):
+        rows = torch.lerp(wide[top], wide[bottom], down)
+        total += torch.lerp(rows[:, left], rows[:, right], across).float()
+    mean = (pixels + total).div_(len(constants.factors) + 1)
+    return truncate(mean).view(height, width, n, channels).permute(2, 3, 0, 1).contiguous()

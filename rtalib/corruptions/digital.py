@@ -1,0 +1,148 @@
+"""Contrast, elastic transform and pixelate (JPEG has its own file). uint8 (N,3,H,W) in and out."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from .constants import Elastic, Pixelate
+from .draws import Words, unit
+from .filters import gather_pixels, reflect, reflect_101, smoothing_matrix, truncate, unit_floats
+
+
+def contrast(images: torch.Tensor, factor: float) -> torch.Tensor:
+    """(x - m) factor + m with m the mean of each channel of the image."""
+    image = unit_floats(images)
+    n, channels, height, width = image.shape
+    # the running sum over pixels, one after another, rounds like NumPy's mean; in flat areas its last bit decides a level
+    total = image.view(n * channels, height * width).T.cumsum(0)[-1]
+    mean = total.div_(height * width).view(n, channels, 1, 1)
+    return truncate(image.sub_(mean).mul_(factor).add_(mean))
+
+
+def draw_elastic(words: Words, height: int, width: int, constants: Elastic) -> tuple[torch.Tensor, ...]:
+    """(jitter (N,3,2) of the control points, (x, y), in -1..1; dx, dy: (N,H,W) in -1..1), float64."""
+    area = height * width
+    drawn = unit(words(6 + 2 * area)).mul_(2).sub_(1)
+    dx, dy = (part.view(-1, height, width) for part in drawn[:, 6:].split(area, dim=1))
+    return drawn[:, :6].view(-1, 3, 2), dx, dy
+
+
+def elastic_transform(
+    images: torch.Tensor, constants: Elastic, jitter: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor
+) -> torch.Tensor:
+    """A small random affine map (not in the package), then a smooth random displacement; both bilinear, in float32 values."""
+    height, width = images.shape[2:]
+    image = unit_floats(images).float()
+    alpha, sigma = constants.alpha, (constants.sigma, constants.sigma)
+    if constants.jitter is None:
+        amplitude = 0.005 * height
+        sigma = (constants.sigma * height, constants.sigma * width)
+    else:
+        amplitude = 1.0
+        image = affine_warp(image, jitter * constants.jitter)
+        if alpha == 0:
+            return truncate(image)
+    down, across = (smoothing_matrix(side, s, images.device) for side, s in zip((height, width), sigma, strict=True))
+    dx, dy = ((down @ (amplitude * field) @ across.T).mul_(alpha).float() for field in (dx, dy))
+    return truncate(displace(image, dx, dy))
+
+
+def _control_points(height: int, width: int) -> torch.Tensor:
+    """The three (x, y) points that the affine step moves, float64 (3,2): centre + s, (centre + s, centre - s), centre - s."""
+    # the published code takes the centre as (rows, columns) and uses it as (x, y); this matters for non-square images alone
+    first, second, reach = height // 2, width // 2, min(height, width) // 3
+    points = [(first + reach, second + reach), (first + reach, second - reach), (first - reach, second - reach)]
+    return torch.tensor(points, dtype=torch.float64)
+
+
+def affine_warp(image: torch.Tensor, jitter: torch.Tensor) -> torch.Tensor:
+    """float32 (N,3,H,W) warped by the affine map that moves the control points by `jitter` (N,3,2) px, mirrored at the borders.
+
+    Sample positions are rounded to 1/32 px in fixed point, as OpenCV did when the benchmarks were made (OpenCV 5 no longer does).
+    """
+    height, width = image.shape[2:]
+    start = _control_points(height, width).to(image.device)
+    end = (start.float() + jitter.float()).double()
+    # source = inverse(end) applied to the output pixel: solve [end 1] M^T = start for M (2,3)
+    ones = torch.ones(len(end), 3, 1, dtype=torch.float64, device=image.device)
+    matrix = _solve_affine(torch.cat([end, ones], dim=2), start)
+    y = torch.arange(height, device=image.device)[:, None]
+    x = torch.arange(width, device=image.device)
+    position = []
+    for axis in (0, 1):
+        a, b, c = (matrix[:, k, axis].view(-1, 1, 1) for k in range(3))
+        fixed = (a * x * 1024).round().long() + (b * y + c).mul(1024).round().long() + 16
+        position.append(fixed >> 5)
+    columns, rows = position
+    return _bilinear(image, rows >> 5, columns >> 5, (rows & 31).float() / 32, (columns & 31).float() / 32, reflect_101)
+
+
+def _solve_affine(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """X (N,3,2) with points (N,3,3) @ X = target (3,2), by Cramer's rule: the same arithmetic on every device."""
+    a, b, c = points.unbind(1)
+    cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=2)
+    return (cofactors @ target) / (a * cofactors[:, :, 0]).sum(1).view(-1, 1, 1)
+
+
+def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    """float32 image read at (y + dy, x + dx), bilinear in float64, reflected with the edge repeated; dx, dy float32 (N,H,W)."""
+    height, width = image.shape[2:]
+    y = torch.arange(height, dtype=torch.float64, device=image.device)[:, None] + dy.double()
+    x = torch.arange(width, dtype=torch.float64, device=image.device) + dx.double()
+    top, left = y.floor(), x.floor()
+    return _bilinear(image.double(), top.long(), left.long(), y - top, x - left, reflect).float()
+
+
+def _bilinear(image: torch.Tensor, top: torch.Tensor, left: torch.Tensor, down: torch.Tensor, across: torch.Tensor, fold) -> torch.Tensor:
+    """Weighted sum of the four pixels around (top + down, left + across), all (N,H,W); `fold` maps indices into the image."""
+    height, width = image.shape[2:]
+    rows = (fold(top, height), fold(top + 1, height))
+    columns = (fold(left, width), fold(left + 1, width))
+    total = torch.zeros_like(image)
+    for y, v in zip(rows, (1 - down, down), strict=True):
+        for x, h in zip(columns, (1 - across, across), strict=True):
+            total += gather_pixels(image, y, x).mul_((v * h)[:, None])
+    return total
+
+
+@lru_cache(maxsize=64)
+def _box_weights(side: int, small: int, device: torch.device) -> torch.Tensor:
+    """Pillow's BOX reduction of one axis, float64 (small, side) matrix of whole numbers (22-bit fixed point)."""
+    scale = side / small
+    matrix = torch.zeros(small, side, dtype=torch.float64)
+    for j in range(small):
+        centre = (j + 0.5) * scale
+        first, last = max(int(centre - scale / 2 + 0.5), 0), min(int(centre + scale / 2 + 0.5), side)
+        taps = [1.0 if -0.5 < (k - centre + 0.5) / scale <= 0.5 else 0.0 for k in range(first, last)]
+        for k, tap in enumerate(taps, first):
+            matrix[j, k] = math.floor(tap / sum(taps) * 2**22 + 0.5)
+    return matrix.to(device)
+
+
+def _fixed_byte(total: torch.Tensor) -> torch.Tensor:
+    """Rounds 22-bit fixed point to whole levels 0..255, still float64."""
+    return total.add_(2.0**21).mul_(2.0**-22).floor_().clamp_(0, 255)
+
+
+@lru_cache(maxsize=64)
+def _enlarged_from(small: int, side: int, nearest: bool, device: torch.device) -> torch.Tensor:
+    """Which reduced pixel each of `side` pixels shows, int64 (side,). BOX enlargement is a selection too.
+
+    Pillow's NEAREST adds up its steps, so where a position falls on a border of pixels its rounding decides.
+    """
+    step = small / side
+    positions = np.cumsum([step / 2] + [step] * (side - 1)) if nearest else (np.arange(side) + 0.5) * step
+    return torch.from_numpy(np.minimum(positions.astype(np.int64), small - 1)).to(device)
+
+
+def pixelate(images: torch.Tensor, constants: Pixelate) -> torch.Tensor:
+    """Box reduction to int(side * scale), then each pixel repeated: Pillow's integers, held exactly in float64."""
+    height, width = images.shape[2:]
+    device = images.device
+    small_height, small_width = int(height * constants.scale), int(width * constants.scale)
+    small = _fixed_byte(images.double() @ _box_weights(width, small_width, device).T)
+    small = _fixed_byte(_box_weights(height, small_height, device) @ small).to(torch.uint8)
+    small = small.index_select(2, _enlarged_from(small_height, height, constants.nearest, device))
+    return small.index_select(3, _enlarged_from(small_width, width, constants.nearest, device))

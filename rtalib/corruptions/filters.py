@@ -1,0 +1,148 @@
+"""Pieces that several corruptions share: the truncating cast, Gaussian and line blurs, SciPy's zoom, gathers."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def truncate(unit: torch.Tensor) -> torch.Tensor:
+    """uint8 of intensities on the 0-1 scale: clip, times 255, cut (not rounded), as all three benchmarks do. Overwrites `unit`."""
+    return unit.clamp_(0, 1).mul_(255).to(torch.uint8)
+
+
+def unit_floats(images: torch.Tensor) -> torch.Tensor:
+    """float64 image on the 0-1 scale."""
+    return images.double().div_(255.0)
+
+
+def gaussian_weights(sigma: float, reach: float) -> np.ndarray:
+    """Normalised float64 taps -r..r with r = int(reach * sigma + 0.5), SciPy's rule; [1.] for sigma 0."""
+    radius = int(reach * sigma + 0.5)
+    if radius == 0:
+        return np.ones(1)
+    taps = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    return taps / taps.sum()
+
+
+def gaussian_blur(planes: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur of float64 planes (..., H, W), window 4 sigma, edge pixels repeated.
+
+    The summation order is SciPy's correlate1d (centre first, then symmetric pairs from outermost to innermost, rows before columns),
+    with separate multiplications and additions, so that the sums are equal to the last bit.
+    """
+    weights = gaussian_weights(sigma, 4.0)
+    radius = len(weights) // 2
+    if radius == 0:
+        return planes
+    for axis in (-2, -1):
+        side = planes.shape[axis]
+        index = torch.arange(-radius, side + radius, device=planes.device).clamp_(0, side - 1)
+        padded = planes.index_select(axis, index)
+        total = planes * float(weights[radius])
+        for offset in range(radius, 0, -1):
+            pair = padded.narrow(axis, radius - offset, side) + padded.narrow(axis, radius + offset, side)
+            total += pair.mul_(float(weights[radius + offset]))
+        planes = total
+    return planes
+
+
+def reflect(index: torch.Tensor, side: int) -> torch.Tensor:
+    """Indices folded into 0..side-1 with the edge repeated (d c b a | a b c d | d c b a)."""
+    index = index.remainder(2 * side)
+    return torch.minimum(index, 2 * side - 1 - index)
+
+
+def reflect_101(index: torch.Tensor, side: int) -> torch.Tensor:
+    """Indices folded into 0..side-1 without repeating the edge (d c b | a b c d | c b a)."""
+    index = index.remainder(2 * side - 2)
+    return torch.minimum(index, 2 * side - 2 - index)
+
+
+@lru_cache(maxsize=64)
+def smoothing_matrix(side: int, sigma: float, device: torch.device) -> torch.Tensor:
+    """float64 (side, side) matrix of the Gaussian with window 3 sigma and repeated reflection at the edges."""
+    weights = torch.from_numpy(gaussian_weights(sigma, 3.0))
+    radius = len(weights) // 2
+    rows = torch.arange(side)[:, None]
+    columns = reflect(rows + torch.arange(-radius, radius + 1), side)
+    matrix = torch.zeros(side, side, dtype=torch.float64)
+    return matrix.scatter_add_(1, columns, weights.expand(side, -1)).to(device)
+
+
+@lru_cache(maxsize=256)
+def zoom_taps(side: int, factor: float, centred: bool, trim: bool) -> tuple[np.ndarray, np.ndarray]:
+    """SciPy's linear zoom of the central crop of ceil(side / factor) samples, one axis.
+
+    Returns (lower, weight): output j is (1 - weight) * x[lower] + weight * x[lower + 1], with weight 0 where lower is the last sample.
+    Sampling is corner-aligned. With `trim`, the result is cut to `side` samples, from its centre or from its start.
+    """
+    crop = math.ceil(side / factor)
+    top = (side - crop) // 2
+    size = round(crop * factor)
+    position = np.arange(size) * ((crop - 1) / (size - 1))
+    if trim:
+        start = (size - side) // 2 if centred else 0
+        position = position[start : start + side]
+    lower = np.minimum(np.floor(position), crop - 1).astype(np.int64)
+    weight = np.where(lower == crop - 1, 0.0, position - lower)
+    return lower + top, weight
+
+
+@lru_cache(maxsize=64)
+def zoom_matrix(side: int, factor: float, centred: bool, trim: bool, device: torch.device) -> torch.Tensor:
+    """float64 (size, side) matrix of `zoom_taps`."""
+    lower, weight = (torch.from_numpy(part)[:, None] for part in zoom_taps(side, factor, centred, trim))
+    matrix = torch.zeros(len(lower), side, dtype=torch.float64).scatter_(1, lower, 1 - weight)
+    return matrix.scatter_add_(1, (lower + 1).clamp_(max=side - 1), weight).to(device)
+
+
+def motion_weights(radius: int, sigma: float) -> np.ndarray:
+    """One-sided Gaussian taps 0..2r, normalised, float64."""
+    taps = np.exp(-(np.arange(2.0 * radius + 1) ** 2) / (2 * sigma**2)) / (math.sqrt(2 * math.pi) * sigma)
+    return taps / taps.sum()
+
+
+def motion_offsets(taps: int, angle: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(dx, dy), int64 (N, taps): where tap i of a line at `angle` degrees (N,) reads, ceil(i cos - 1/2) and ceil(i sin - 1/2)."""
+    radians = torch.deg2rad(angle.double())
+    sine, cosine = taps * radians.sin(), taps * radians.cos()
+    length = torch.hypot(sine, cosine)[:, None]
+    step = torch.arange(taps, device=angle.device)
+    return tuple(torch.ceil(step * part[:, None] / length - 0.5).long() for part in (cosine, sine))
+
+
+def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    """sum_i weights[n, i] * planes[n, :, y + dy[n, i], x + dx[n, i]] in float64, coordinates clamped to the image.
+
+    planes uint8 or float64 (N,C,H,W), weights float64 (N, taps). The taps are added one after another, without fused rounding.
+    """
+    n, channels, height, width = planes.shape
+    device, taps = planes.device, weights.shape[1]
+    index = torch.arange(1 - taps, width + taps - 1, device=device).clamp_(0, width - 1)
+    padded = planes.index_select(3, index).reshape(-1)
+    # every run of `width` samples of the padded rows; a shift along x is then the choice of a run, a shift along y that of a row
+    runs = padded.unfold(0, width, 1)
+    stride = width + 2 * (taps - 1)
+    plane = torch.arange(n * channels, device=device).view(n, channels, 1) * height
+    rows = torch.arange(height, device=device)
+    total = torch.zeros(planes.shape, dtype=torch.float64, device=device)
+    for tap in range(taps):
+        row = (rows + dy[:, tap, None]).clamp_(0, height - 1)[:, None, :]
+        start = (plane + row) * stride + (taps - 1 + dx[:, tap].view(n, 1, 1))
+        total += runs[start].double().mul_(weights[:, tap].view(n, 1, 1, 1))
+    return total
+
+
+def gather_pixels(planes: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """planes (N,C,H,W) read at integer rows and columns y, x (N,H',W') -> (N,C,H',W')."""
+    n, channels, _, width = planes.shape
+    index = (y * width + x).flatten(1)[:, None, :].expand(-1, channels, -1)
+    return planes.flatten(2).gather(2, index).view(n, channels, *y.shape[1:])
+
+
+def pad_reflect_101(planes: torch.Tensor, reach: int) -> torch.Tensor:
+    """Planes (N,C,H,W) with `reach` samples more on every side, edge not repeated; the reach must be below both sides."""
+    return F.pad(planes, (reach,) * 4, mode="reflect")

@@ -1,0 +1,136 @@
+"""Snow, fog and brightness (frost has its own file). uint8 (N,3,H,W) in and out."""
+
+from functools import lru_cache
+
+import torch
+
+from .blur import _inside, magick_byte
+from .constants import Fog, Snow
+from .draws import Words, unit
+from .filters import line_blur, motion_offsets, motion_weights, truncate, unit_floats, zoom_matrix
+
+
+@lru_cache(maxsize=4)
+def _normal_quantiles(device: torch.device) -> torch.Tensor:
+    """The 2^16 mid-quantiles of N(0,1), float64: a table, so that every device draws the same flakes."""
+    return torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16).to(device)
+
+
+def draw_snow(words: Words, height: int, width: int, constants: Snow) -> tuple[torch.Tensor, torch.Tensor]:
+    """(layer float64 (N,H,W) of N(mean, std), angle (N,) uniform in -135 .. -45 degrees)."""
+    half = (height * width + 1) // 2
+    drawn = words(half + 1)
+    halves = torch.cat([drawn[:, 1:] & 0xFFFF, drawn[:, 1:] >> 16], dim=1)[:, : height * width]
+    layer = _normal_quantiles(drawn.device)[halves].mul_(constants.std).add_(constants.mean)
+    return layer.view(-1, height, width), unit(drawn[:, 0]) * 90 - 135
+
+
+def snow_flakes(layer: torch.Tensor, constants: Snow, angle: torch.Tensor) -> torch.Tensor:
+    """The falling snow, float64 (N,H,W) in 0..1: zoomed, thresholded, blurred along `angle`, in 256 levels."""
+    height, width = layer.shape[1:]
+    device, magick = layer.device, constants.magick
+    down, across = (zoom_matrix(side, constants.zoom, magick, magick, device) for side in (height, width))
+    flakes = down @ layer @ across.T
+    flakes = flakes.masked_fill_(flakes < constants.threshold, 0).clamp_(0, 1)[:, None]
+    taps = motion_weights(constants.radius, constants.sigma)
+    dx, dy = motion_offsets(len(taps), angle)
+    weights = torch.from_numpy(taps).to(device).expand(len(layer), -1)
+    if magick:
+        return magick_byte(line_blur(truncate(flakes), weights, dx, dy))[:, 0].double().div_(255.0)
+    blurred = line_blur(flakes, weights * _inside(dx, dy, *flakes.shape[2:]), dx, dy)[:, 0, :height, :width]
+    return blurred.mul(255).round_().div_(255.0)
+
+
+def _grey(image: torch.Tensor) -> torch.Tensor:
+    """OpenCV's float32 luma (N,H,W) of float32 RGB; each product is fused into the sum, so float64 steps are cut to float32."""
+    red, green, blue = (image[:, c].double() for c in range(3))
+    weights = [float(torch.tensor(w, dtype=torch.float32)) for w in (0.299, 0.587, 0.114)]
+    luma = (green * weights[1]).float().double()
+    luma = (red.mul_(weights[0]).add_(luma)).float().double()
+    return (blue.mul_(weights[2]).add_(luma)).float()
+
+
+def snow(images: torch.Tensor, constants: Snow, layer: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """Whitened image plus the flakes plus the flakes turned by 180 degrees."""
+    flakes = snow_flakes(layer, constants, angle)
+    image = unit_floats(images).float()
+    white = torch.maximum(image, _grey(image).mul_(1.5).add_(0.5)[:, None]).mul_(1 - constants.keep)
+    image = image.mul_(constants.keep).add_(white).double()
+    return truncate(image.add_(flakes[:, None]).add_(flakes.flip(1, 2)[:, None]))
+
+
+def plasma_side(height: int, width: int) -> int:
+    """Side of the fog map: the next power of two."""
+    return 1 << (max(height, width) - 1).bit_length()
+
+
+def draw_fog(words: Words, height: int, width: int, constants: Fog) -> tuple[torch.Tensor]:
+    """side^2 - 1 numbers in [0, 1), float64 (N, side^2 - 1), coarsest level first: centres, then the two kinds of edge middles."""
+    return (unit(words(plasma_side(height, width) ** 2 - 1)),)
+
+
+def plasma(noise: torch.Tensor, side: int, constants: Fog) -> torch.Tensor:
+    """Diamond-square height map on a torus, (N, side, side) in 0..1, from uniform `noise` (N, side^2 - 1).
+
+    A level's noise is uniform in -w^2 .. w^2, since the published code scales a draw from -w .. w by w again; w = 100, over decay per level.
+    """
+    n = len(noise)
+    kind = torch.float32 if constants.single else torch.float64
+    field = torch.zeros(n, side, side, dtype=kind, device=noise.device)
+    used, step, wobble = 0, side, 100.0
+
+    def displaced(corners: torch.Tensor) -> torch.Tensor:
+        nonlocal used
+        count = corners.shape[1] * corners.shape[2]
+        draw = noise[:, used : used + count].view(corners.shape)
+        used += count
+        return (corners / 4).double().add_(draw.mul(2 * wobble).sub_(wobble).mul_(wobble))
+
+    while step >= 2:
+        half = step // 2
+        corner = field[:, ::step, ::step]
+        total = corner + corner.roll(-1, 1)
+        total += total.roll(-1, 2)
+        field[:, half::step, half::step] = displaced(total)
+        centre = field[:, half::step, half::step]
+        field[:, ::step, half::step] = displaced((centre + centre.roll(1, 1)) + (corner + corner.roll(-1, 2)))
+        field[:, half::step, ::step] = displaced((centre + centre.roll(1, 2)) + (corner + corner.roll(-1, 1)))
+        step, wobble = half, wobble / constants.decay
+    field -= field.amin((1, 2), keepdim=True)
+    return field.div_(field.amax((1, 2), keepdim=True))
+
+
+def fog(images: torch.Tensor, constants: Fog, noise: torch.Tensor) -> torch.Tensor:
+    """clip((x + weight * plasma) * m / (m + weight)), m the brightest value of the image."""
+    height, width = images.shape[2:]
+    weight = constants.weight
+    mist = plasma(noise, plasma_side(height, width), constants)[:, None, :height, :width].mul_(weight)
+    image = unit_floats(images)
+    brightest = image.amax((1, 2, 3), keepdim=True)
+    return truncate(image.add_(mist).mul_(brightest).div_(brightest + weight))
+
+
+def brightness(images: torch.Tensor, offset: float) -> torch.Tensor:
+    """HSV value plus `offset`. The textbook conversion there and back, literally: any shortcut moves some bytes by one."""
+    red, green, blue = unit_floats(images).unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    spread = value - torch.minimum(torch.minimum(red, green), blue)
+    grey = spread == 0
+    saturation = torch.where(grey, 0.0, spread / value)
+    hue = torch.where(red == value, (green - blue) / spread, 0.0)
+    hue = torch.where(green == value, (blue - red) / spread + 2.0, hue)
+    hue = torch.where(blue == value, (red - green) / spread + 4.0, hue).div_(6.0)
+    hue = torch.where(hue < 0, hue + 1.0, hue).masked_fill_(grey, 0.0)
+    return truncate(_hsv_to_rgb(hue, saturation, value.add_(offset).clamp_(0, 1)))
+
+
+def _hsv_to_rgb(hue: torch.Tensor, saturation: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """float64 planes (N,H,W) of hue in 0..1, saturation and value -> RGB (N,3,H,W)."""
+    sector = (hue * 6).floor_()
+    part = hue * 6 - sector
+    p = value * (1 - saturation)
+    q = value * (1 - part * saturation)
+    t = value * (1 - (1 - part) * saturation)
+    choices = torch.stack([value, t, p, q], dim=1)
+    pick = torch.tensor([[0, 3, 2, 2, 1, 0, 0], [1, 0, 0, 3, 2, 2, 1], [2, 2, 1, 0, 0, 3, 2]], device=hue.device)
+    return choices.gather(1, pick[:, sector.long()].transpose(0, 1))

@@ -1,0 +1,74 @@
+"""Search spaces: which operations compete on each edge of a cell."""
+
+from dataclasses import dataclass
+
+from rtalib.darts.operations import OPERATIONS
+from rtalib.errors import unknown
+
+NODES = 4  # intermediate nodes of a cell
+EDGES = tuple((node, source) for node in range(2, 2 + NODES) for source in range(node))  # 14, by destination, then source
+
+
+@dataclass(frozen=True)
+class Space:
+    """Candidate operations per edge, in the order of `EDGES`; all edges of a cell type have equally many.
+
+    Edges may differ from each other, as in the reduced spaces of RobustDARTS (Zela et al., ICLR 2020).
+    """
+
+    normal: tuple[tuple[str, ...], ...]
+    reduce: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self):
+        for cell, edges in (("normal", self.normal), ("reduce", self.reduce)):
+            if len(edges) != len(EDGES) or len({len(names) for names in edges}) != 1:
+                raise ValueError(f"{cell}: expected {len(EDGES)} edges with equally many operations, got {[len(names) for names in edges]}")
+            for name in (name for names in edges for name in names):
+                if name not in OPERATIONS:
+                    raise unknown("operation", name, OPERATIONS)
+
+
+def uniform(*operations: str) -> Space:
+    """The same candidates on every edge of both cell types."""
+    return Space((operations,) * len(EDGES), (operations,) * len(EDGES))
+
+
+# RobustDARTS' S1: the two operations per edge that a search in the full space liked best.
+S1_NORMAL = (
+    "skip dil3, skip dil5, skip dil5, skip sep3, skip dil3, max skip, skip sep3, "
+    "skip sep3, skip dil3, skip sep3, max skip, skip dil3, dil3 dil5, dil3 dil5"
+)
+S1_REDUCE = (
+    "max avg, max dil3, max avg, max avg, skip dil5, max avg, max sep3, "
+    "skip dil3, skip dil5, max avg, max avg, skip dil5, skip dil5, skip dil5"
+)
+SHORT = {
+    "skip": "skip_connect",
+    "max": "max_pool_3x3",
+    "avg": "avg_pool_3x3",
+    "sep3": "sep_conv_3x3",
+    "dil3": "dil_conv_3x3",
+    "dil5": "dil_conv_5x5",
+}
+
+
+def _expand(table: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(SHORT[word] for word in edge.split()) for edge in table.split(","))
+
+
+SPACES = {
+    "darts": uniform(*OPERATIONS),
+    "no-none": uniform(*OPERATIONS[1:]),  # DARTS-PT (Wang et al., ICLR 2021)
+    "s1": Space(_expand(S1_NORMAL), _expand(S1_REDUCE)),
+    "s2": uniform("skip_connect", "sep_conv_3x3"),
+    "s3": uniform("none", "skip_connect", "sep_conv_3x3"),
+}
+
+
+def get_space(space: str | Space) -> Space:
+    """A space by its name in `SPACES`, or the space itself."""
+    if isinstance(space, Space):
+        return space
+    if space not in SPACES:
+        raise unknown("search space", space, SPACES)
+    return SPACES[space]

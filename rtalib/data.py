@@ -1,0 +1,264 @@
+"""LabeledImages, the form of every data set in the library, and load_dataset, the one place that reads image files."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from rtalib import archives, decoding, readers, rng
+from rtalib.errors import check_images, unknown
+
+SPLITS = ("train", "test")
+NAMES = ("shapes10", "cifar10", "tiny-imagenet", "cifar10-c/<corruption>/<severity>", "tiny-imagenet-c/<corruption>/<severity>")
+C_FOLDERS = {"cifar10-c": ("CIFAR-10-C", "cifar10-c"), "tiny-imagenet-c": ("Tiny-ImageNet-C", "tiny-imagenet-c")}
+CIFAR10_TAR = "cifar-10-python.tar.gz"
+
+
+@dataclass(frozen=True, eq=False)  # two sets are compared by their digests: tensors have no one truth value
+class LabeledImages:
+    """Images at rest: uint8 (N,3,H,W), with labels int64 (N,) or soft float32 (N,K), the K class names, and a name for reports.
+
+    Raises TypeError or ValueError naming the field when a dtype, a shape, a label or a length is wrong, or when there is no image.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        check_images(self.images)
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if not len(self.images):
+            raise ValueError(f"images: the set {self.name!r} is empty; expected at least one image")
+        if not self.classes:
+            raise ValueError("classes: expected at least one class name, got none")
+        _check_labels(self.labels, len(self.images), len(self.classes))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def hard_labels(self) -> torch.Tensor:
+        """int64 (N,): the labels, or the most probable class of each soft label."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the SHA-256 over shapes, images, labels and classes; the name does not count."""
+        state = hashlib.sha256(repr((self.images.shape, self.labels.shape, self.classes)).encode())
+        for tensor in (self.images, self.labels):
+            for part in tensor.split(4096):
+                state.update(part.cpu().contiguous().numpy().tobytes())
+        return state.hexdigest()[:16]
+
+    def subset(self, indices: torch.Tensor | Sequence[int]) -> "LabeledImages":
+        """The images at `indices` (int64, or a bool mask of length N), in that order."""
+        indices = torch.as_tensor(indices, device=self.images.device)
+        if indices.dtype not in (torch.bool, torch.int64, torch.int32):
+            raise TypeError(f"indices: expected integers or a bool mask, got {indices.dtype}")
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def with_images(self, images: torch.Tensor, name: str | None = None) -> "LabeledImages":
+        """The same labels with other images, one for each."""
+        return replace(self, images=images, name=self.name if name is None else name)
+
+    def to(self, device: torch.device | str) -> "LabeledImages":
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+
+def _check_labels(labels: torch.Tensor, count: int, classes: int) -> None:
+    if not isinstance(labels, torch.Tensor) or labels.dtype not in (torch.int64, torch.float32):
+        came = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise TypeError(f"labels: expected torch.int64 (N,) or soft torch.float32 (N,K), got {came}")
+    expected = (count,) if labels.dtype == torch.int64 else (count, classes)
+    if tuple(labels.shape) != expected:
+        raise ValueError(f"labels: expected shape {expected} for {count} images and {classes} classes, got {tuple(labels.shape)}")
+    if labels.dtype == torch.int64:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise ValueError(f"labels: expected 0 to {classes - 1} for {classes} classes, got values from {low} to {high}")
+        return
+    if not bool(torch.isfinite(labels).all()) or bool((labels < 0).any()):
+        raise ValueError("labels: soft labels must be finite and not negative")
+    off = float((labels.sum(dim=1) - 1.0).abs().max())
+    if off > 1e-3:
+        raise ValueError(f"labels: each soft label must sum to one, the worst is off by {off:.4g}")
+
+
+def concat(parts: Sequence[LabeledImages], name: str) -> LabeledImages:
+    """All images of `parts` one after the other; hard labels become one-hot when any part has soft ones.
+
+    Raises ValueError when there is no part, or when classes or image sizes differ.
+    """
+    if not parts:
+        raise ValueError("parts: expected at least one set of images, got none")
+    first = parts[0]
+    for part in parts[1:]:
+        if part.classes != first.classes:
+            raise ValueError(f"parts: {part.name!r} has other classes than {first.name!r}")
+        if part.images.shape[1:] != first.images.shape[1:]:
+            raise ValueError(
+                f"parts: {part.name!r} holds images {tuple(part.images.shape[1:])}, {first.name!r} holds {tuple(first.images.shape[1:])}"
+            )
+    labels = [part.labels for part in parts]
+    if any(part.ndim == 2 for part in labels):
+        one_hot = torch.nn.functional.one_hot
+        labels = [k if k.ndim == 2 else one_hot(k, first.num_classes).float() for k in labels]
+    return LabeledImages(torch.cat([part.images for part in parts]), torch.cat(labels), first.classes, name)
+
+
+def load_dataset(
+    name: str | Path,
+    split: str,
+    *,
+    root: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    download: bool = False,
+) -> LabeledImages:
+    """Images and labels of one split, 'train' or 'test', from any source.
+
+    name: 'shapes10' (drawn, needs no file); 'cifar10' (torchvision's folder, its tar file, or parquet); 'tiny-imagenet' (the published
+    folder, or parquet; 'test' is its labelled validation split); 'cifar10-c/<corruption>/<severity>' and
+    'tiny-imagenet-c/<corruption>/<severity>' ('test' only); or a path to a folder of class folders, a .npz or a .parquet. A folder may hold
+    train/ and test/ (or val/), else one file in five is a test image; a file is taken whole, unless a .npz names its arrays by split.
+    root: where named data sets are looked for; default $RTALIB_DATA, else ~/.cache/rtalib.
+    limit: keep that many images, classes balanced as far as they reach, chosen by `seed`; every prefix is balanced too.
+    download: fetch cifar10 by torchvision when it is not there; allowed for cifar10 alone.
+
+    Images must share one size. Raises ValueError (bad name, split, limit or content), TypeError (dtype) or FileNotFoundError (what was
+    looked for, and where). Pickles are read by an unpickler that executes nothing.
+    """
+    name = str(name)
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit: expected at least 1 image, got {limit}")
+    if download and name != "cifar10":
+        raise ValueError(f"download: only 'cifar10' can be downloaded, not {name!r}")
+    if name == "shapes10":
+        return _shapes10(split, limit, seed)
+    data = _read(name, split, root, download)
+    return data if limit is None else data.subset(_balanced(data.hard_labels, data.num_classes, limit, seed))
+
+
+def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:
+    """Only the chosen images are drawn."""
+    from rtalib import shapes10
+
+    if limit is None:
+        return shapes10.make(split)
+    index, labels = shapes10.numbers(split)
+    chosen = _balanced(labels, len(shapes10.CLASSES), limit, seed)
+    return LabeledImages(shapes10.render(index[chosen], labels[chosen]), labels[chosen], shapes10.CLASSES, "shapes10")
+
+
+def _balanced(labels: torch.Tensor, classes: int, limit: int, seed: int) -> torch.Tensor:
+    """int64 (limit,): one random image of each class in turn, again and again; a class that runs out is passed over."""
+    if limit > len(labels):
+        raise ValueError(f"limit: asked for {limit} images, the split has {len(labels)}")
+    order = rng.uniform(seed, torch.arange(len(labels)), rng.stream("limit"), 1)[:, 0].argsort()
+    turn = torch.empty(len(labels), dtype=torch.int64)
+    for k in range(classes):
+        rows = (labels[order] == k).nonzero()[:, 0]
+        turn[rows] = torch.arange(len(rows)) * classes + k
+    return order[turn.argsort()[:limit]]
+
+
+def _read(name: str, split: str, root: str | Path | None, download: bool) -> LabeledImages:
+    base = Path(root if root is not None else os.environ.get("RTALIB_DATA") or Path.home() / ".cache" / "rtalib").expanduser()
+    family, *rest = name.split("/")
+    if family in C_FOLDERS:
+        if len(rest) != 2:
+            raise ValueError(f"name: expected {family}/<corruption>/<severity 1 to 5>, got {name!r}")
+        raw, label = _read_corrupted(family, rest[0], rest[1], split, base), name
+    elif name == "cifar10":
+        raw, label = _read_cifar10(base, split, download), name
+    elif name == "tiny-imagenet":
+        raw, label = _read_tiny_imagenet(base, split), name
+    else:
+        path = _path(name, base)
+        raw, label = _read_path(path, split), path.stem
+    images, labels, classes = raw
+    return LabeledImages(torch.from_numpy(images), torch.from_numpy(labels), classes, label)
+
+
+def _read_cifar10(base: Path, split: str, download: bool) -> decoding.Raw:
+    places = (base, base / "cifar10")
+    for place in places:
+        if (place / readers.CIFAR10_FOLDER).is_dir():
+            return readers.read_cifar10_folder(place / readers.CIFAR10_FOLDER, split)
+    files = archives.parquet_files(base / "cifar10", (split,))
+    if files:
+        return archives.read_parquet(files, readers.CIFAR10_CLASSES)
+    if download:
+        from torchvision.datasets import CIFAR10
+        from torchvision.datasets.utils import download_url
+
+        # The archive only: torchvision's own reader would unpickle it without restriction.
+        download_url(CIFAR10.url, str(base), CIFAR10_TAR, CIFAR10.tgz_md5)
+    for place in places:
+        if (place / CIFAR10_TAR).is_file():
+            return readers.read_cifar10_tar(place / CIFAR10_TAR, split)
+    wanted = [str(p / f) for p in places for f in (f"{readers.CIFAR10_FOLDER}/", CIFAR10_TAR)]
+    raise _missing("cifar10", [*wanted, str(base / "cifar10" / f"{split}-*.parquet")], "; or pass download=True")
+
+
+def _read_tiny_imagenet(base: Path, split: str) -> decoding.Raw:
+    wanted = []
+    for place in (base / "tiny-imagenet", base / "tiny-imagenet-200", base / "tiny-imagenet-32"):
+        for folder in (place, place / "tiny-imagenet-200"):
+            if (folder / "val" / "val_annotations.txt").is_file() and (folder / "train").is_dir():
+                return readers.read_tiny_imagenet_folder(folder, split)
+        names = ("train",) if split == "train" else ("valid", "validation", "val", "test")
+        files = archives.parquet_files(place, names)
+        if files:
+            return archives.read_parquet(files)
+        wanted += [f"{place}/val/val_annotations.txt", f"{place}/{names[0]}-*.parquet"]
+    raise _missing("tiny-imagenet", wanted)
+
+
+def _read_corrupted(family: str, corruption: str, severity: str, split: str, base: Path) -> decoding.Raw:
+    if split != "test":
+        raise ValueError(f"split: {family} has a 'test' split only, got {split!r}")
+    if severity not in ("1", "2", "3", "4", "5"):
+        raise ValueError(f"name: expected {family}/<corruption>/<severity 1 to 5>, got severity {severity!r}")
+    folder = next((base / f for f in C_FOLDERS[family] if (base / f).is_dir()), None)
+    if folder is None:
+        raise _missing(family, [f"{base / f}/" for f in C_FOLDERS[family]])
+    read = readers.read_cifar10_c if family == "cifar10-c" else readers.read_tiny_imagenet_c
+    return read(folder, corruption, int(severity))
+
+
+def _path(name: str, base: Path) -> Path:
+    """An existing path, as given or below `base`; otherwise the error that helps most."""
+    for path in (Path(name).expanduser(), base / name):
+        if path.exists():
+            return path
+    if not (os.sep in name or Path(name).suffix in (".npz", ".parquet")):
+        raise unknown("data set", name, [*NAMES, "a path to a folder, a .npz or a .parquet"])
+    raise FileNotFoundError(f"name: no such file or folder: {name!r} (looked in {Path.cwd()} and {base})")
+
+
+def _read_path(path: Path, split: str) -> decoding.Raw:
+    if path.is_dir():
+        files = archives.parquet_files(path, readers.SPLIT_NAMES[split])
+        return archives.read_parquet(files) if files else readers.read_class_folders(path, split)
+    if path.suffix == ".npz":
+        return archives.read_npz(path, split)
+    if path.suffix == ".parquet":
+        return archives.read_parquet([path])
+    raise ValueError(f"name: expected a folder, a .npz or a .parquet, got {str(path)!r}")
+
+
+def _missing(name: str, wanted: list[str], also: str = "") -> FileNotFoundError:
+    places = "\n  ".join(wanted)
+    return FileNotFoundError(f"name: no files of {name!r} found. Looked for\n  {places}\nSet root= or RTALIB_DATA to where they are{also}.")

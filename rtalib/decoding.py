@@ -1,0 +1,160 @@
+"""Encoded pictures (JPEG, PNG, ...) to one uint8 array (N,3,H,W), decoded once and kept in a memory-mapped cache.
+
+The cache folder is $RTALIB_CACHE, else ~/.cache/rtalib/decoded. An entry is a folder named after the paths, sizes and modification times of
+its source files; it is built under a temporary name and renamed when whole, so a crash never leaves half an entry.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+Raw = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # images uint8 (N,3,H,W), labels int64 (N,) or float32 (N,K), class names
+Encoded = tuple[str, Path | bytes]  # what to call the picture in an error, and its file or its bytes
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+
+BATCH = 2048
+ORPHAN_SECONDS = 86_400
+VERSION = 1  # part of every key: raise it when decoding changes
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: $RTALIB_CACHE, else ~/.cache/rtalib/decoded."""
+    return Path(os.environ.get("RTALIB_CACHE") or Path.home() / ".cache" / "rtalib" / "decoded").expanduser()
+
+
+def cached(files: list[Path], reading: str, build: Callable[[Allocate], Raw]) -> Raw:
+    """What `build` returns for these source files, from the cache if they were decoded before.
+
+    `reading` says all else that the result depends on, such as class names. `build` is handed a function that allocates the image array.
+    Arrays from the cache are memory-mapped copy-on-write: writing to them changes neither the cache nor another reader. Where the cache
+    cannot be written, a warning says so and nothing is kept.
+    """
+    folder = cache_folder()
+    entry = folder / _key(files, reading)
+    if entry.is_dir():
+        return _read(entry)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_orphans(folder)
+        work = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".tmp", dir=folder))
+    except OSError as error:
+        warnings.warn(f"decoded images cannot be kept: {error}; set RTALIB_CACHE to a writable folder", RuntimeWarning, stacklevel=2)
+        return build(lambda shape: np.empty(shape, np.uint8))
+    try:
+        _write(work, build)
+        _publish(work, entry)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)  # gone already when it was published
+    return _read(entry)
+
+
+def _key(files: list[Path], reading: str) -> str:
+    state = hashlib.sha256(f"decoded {VERSION} {reading}".encode())
+    for file in files:
+        stat = file.stat()
+        state.update(f"\n{file.absolute()} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return state.hexdigest()[:24]
+
+
+def _write(work: Path, build: Callable[[Allocate], Raw]) -> None:
+    def allocate(shape: tuple[int, ...]) -> np.ndarray:
+        images = np.lib.format.open_memmap(work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        # Claim the space now: a full disk is then an error here, not a bus error in the middle of decoding.
+        with open(work / "images.npy", "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
+        return images
+
+    images, labels, classes = build(allocate)
+    images.flush()
+    np.save(work / "labels.npy", labels)
+    (work / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
+
+
+def _publish(work: Path, entry: Path) -> None:
+    try:
+        os.replace(work, entry)
+    except OSError:
+        if not entry.is_dir():  # another process that finished first is no error: both wrote the same
+            raise
+
+
+def _read(entry: Path) -> Raw:
+    try:
+        images = np.load(entry / "images.npy", mmap_mode="c", allow_pickle=False)
+        labels = np.load(entry / "labels.npy", allow_pickle=False)
+        classes = json.loads((entry / "classes.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, EOFError) as error:
+        raise OSError(f"the decoded images in {entry} are damaged ({error}); delete that folder, they will be decoded anew") from error
+    return images, labels, tuple(classes)
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Delete what killed processes left behind."""
+    for work in folder.glob("*.tmp"):
+        if work.exists() and time.time() - work.stat().st_mtime > ORPHAN_SECONDS:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def decode(pictures: Iterable[Encoded], count: int, allocate: Allocate) -> np.ndarray:
+    """uint8 (count,3,H,W) of `count` encoded pictures, all of one size, grey or palette ones turned to RGB.
+
+    Raises ValueError naming the picture that cannot be decoded or whose size differs from the first.
+    """
+    pictures = iter(pictures)
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError("expected at least one image, got none")
+    pixels = _pixels(first)
+    images = allocate((count, *pixels.shape))
+    images[0] = pixels
+
+    def work(job: tuple[int, list[Encoded]]) -> int:
+        start, batch = job
+        for k, picture in enumerate(batch):
+            pixels = _pixels(picture)
+            if pixels.shape != images.shape[1:]:
+                sizes = f"{picture[0]} is {_size(pixels.shape)} pixels, but {first[0]} is {_size(images.shape[1:])}"
+                raise ValueError(f"{sizes}; all images must share one size")
+            images[start + k] = pixels
+        return len(batch)
+
+    done = 1
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        while rows := list(islice(pictures, BATCH)):
+            jobs = [(done + k, rows[k : k + 64]) for k in range(0, len(rows), 64)]
+            done += sum(pool.map(work, jobs))
+    if done != count:
+        raise ValueError(f"expected {count} images, got {done}")
+    return images
+
+
+def _pixels(picture: Encoded) -> np.ndarray:
+    label, source = picture
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{label} cannot be decoded as an image: {error}") from error
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]}x{shape[1]}"
+
+
+def in_range(labels: np.ndarray, classes: int, where: str) -> np.ndarray:
+    """The labels, if all lie in 0 to classes - 1; otherwise ValueError naming the file `where`."""
+    if len(labels) and not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(f"{where}: expected labels 0 to {classes - 1}, got values from {labels.min()} to {labels.max()}")
+    return labels

@@ -1,0 +1,170 @@
+"""Experiments as cells of a grid: run a function over frozen configurations, keep each finished row, never compute one twice.
+
+The disk is the truth: a cell writes its own row, so whatever dies, the next run computes exactly the missing ones.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from rtalib import store
+from rtalib.errors import unknown
+from rtalib.provenance import stamp
+
+EXECUTORS = ("serial", "processes")
+RETRIES = 2
+
+
+class GridError(RuntimeError):
+    """Some cells failed; the others are stored."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    function: Callable[[Any], dict]
+    cell: Any
+    run: str
+    table: str
+    key: str
+
+
+def run(
+    function: Callable[[Any], dict],
+    cells: Sequence[Any],
+    *,
+    run: str,
+    table: str,
+    version: int = 1,
+    executor: str = "processes",
+    workers: int | None = None,
+) -> list[dict]:
+    """Rows of all cells, in their order; cells whose row is stored are not computed again.
+
+    function: importable, takes a frozen dataclass, returns a flat dict of results. Its row is the cell's own fields, these results, and
+    the key, the seconds and the provenance stamp. `version` is part of the key: bump it when the function's results change.
+    workers: default one per visible GPU, else one per CPU core, at most one per cell; CPU threads are divided among them.
+    A cell that raises is retried on the next call, its traceback kept beside the rows; the others finish first, then GridError is raised.
+    A worker that dies (killed, out of memory) is replaced and its cells are tried again, RETRIES times.
+    """
+    if executor not in EXECUTORS:
+        raise unknown("executor", executor, EXECUTORS)
+    jobs = [_Job(function, cell, run, table, store.key(f"{function.__module__}.{function.__qualname__}", version, cell)) for cell in cells]
+    store.write_plan(run, table, [job.key for job in jobs])
+    missing = [job for job in jobs if store.read_row(run, table, job.key) is None]
+    report = _progress(table, len(jobs), len(missing))
+    next(report)
+    failures: dict[str, str] = {}
+    execute = _serial if executor == "serial" else _processes
+    for job, error in execute(missing, workers):
+        if error:
+            failures[job.key] = error
+        report.send(job.key)
+    report.close()
+    if failures:
+        first = next(iter(failures.values()))
+        raise GridError(f"{len(failures)} of {len(jobs)} cells of {table} failed; the others are stored. The first error:\n{first}")
+    return store.rows(run, table)
+
+
+def _serial(jobs: list[_Job], workers: int | None) -> Iterator[tuple[_Job, str | None]]:
+    for job in jobs:
+        yield job, _compute(job)
+
+
+def _processes(jobs: list[_Job], workers: int | None) -> Iterator[tuple[_Job, str | None]]:
+    """Spawned workers: a CUDA context does not survive a fork."""
+    left = list(jobs)
+    for attempt in range(RETRIES + 1):
+        if not left:
+            return
+        try:
+            with _pool(len(left), workers) as pool:
+                pending = {pool.submit(_compute, job): job for job in left}
+                for future in concurrent.futures.as_completed(pending):
+                    error = future.result()
+                    left.remove(pending[future])
+                    yield pending[future], error
+        except BrokenProcessPool:
+            if attempt == RETRIES:
+                raise GridError(f"workers died {attempt + 1} times over {left[0].table}; out of memory?") from None
+
+
+def _pool(jobs: int, workers: int | None) -> concurrent.futures.ProcessPoolExecutor:
+    import torch
+
+    gpus = torch.cuda.device_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(jobs, workers or gpus or cores)
+    context = multiprocessing.get_context("spawn")
+    slots = context.Queue()
+    for slot in range(workers):
+        slots.put(slot % gpus if gpus else None)
+    return concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (slots, max(1, cores // workers)))
+
+
+def _start_worker(slots: Any, threads: int) -> None:
+    """Give the worker its GPU and its share of CPU threads before anything initialises CUDA."""
+    gpu = slots.get()
+    if gpu is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _compute(job: _Job) -> str | None:
+    """Compute and store one row; returns a traceback if the function raised."""
+    path = store.row_path(job.run, job.table, job.key)
+    with store.locked(path.with_name(f".{job.key}.lock")):
+        if path.exists():
+            return None
+        started = time.time()
+        try:
+            result = job.function(job.cell)
+        except Exception:
+            error = traceback.format_exc()
+            store.write_atomic(path.with_name(f"failed-{job.key}-{time.time_ns()}.txt"), error)
+            return error
+        facts = {"table": job.table, "key": job.key, "seconds": round(time.time() - started, 2), "stamp": stamp()}
+        store.write_row(job.run, job.table, job.key, store.plain(job.cell) | result | facts)
+        for old in path.parent.glob(f"failed-{job.key}-*.txt"):
+            old.unlink()
+    return None
+
+
+def _progress(table: str, total: int, missing: int) -> Iterator[None]:
+    """Prints a line per finished cell: how many, how long, how long yet."""
+    started, done = time.time(), 0
+    if missing < total:
+        print(f"[{table}] {total - missing}/{total} cells were stored", flush=True)
+    while True:
+        yield
+        done += 1
+        elapsed = time.time() - started
+        left = elapsed / done * (missing - done)
+        print(f"[{table}] {total - missing + done}/{total} cells, {_clock(elapsed)} elapsed, about {_clock(left)} left", flush=True)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def status(run: str, table: str) -> dict[str, int]:
+    """Counts of the table's cells: done, running, failed, missing."""
+    counts = {"done": 0, "running": 0, "failed": 0, "missing": 0}
+    for name in store.read_plan(run, table):
+        path = store.row_path(run, table, name)
+        if path.exists():
+            counts["done"] += 1
+        elif store.is_locked(path.with_name(f".{name}.lock")):
+            counts["running"] += 1
+        else:
+            counts["failed" if any(path.parent.glob(f"failed-{name}-*.txt")) else "missing"] += 1
+    return counts

@@ -1,0 +1,57 @@
+"""Networks by name. Float32 (N,3,H,W) pixels in [0,1] in, logits (N,K) out; each normalises inside itself."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from rtalib.errors import unknown
+from rtalib.models.base import Classifier
+from rtalib.models.densenet import DenseNet
+from rtalib.models.preact_resnet import PreActResNet
+from rtalib.models.resnet import BasicBlock, Bottleneck, ResNet
+from rtalib.models.small import ConvNet, Tiny
+from rtalib.models.wide_resnet import WideResNet
+
+__all__ = ["MODELS", "Classifier", "build", "count_parameters", "seeded_build"]
+
+_BUILDERS: dict[str, Callable[..., Classifier]] = {
+    # The targets of RTA's two contest stages, and of the robust sources.
+    "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+    "densenet121": partial(DenseNet, (6, 12, 24, 16), 12),  # growth 12: the contest's, 1.00 M parameters
+    "wide_resnet28_4": partial(WideResNet, 28, 4),
+    "preact_resnet18": partial(PreActResNet, (2, 2, 2, 2)),
+    "wide_resnet28_10": partial(WideResNet, 28, 10),
+    "wide_resnet34_10": partial(WideResNet, 34, 10),
+    "densenet121_k32": partial(DenseNet, (6, 12, 24, 16), 32),
+    "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    # For two CPU cores.
+    "resnet8": partial(ResNet, BasicBlock, (1, 1, 1), width=16),
+    "wide_resnet10_1": partial(WideResNet, 10, 1),
+    "wide_resnet10_2": partial(WideResNet, 10, 2),
+    "convnet": ConvNet,
+    "tiny": Tiny,
+}
+MODELS: tuple[str, ...] = tuple(_BUILDERS)
+
+
+def build(name: str, num_classes: int = 10) -> Classifier:
+    """A freshly initialised network (from torch's global generator), in train mode, float32, on the CPU."""
+    if name not in _BUILDERS:
+        raise unknown("model", name, MODELS)
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise ValueError(f"num_classes: expected an integer of at least 2, got {num_classes!r}")
+    return _BUILDERS[name](num_classes=num_classes)
+
+
+def seeded_build(name: str, num_classes: int = 10, seed: int = 0) -> Classifier:
+    """`build` with initial weights that depend on `seed` alone; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build(name, num_classes)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trained values (buffers not counted)."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,47 @@
+"""What every network of the library has in common: pixel input, inner normalisation, features and a classifier."""
+
+import torch
+from torch import nn
+
+CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR_STD = (0.2023, 0.1994, 0.2010)  # the released RTA code's triple; adversarial-training code often uses (.2471, .2435, .2616)
+
+
+class Classifier(nn.Module):
+    """Images float32 (N,3,H,W) in [0,1] -> logits (N,K). Normalises inside, so that an attack's eps is in pixels.
+
+    A subclass sets `classifier` and defines `features`.
+    """
+
+    classifier: nn.Module
+
+    def __init__(self, mean: tuple[float, ...] = CIFAR_MEAN, std: tuple[float, ...] = CIFAR_STD):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) / self.std
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Pooled activations before the classifier, (N,D)."""
+        raise NotImplementedError(f"{type(self).__name__} must define features(x)")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(x))
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+
+
+def average(x: torch.Tensor) -> torch.Tensor:
+    """Global average pooling, (N,C,H,W) -> (N,C)."""
+    return x.mean(dim=(2, 3))
+
+
+def he_normal(model: nn.Module) -> None:
+    """Convolutions ~ N(0, 2 / fan_out) (He et al. 2015), in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

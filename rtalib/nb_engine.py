@@ -1,0 +1,166 @@
+"""The papermill side of `rtalib.nb`: our kernel, a deadline for the whole notebook, and its output on the terminal as it comes."""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import strip_color
+
+GRACE = 5.0  # seconds between the interrupt and the kill
+LONGEST_FOLDER = 70  # a socket's path may have about 104 characters on macOS
+
+
+def execute(notebook: Path, output: Path, parameters: dict[str, Any], timeout: float | None) -> tuple[str, str]:
+    """Run `notebook`, saving to `output` as it goes; returns (status, error) as in NotebookResult."""
+    watchdog = _Watchdog(timeout)
+    prefix = f"[{notebook.stem}] "
+    with _Lines(sys.stdout, prefix) as stdout, _Lines(sys.stderr, prefix) as stderr, watchdog:
+        status, error = _verdict(notebook, output, parameters, watchdog, stdout, stderr)
+    if watchdog.fired:
+        status, error = "timeout", f"stopped after {timeout:g} s\n{error}"
+    if status != "ok":
+        watchdog.signal(signal.SIGKILL)  # worker processes outlive a kernel that died
+    return status, error
+
+
+def _verdict(notebook: Path, output: Path, parameters: dict, watchdog: "_Watchdog", stdout: "_Lines", stderr: "_Lines") -> tuple[str, str]:
+    try:
+        papermill.execute_notebook(
+            _literal(notebook),
+            _literal(output),
+            parameters,
+            engine_name="rtalib",
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            stdout_file=stdout,
+            stderr_file=stderr,
+            folder=str(notebook.absolute().parent),
+            watchdog=watchdog,
+        )
+    except papermill.PapermillExecutionError as error:
+        return "failed", strip_color("\n".join(error.traceback)) or f"{error.ename}: {error.evalue}"
+    except TimeoutError as error:  # the kernel lives but its messages got lost
+        return "failed", f"{type(error).__name__}: {error}"
+    except RuntimeError as error:  # DeadKernelError, or the kernel ended before it answered
+        return "died", f"{type(error).__name__}: {error}"
+    return "ok", ""
+
+
+def _literal(path: Path) -> str:
+    """Papermill fills in braces in paths; doubled ones stay as they are."""
+    return str(path.absolute()).replace("{", "{{").replace("}", "}}")
+
+
+class _Engine(NBClientEngine):
+    """Papermill's own engine with `_Client` in the place of its client."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, *, folder, watchdog, stdout_file, stderr_file, **unused):
+        with _socket_folder() as sockets:
+            client = _Client(nb_man, kernel_name=kernel_name, stdout_file=stdout_file, stderr_file=stderr_file)
+            client.sockets, client.watchdog = sockets, watchdog
+            client.execute(cwd=folder)
+
+
+papermill_engines.register("rtalib", _Engine)
+
+
+class _Client(PapermillNotebookClient):
+    """Starts `_Kernel` and tells the watchdog which processes to stop."""
+
+    sockets: str
+    watchdog: "_Watchdog"
+
+    def create_kernel_manager(self) -> AsyncKernelManager:
+        prefix = os.path.join(self.sockets, "k")
+        self.km = _Kernel(kernel_name="python3", transport="ipc", ip=prefix, connection_file=f"{prefix}.json")
+        return self.km
+
+    def start_new_kernel(self, **options: Any) -> None:
+        super().start_new_kernel(**options)
+        self.watchdog.group = self.km.provisioner.pgid
+
+
+class _Kernel(AsyncKernelManager):
+    """A kernel of this very interpreter, whichever kernels are registered under its name."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+
+@contextlib.contextmanager
+def _socket_folder() -> Iterator[str]:
+    """A private folder, removed afterwards, whose path is short enough for sockets."""
+    base = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="rtalib-", dir=base if len(base) < LONGEST_FOLDER else "/tmp") as folder:
+        yield folder
+
+
+class _Watchdog:
+    """Interrupts the kernel's process group after `timeout` seconds, then kills it every GRACE seconds until the block is left."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        self.fired = False
+        self.group: int | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "_Watchdog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        if self._over.wait(self.timeout):
+            return
+        self.fired = True
+        self.signal(signal.SIGINT)
+        while not self._over.wait(GRACE):
+            self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send to the kernel and all it started; nothing happens when they are gone or not there yet."""
+        if self.group is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.group, number)
+
+
+class _Lines:
+    """A file that passes on whole lines behind a prefix; of a line that redraws itself with carriage returns, the last state."""
+
+    def __init__(self, stream: TextIO, prefix: str) -> None:
+        self.stream, self.prefix, self.rest = stream, prefix, ""
+
+    def write(self, text: str) -> None:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            self.stream.write(f"{self.prefix}{line.rstrip(chr(13)).rpartition(chr(13))[2]}\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.rest:
+            self.write("\n")
+        self.flush()

@@ -1,0 +1,99 @@
+"""One look for all figures: colours, sizes, fonts, and how a figure is written."""
+
+import io
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.5, 7.1  # widths of one and of two columns of a paper, in inches
+# Okabe and Ito's colours, told apart with every common colour vision.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, RED, PINK = "#0072B2", "#D55E00", "#CC79A7"
+GREY, PALE = "#7F7F7F", "#D9D9D9"
+METHOD_COLOURS = {
+    "Org. DNN (retrained)": "#4D4D4D",
+    "Org. DNN": GREY,
+    "DARTS": GREY,
+    "DeepRepair": PINK,
+    "AugMix": ORANGE,
+    "CutMix": RED,
+    "AU-": GREEN,
+    "RF-": SKY,
+    "CF-": BLUE,
+}
+CYCLE = (BLUE, RED, GREEN, ORANGE, PINK, SKY, GREY, BLACK)
+STYLE = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs everywhere
+    "font.size": 7.5,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.4,
+    "figure.facecolor": "white",
+    "figure.dpi": 110,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.hashsalt": "rtalib",
+    "svg.fonttype": "path",
+}
+
+
+class Drawing(Figure):
+    """A figure outside pyplot's registry: it shows itself once as a notebook's result, needs no closing and no display."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with use_style():
+            self.savefig(buffer, format="png", dpi=160)
+        return buffer.getvalue()
+
+
+def use_style() -> AbstractContextManager:
+    """Context in which figures get this library's look; everything in `figures` runs inside it."""
+    return matplotlib.rc_context(STYLE)
+
+
+def figure(width: float, height: float) -> Drawing:
+    """An empty figure of that size in inches, laid out so that labels do not overlap. Call inside `use_style`."""
+    drawing = Drawing(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(drawing)  # a canvas that can lay out and draw, whatever backend pyplot has
+    return drawing
+
+
+def colour(method: str, position: int = 0) -> str:
+    """Colour of a method: its own where it has one (by exact name, else by prefix), else the one of its position in the cycle."""
+    named = METHOD_COLOURS.get(method) or next(
+        (c for name, c in METHOD_COLOURS.items() if name.endswith("-") and method.startswith(name)), None
+    )
+    return named or CYCLE[position % len(CYCLE)]
+
+
+def save(figure: Figure, folder: Path | str, name: str, *, metadata: Mapping[str, str] | None = None) -> list[Path]:
+    """Write <name>.png, .svg and .pdf, the same bytes for the same figure; returns the paths. `metadata`: text chunks of the PNG."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    dates = {"png": {"Software": None, **(metadata or {})}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
+    paths = [folder / f"{name}.{kind}" for kind in dates]
+    with use_style():
+        for path, facts in zip(paths, dates.values(), strict=True):
+            figure.savefig(path, metadata=facts)
+    return paths

@@ -1,0 +1,107 @@
+"""Training recipes: every number of a training run, frozen and checked, and the papers' own as presets."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+from rtalib.errors import unknown
+
+SCHEDULES = ("step", "cosine", "onecycle")
+
+
+def _number(name: str, value: object, low: float, high: float = math.inf, *, integer: bool = False, open_low: bool = False) -> None:
+    """Raise unless `value` is a number in [low, high] ((low, high] if `open_low`)."""
+    kinds = int if integer else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        raise TypeError(f"{name}: expected {'an integer' if integer else 'a finite number'}, got {value!r}")
+    if value < low or value > high or (open_low and value == low):
+        wanted = f"above {low}" if open_low else f"at least {low}"
+        raise ValueError(f"{name}: expected {wanted}{'' if math.isinf(high) else f' and at most {high}'}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train with SGD.
+
+    schedule: 'step' multiplies lr by `gamma` at each epoch in `milestones` (counted from 0); 'cosine' falls to 0 over the epochs, one value
+    per epoch, as DARTS does; 'onecycle' rises linearly from lr/5 over the first quarter of all steps and falls linearly to 0.
+    label_smoothing a: labels become (1-a) y + a/K. cutout: side of the erased square in pixels (0: none). grad_clip: top gradient norm.
+    drop_path: probability reached at the end, rising linearly with the epoch. auxiliary_weight: weight of an auxiliary head's loss.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str = "step"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    label_smoothing: float = 0.0
+    crop_padding: int = 4
+    flip: bool = True
+    cutout: int = 0
+    grad_clip: float | None = None
+    drop_path: float = 0.0
+    auxiliary_weight: float = 0.0
+
+    def __post_init__(self):
+        _number("epochs", self.epochs, 1, integer=True)
+        _number("batch_size", self.batch_size, 2, integer=True)
+        _number("lr", self.lr, 0, open_low=True)
+        _number("momentum", self.momentum, 0, 1)
+        _number("weight_decay", self.weight_decay, 0)
+        _number("gamma", self.gamma, 0, 1, open_low=True)
+        _number("label_smoothing", self.label_smoothing, 0, 1)
+        _number("crop_padding", self.crop_padding, 0, integer=True)
+        _number("cutout", self.cutout, 0, integer=True)
+        _number("drop_path", self.drop_path, 0, 1)
+        _number("auxiliary_weight", self.auxiliary_weight, 0)
+        if self.grad_clip is not None:
+            _number("grad_clip", self.grad_clip, 0, open_low=True)
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: needs momentum above 0, got momentum=0")
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        self._check_milestones()
+
+    def _check_milestones(self) -> None:
+        if self.milestones and self.schedule != "step":
+            raise ValueError(f"milestones: only schedule='step' has them, got {self.milestones} with schedule={self.schedule!r}")
+        for m in self.milestones:
+            _number("milestones", m, 1, integer=True)
+        if list(self.milestones) != sorted(self.milestones) or (self.milestones and self.milestones[-1] >= self.epochs):
+            raise ValueError(
+                f"milestones: expected rising epochs below epochs={self.epochs}, got {self.milestones}. "
+                "To shorten a recipe with its milestones in proportion use recipe.scaled(epochs)."
+            )
+
+    def scaled(self, epochs: int) -> Self:
+        """The same recipe over `epochs` epochs, its milestones in proportion (those that would fall on the end are left out)."""
+        moved = (max(1, m * epochs // self.epochs) for m in self.milestones)
+        return replace(self, epochs=epochs, milestones=tuple(m for m in moved if m < epochs))
+
+    def learning_rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
+        """Learning rate in `step` (of `steps`) of `epoch`, both counted from 0."""
+        if self.schedule == "step":
+            return self.lr * self.gamma ** sum(epoch >= m for m in self.milestones)
+        if self.schedule == "cosine":
+            return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        done = (epoch + step / steps) / self.epochs
+        return self.lr * (0.2 + 0.8 * done / 0.25 if done < 0.25 else (1 - done) / 0.75)
+
+
+_DARTS = Recipe(600, 96, 0.025, weight_decay=3e-4, schedule="cosine", cutout=16, grad_clip=5.0, drop_path=0.2, auxiliary_weight=0.4)
+_FINAL = Recipe(180, weight_decay=5e-4, milestones=(120, 140, 160), label_smoothing=0.1)
+
+RECIPES: dict[str, Recipe] = {
+    "table1": Recipe(110, weight_decay=1e-4, milestones=(100, 105)),  # RTA section 4.1, Table 1
+    "final": _FINAL,  # RTA's last submission: Tables 2 to 4
+    "released": replace(_FINAL, momentum=0.0),  # the same as its released configuration ran: momentum was never set
+    "darts": _DARTS,  # Liu et al. 2019, CIFAR-10 evaluation
+    "pc_darts": replace(_DARTS, drop_path=0.3),  # Xu et al. 2020
+    # For two CPU cores: most of a small network's accuracy in few epochs.
+    "fast": Recipe(16, nesterov=True, schedule="onecycle", label_smoothing=0.1, crop_padding=2),
+}

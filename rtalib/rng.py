@@ -1,0 +1,69 @@
+"""Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011), keyed per image.
+
+A result depends on (seed, stream, image index, position) alone: never on batch size, order, sharding or worker count.
+Counter words: block within the image, image index (low, high), stream. Key words: seed (low, high).
+"""
+
+import math
+import zlib
+
+import torch
+
+MASK = 0xFFFFFFFF
+ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+def stream(*names: object) -> int:
+    """Stable 32-bit stream id of a name, e.g. stream("fog", 3)."""
+    return zlib.crc32("/".join(map(str, names)).encode())
+
+
+def _multiply(a: torch.Tensor, constant: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(high, low) 32-bit halves of a * constant; in two 16-bit steps, because int64 has no unsigned 64-bit product."""
+    low = (a & 0xFFFF) * constant
+    middle = (a >> 16) * constant + (low >> 16)
+    return (middle >> 16) & MASK, ((middle & 0xFFFF) << 16) | (low & 0xFFFF)
+
+
+def philox4x32(counter: tuple[torch.Tensor, ...], key: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Ten rounds of Philox on four int64 tensors that hold 32-bit words; returns four such tensors."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        high0, low0 = _multiply(c0, MULTIPLIERS[0])
+        high1, low1 = _multiply(c2, MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3
+
+
+def words(seed: int, index: torch.Tensor, stream: int, count: int) -> torch.Tensor:
+    """int64 (N, count) of uniform 32-bit words for the images `index` (N,), on the device of `index`."""
+    blocks = -(-count // 4)
+    shape = (len(index), blocks)
+    block = torch.arange(blocks, device=index.device).expand(shape)
+    low, high = (index & MASK)[:, None].expand(shape), ((index >> 32) & MASK)[:, None].expand(shape)
+    key = (seed & MASK, (seed >> 32) & MASK)
+    out = philox4x32((block, low, high, torch.full(shape, stream & MASK, device=index.device)), key)
+    return torch.stack(out, dim=-1).reshape(len(index), 4 * blocks)[:, :count]
+
+
+def uniform(seed: int, index: torch.Tensor, stream: int, count: int) -> torch.Tensor:
+    """float64 (N, count), uniform in [0, 1) with a resolution of 2^-32."""
+    return words(seed, index, stream, count).double() / 2.0**32
+
+
+def integers(seed: int, index: torch.Tensor, stream: int, count: int, high: int) -> torch.Tensor:
+    """int64 (N, count), uniform in 0..high-1 (bias below high * 2^-32)."""
+    return (words(seed, index, stream, count) * high) >> 32
+
+
+def normal(seed: int, index: torch.Tensor, stream: int, count: int) -> torch.Tensor:
+    """float64 (N, count), standard normal by Box-Muller on pairs of words."""
+    half = -(-count // 2)
+    w = words(seed, index, stream, 2 * half).double()
+    radius = torch.sqrt(-2.0 * torch.log((w[:, :half] + 1.0) / 2.0**32))
+    angle = 2.0 * math.pi / 2.0**32 * w[:, half:]
+    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :count]

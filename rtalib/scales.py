@@ -1,0 +1,275 @@
+"""Every number that depends on size, in one place: smoke | demo | cpu | small | paper.
+
+smoke: seconds, for tests. demo: the first command, two CPU cores, a coffee. cpu: real CIFAR-10 in about an hour on two CPU cores.
+small: real data, reduced networks and epochs, one GPU for half an hour or a CPU overnight. paper: the papers' own settings.
+"""
+
+from dataclasses import dataclass, replace
+
+from rtalib.errors import unknown
+from rtalib.recipes import RECIPES, Recipe
+
+
+@dataclass(frozen=True)
+class RtaScale:
+    """Paper one. Counts are of images; `budget` names a preset of RECIPES and its epochs."""
+
+    originals: int  # Table 1's first row; four augmented copies of it make the other rows
+    targets: tuple[str, ...]  # the score is the mean over these
+    budget: tuple[str, int]
+    sources: tuple[str, ...]
+    clean_model: str
+    wide_model: str
+    robust_model: str
+    held_out: str  # attacked for the evaluation, never a source
+    source_images: int
+    source_budget: tuple[str, int]
+    robust_epochs: int
+    evaluated: int
+    restarts: int | None = None  # of ODI-BIM; None: the preset's 14
+    copies: int = 4
+    severity: int = 2
+
+    def recipe(self) -> Recipe:
+        preset, epochs = self.budget
+        return RECIPES[preset].scaled(epochs)
+
+    def source_recipe(self, *, robust: bool) -> Recipe:
+        preset, epochs = self.source_budget
+        return RECIPES[preset].scaled(self.robust_epochs if robust else epochs)
+
+    def source_model(self, name: str) -> str:
+        return {"clean_resnet50": self.clean_model, "clean_wideresnet": self.wide_model}.get(name, self.robust_model)
+
+
+@dataclass(frozen=True)
+class RepairScale:
+    """Paper two. Searches count optimiser steps per epoch; `budget` names a preset of RECIPES and its epochs."""
+
+    images: int  # of the training split; 50,000 in the paper
+    tests: int  # base test images; each is corrupted at five severities
+    failures: int  # B, the number of selected failure examples
+    search_channels: int
+    search_layers: int
+    search_batch: int
+    search_epochs: int
+    refine_epochs: int
+    steps_per_epoch: int
+    channels: int
+    layers: int
+    auxiliary: bool
+    budget: tuple[str, int]
+    batch_size: int
+    lr: float
+    drop_path: float
+    order: int = 1
+    search_lr: float = 0.025
+    arch_lr: float = 3e-4
+
+    def recipe(self) -> Recipe:
+        preset, epochs = self.budget
+        auxiliary = RECIPES[preset].auxiliary_weight if self.auxiliary else 0.0
+        changes = {"batch_size": self.batch_size, "lr": self.lr, "drop_path": self.drop_path, "auxiliary_weight": auxiliary}
+        return replace(RECIPES[preset].scaled(epochs), **changes)
+
+
+@dataclass(frozen=True)
+class Scale:
+    name: str
+    seeds: tuple[int, ...]
+    rta: RtaScale
+    repair: RepairScale
+
+
+ROBUST = ("pgd_at", "wideresnet_trades", "fast_at", "label_smoothing")
+CLEAN = ("clean_resnet50", "clean_wideresnet")
+
+SMOKE = Scale(
+    name="smoke",
+    seeds=(0,),
+    rta=RtaScale(
+        originals=40,
+        targets=("tiny",),
+        budget=("fast", 1),
+        sources=("clean_resnet50", "fast_at"),
+        clean_model="tiny",
+        wide_model="tiny",
+        robust_model="tiny",
+        held_out="tiny",
+        source_images=80,
+        source_budget=("fast", 1),
+        robust_epochs=1,
+        evaluated=20,
+        restarts=1,
+    ),
+    repair=RepairScale(
+        images=80,
+        tests=40,
+        failures=20,
+        search_channels=4,
+        search_layers=3,
+        search_batch=8,
+        search_epochs=1,
+        refine_epochs=1,
+        steps_per_epoch=1,
+        channels=4,
+        layers=2,
+        auxiliary=False,
+        budget=("darts", 1),
+        batch_size=32,
+        lr=0.025,
+        drop_path=0.0,
+    ),
+)
+
+DEMO = Scale(
+    name="demo",
+    seeds=(0, 1),
+    rta=RtaScale(
+        originals=600,
+        targets=("convnet", "resnet8"),
+        budget=("fast", 12),
+        sources=(*CLEAN, "pgd_at", "wideresnet_trades", "fast_at"),
+        clean_model="convnet",
+        wide_model="resnet8",
+        robust_model="convnet",
+        held_out="resnet8",
+        source_images=3000,
+        source_budget=("fast", 8),
+        robust_epochs=6,
+        evaluated=250,
+        restarts=4,
+    ),
+    repair=RepairScale(
+        images=2000,
+        tests=500,
+        failures=200,
+        search_channels=4,
+        search_layers=3,
+        search_batch=16,
+        search_epochs=4,
+        refine_epochs=2,
+        steps_per_epoch=15,
+        channels=8,
+        layers=3,
+        auxiliary=False,
+        budget=("darts", 12),
+        batch_size=64,
+        lr=0.05,
+        drop_path=0.0,
+    ),
+)
+
+CPU = Scale(
+    name="cpu",
+    seeds=(0, 1, 2),
+    rta=replace(
+        DEMO.rta,
+        originals=2000,
+        budget=("fast", 12),
+        source_images=8000,
+        source_budget=("fast", 10),
+        robust_epochs=8,
+        evaluated=500,
+        restarts=6,
+        sources=(*CLEAN, *ROBUST),
+    ),
+    repair=replace(
+        DEMO.repair,
+        images=8000,
+        tests=1000,
+        failures=400,
+        search_epochs=6,
+        refine_epochs=3,
+        steps_per_epoch=30,
+        budget=("darts", 12),
+    ),
+)
+
+SMALL = Scale(
+    name="small",
+    seeds=(0, 1, 2),
+    rta=RtaScale(
+        originals=5000,
+        targets=("resnet18", "preact_resnet18"),
+        budget=("table1", 30),
+        sources=(*CLEAN, *ROBUST),
+        clean_model="resnet18",
+        wide_model="wide_resnet28_4",
+        robust_model="resnet18",
+        held_out="preact_resnet18",
+        source_images=20_000,
+        source_budget=("fast", 30),
+        robust_epochs=20,
+        evaluated=2000,
+    ),
+    repair=RepairScale(
+        images=20_000,
+        tests=4000,
+        failures=400,
+        search_channels=16,
+        search_layers=5,
+        search_batch=64,
+        search_epochs=20,
+        refine_epochs=8,
+        steps_per_epoch=150,
+        channels=16,
+        layers=8,
+        auxiliary=False,
+        budget=("darts", 60),
+        batch_size=96,
+        lr=0.025,
+        drop_path=0.1,
+    ),
+)
+
+PAPER = Scale(
+    name="paper",
+    seeds=(0, 1, 2, 3, 4),
+    rta=RtaScale(
+        originals=10_000,
+        targets=("resnet50", "densenet121"),
+        budget=("table1", 110),
+        sources=(*CLEAN, *ROBUST),
+        clean_model="resnet50",
+        wide_model="wide_resnet28_4",
+        robust_model="wide_resnet34_10",
+        held_out="preact_resnet18",
+        source_images=50_000,
+        source_budget=("table1", 110),
+        robust_epochs=110,
+        evaluated=10_000,
+    ),
+    repair=RepairScale(
+        images=50_000,
+        tests=10_000,
+        failures=1000,
+        search_channels=16,
+        search_layers=8,
+        search_batch=64,
+        search_epochs=50,
+        refine_epochs=20,
+        steps_per_epoch=520,
+        channels=36,
+        layers=20,
+        auxiliary=True,
+        budget=("darts", 600),
+        batch_size=96,
+        lr=0.025,
+        drop_path=0.2,
+    ),
+)
+
+SCALES = {scale.name: scale for scale in (SMOKE, DEMO, CPU, SMALL, PAPER)}
+
+
+def get(name: str) -> Scale:
+    """The scale of that name; ValueError that suggests the nearest one otherwise."""
+    if name not in SCALES:
+        raise unknown("scale", name, SCALES)
+    return SCALES[name]
+
+
+def run_name(scale: str, dataset: str) -> str:
+    """Name of the run's folder: the scale on the embedded data set, scale-dataset otherwise."""
+    return get(scale).name if dataset == "shapes10" else f"{get(scale).name}-{dataset.strip('/').replace('/', '_')}"

@@ -1,0 +1,224 @@
+"""Measured beside published: pure functions from result rows (flat dicts) to pandas tables.
+
+A row has "method", "seed" and percent values; RTA rows also have "model", and the result of a (method, seed) is the mean over its models.
+The scale and the data set of the rows stand in `attrs` and in the caption of every table made here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from scipy import stats
+
+from rtalib import papers
+from rtalib.papers import CORRUPTION_LABELS, GUIDES, Claim, Published, derived, label, split_guide
+from rtalib.table_style import save, style, wide
+
+CONTEXT = ("scale", "dataset", "protocol", "corruption")  # rows of one method that differ in these are different experiments
+LEVEL = 0.05
+
+__all__ = ["caption", "compare", "context", "frame", "interval", "label", "save", "select", "style", "values", "verdicts", "wide", "wins"]
+
+
+def frame(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """One line per row without nested values (stamp, history), methods in the order of their first appearance."""
+    return pd.DataFrame([{name: value for name, value in row.items() if not isinstance(value, (dict, list))} for row in rows])
+
+
+def _same(name: str, other: str) -> bool:
+    """Method names are equal up to spaces."""
+    return name.replace(" ", "") == other.replace(" ", "")
+
+
+def select(rows: Sequence[Mapping], method: str) -> list[Mapping]:
+    """Rows of a published or claimed method; "gb: CF-DARTS" asks for the guiding corruption too (a row without one fits every block)."""
+    guide, name = split_guide(method)
+    chosen = [row for row in rows if _same(str(row["method"]), name) or _same(str(row["method"]), method)]
+    return chosen if guide is None else [row for row in chosen if row.get("corruption") in (None, guide)]
+
+
+def _check_one_experiment(rows: Sequence[Mapping], what: str, names: Sequence[str] = CONTEXT) -> None:
+    for name in names:
+        found = sorted({str(row[name]) for row in rows if row.get(name) is not None})
+        if len(found) > 1:
+            raise ValueError(f"rows of {what!r} mix values of {name}: {', '.join(found)}; expected one. Select the rows of one first.")
+
+
+def _cells(rows: Sequence[Mapping], method: str, column: str) -> dict[tuple, float]:
+    """{(seed, model): value} of a method; model is "" where rows have none."""
+    chosen = select(rows, method)
+    _check_one_experiment(chosen, method)
+    cells: dict[tuple, float] = {}
+    for row in chosen:
+        key, value = (row.get("seed", 0), str(row.get("model", ""))), derived(row, column)
+        if value is None or value != value:
+            continue
+        if cells.setdefault(key, value) != value:
+            raise ValueError(
+                f"rows of {method!r} give {column!r} twice for seed {key[0]} {key[1]}: {cells[key]} and {value}; expected one row"
+            )
+    return cells
+
+
+def values(rows: Sequence[Mapping], method: str, column: str) -> pd.Series:
+    """Measured values of a method by seed, each the mean over models; empty where nothing was measured.
+
+    A seed of which some models are still missing does not count, for its mean would be over other models.
+    """
+    cells = _cells(rows, method, column)
+    models = {model for _, model in cells}
+    seeds = [seed for seed in dict.fromkeys(seed for seed, _ in cells) if all((seed, model) in cells for model in models)]
+    means = [sum(cells[seed, model] for model in models) / len(models) for seed in seeds]
+    return pd.Series(means, index=pd.Index(seeds, name="seed"), dtype=float)
+
+
+def interval(numbers: Iterable[float]) -> float:
+    """Half width of the 95 % Student-t confidence interval of the mean; NaN for fewer than two numbers."""
+    sample = pd.Series(list(numbers), dtype=float)
+    if len(sample) < 2:
+        return float("nan")
+    return float(stats.t.ppf(1 - LEVEL / 2, len(sample) - 1) * sample.std(ddof=1) / len(sample) ** 0.5)
+
+
+def context(rows: Sequence[Mapping]) -> dict:
+    """Scale, data set, protocol, seeds and image counts that the rows state, joined by commas where there are several."""
+    facts = {}
+    for name in ("scale", "dataset", "protocol", "corruption", "seed", "n_train", "n_eval"):
+        found = list(dict.fromkeys(row[name] for row in rows if row.get(name) is not None))
+        if found:
+            facts[name] = ", ".join(map(str, sorted(found) if name == "seed" else found))
+    return facts
+
+
+def caption(rows: Sequence[Mapping], published: Published) -> str:
+    """One line that says what is published, what was measured and how big it was."""
+    facts = context(rows)
+    names = {"rta": "RTA", "cf": "CF-DARTS"}
+    title = f"{names[published.paper]} {published.table.replace('table', 'table ')}: {published.title}."
+    if not rows:
+        return f"{title} Not measured in this run."
+    size = f"scale {facts.get('scale', 'not stated')}, data {facts.get('dataset', 'not stated')}"
+    parts = [f"{name.replace('_', ' ')} {facts[name]}" for name in ("protocol", "n_train", "n_eval") if name in facts]
+    text = f"{title} Measured: {', '.join([size, *parts])}, seeds {facts.get('seed', 'not stated')}."
+    if facts.get("scale") != "paper":
+        text += " Not the paper's setting: compare differences between rows, not levels."
+    return text
+
+
+def compare(rows: Sequence[Mapping], published: Published, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Published and measured for every method and column, in the order of the paper; methods it lacks (null baselines) follow.
+
+    columns: default those of the published table, and the corruption columns that only the rows have.
+    Returns a table with index (method, column) and: published, published_std, measured, std, interval (half width, 95 %), seeds, difference
+    (measured - published). attrs: caption, unit, context. ValueError where rows of one method mix scales, data sets or protocols.
+    """
+    if columns is None:
+        extra = [name for name in CORRUPTION_LABELS if name not in published.columns and any(row.get(name) is not None for row in rows)]
+        columns = [*published.columns, *extra] if set(published.columns) & set(CORRUPTION_LABELS) else published.columns
+    order = [name for name in ("clean", "fail", *CORRUPTION_LABELS) if name in columns]
+    columns = order + [name for name in columns if name not in order]
+    guided = any(split_guide(name)[0] for name in published.rows)
+    _check_one_experiment(rows, published.id, CONTEXT[:-1] if guided else CONTEXT)
+    known = {id(row) for method in published.rows for row in select(rows, method)}
+    added = dict.fromkeys(_name(row, guided) for row in rows if id(row) not in known)
+    records = [_record(rows, published, method, column) for method in [*published.rows, *added] for column in columns]
+    table = pd.DataFrame(records).set_index(["method", "column"])
+    table.attrs = {"caption": caption(rows, published), "unit": published.unit, "context": context(rows), "id": published.id}
+    return table
+
+
+def _name(row: Mapping, guided: bool) -> str:
+    """Name of a method that the paper lacks; in tables with blocks it gets the prefix of its guiding corruption."""
+    prefix = {name: short for short, name in GUIDES.items()}.get(str(row.get("corruption")))
+    return f"{prefix}: {row['method']}" if guided and prefix else str(row["method"])
+
+
+def _record(rows: Sequence[Mapping], published: Published, method: str, column: str) -> dict:
+    found = values(rows, method, column)
+    given = published.value(method, column)
+    measured = float(found.mean()) if len(found) else float("nan")
+    return {
+        "method": method,
+        "column": column,
+        "published": float("nan") if given is None else given,
+        "published_std": published.std.get(method, {}).get(column, float("nan")),
+        "measured": measured,
+        "std": float(found.std(ddof=1)) if len(found) > 1 else float("nan"),
+        "interval": interval(found),
+        "seeds": len(found),
+        "difference": float("nan") if given is None else measured - given,
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- claims
+
+
+def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
+    """Each claim tested on matched (seed, model) pairs of its two methods by a paired t-test (two-sided).
+
+    Columns: claim, text, better, worse, metric, published (difference printed in the paper), published_p (Welch's t on the printed means
+    and deviations), difference (measured), low, high (95 % interval), pairs, seeds, p, verdict:
+    "reproduced": difference > 0 and p < .05 over at least two seeds; "direction agrees": difference > 0 otherwise;
+    "not reproduced": difference <= 0; "missing": no pair was measured. With a margin m, difference + m is tested in its place.
+    """
+    return pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
+
+
+_VERDICT_COLUMNS = (
+    *("claim", "text", "better", "worse", "metric", "margin", "published", "published_p"),
+    *("difference", "low", "high", "pairs", "seeds", "p", "verdict"),
+)
+
+
+def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
+    _check_one_experiment([row for name in (claim.better, claim.worse) for row in select(rows, name)], claim.id)
+    better, worse = _cells(rows, claim.better, claim.metric), _cells(rows, claim.worse, claim.metric)
+    pairs = pd.Series({key: better[key] - worse[key] for key in better if key in worse}, dtype=float)
+    mean, half = (float(pairs.mean()), interval(pairs)) if len(pairs) else (float("nan"), float("nan"))
+    seeds = len({seed for seed, _ in pairs.index})
+    p = float("nan")
+    if len(pairs) > 1 and pairs.std(ddof=1) > 1e-9:  # identical differences say nothing about the spread
+        p = float(stats.ttest_1samp(pairs, -claim.margin).pvalue)
+    above = mean + claim.margin > 0
+    verdict = "missing" if not len(pairs) else "not reproduced" if not above else "direction agrees"
+    if verdict == "direction agrees" and seeds > 1 and p < LEVEL:
+        verdict = "reproduced"
+    return {
+        **{
+            "claim": claim.id,
+            "text": claim.text,
+            "better": claim.better,
+            "worse": claim.worse,
+            "metric": claim.metric,
+            "margin": claim.margin,
+        },
+        **published_difference(claim),
+        **{"difference": mean, "low": mean - half, "high": mean + half, "pairs": len(pairs), "seeds": seeds, "p": p, "verdict": verdict},
+    }
+
+
+def published_difference(claim: Claim) -> dict[str, float]:
+    """The claim on the printed numbers: difference, and Welch's p where means, deviations and the number of runs are printed."""
+    table = papers.PUBLISHED.get(f"{claim.paper}-{claim.table}")
+    means = [None, None] if table is None else [table.value(method, claim.metric) for method in (claim.better, claim.worse)]
+    if None in means:
+        return {"published": float("nan"), "published_p": float("nan")}
+    spread = [table.std.get(method, {}).get(claim.metric) for method in (claim.better, claim.worse)]
+    p = float("nan")
+    if table.runs and None not in spread and claim.margin == 0:
+        arguments = (means[0], spread[0], table.runs, means[1], spread[1], table.runs)
+        p = float(stats.ttest_ind_from_stats(*arguments, equal_var=False).pvalue)
+    return {"published": means[0] - means[1], "published_p": p}
+
+
+def wins(rows: Sequence[Mapping], *, reference: str = "Org. DNN") -> pd.DataFrame:
+    """Per method: on how many corruption sets its mean over seeds is above that of `reference`, of how many both have; and the mean gap."""
+    names = [name for name in CORRUPTION_LABELS if any(row.get(name) is not None for row in rows)]
+    base = {name: values(rows, reference, name).mean() for name in names}
+    found = []
+    for method in dict.fromkeys(str(row["method"]) for row in rows):
+        gaps = pd.Series({name: values(rows, method, name).mean() - base[name] for name in names}, dtype=float).dropna()
+        if not _same(method, reference) and len(gaps):
+            found.append({"method": method, "wins": int((gaps > 0).sum()), "of": len(gaps), "mean gap": float(gaps.mean())})
+    table = pd.DataFrame(found, columns=["method", "wins", "of", "mean gap"]).set_index("method")
+    table.attrs = {"caption": f"Corruption sets on which a method is above {reference}.", "context": context(rows)}
+    return table

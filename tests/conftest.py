@@ -1,0 +1,22 @@
+"""One thread per test process, and an outputs folder that is nobody's."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_outputs(tmp_path_factory: pytest.TempPathFactory):
+    """RTALIB_OUTPUTS for the whole session of this worker; a test that wants its own sets it with monkeypatch."""
+    before = os.environ.get("RTALIB_OUTPUTS")
+    os.environ["RTALIB_OUTPUTS"] = str(tmp_path_factory.mktemp("outputs"))
+    yield
+    if before is None:
+        del os.environ["RTALIB_OUTPUTS"]
+    else:
+        os.environ["RTALIB_OUTPUTS"] = before

@@ -1,0 +1,116 @@
+"""Evaluation networks against published sizes, and drop path against its definition."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rtalib.darts import GENOTYPES, Network
+from rtalib.darts.network import drop_path
+
+
+def parameters(*args, **kwargs):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Network(*args, **kwargs).parameters())
+
+
+@pytest.mark.parametrize(
+    "name, size, expected",
+    [
+        ("darts_v1", {}, 3_169_414),  # quark0/darts issue 18
+        ("darts_v2", {}, 3_349_342),  # public logs
+        ("darts_v2", {"auxiliary": True}, 3_825_768),
+        ("darts_v2", {"num_classes": 200}, 3_458_972),
+        ("pc_darts_cifar", {}, 3_634_678),
+        ("pc_darts_cifar", {"auxiliary": True}, 4_111_104),
+        ("pc_darts_imagenet", {}, 3_721_510),
+        ("darts_pt_s0", {}, 2_851_246),
+        ("darts_v1", {"channels": 16, "layers": 8}, 232_890),
+        ("darts_v2", {"channels": 16, "layers": 8}, 246_106),
+        ("pc_darts_cifar", {"channels": 16, "layers": 8}, 335_738),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, size, expected):
+    assert parameters(name, **size) == expected
+
+
+@pytest.mark.parametrize(
+    "name, size, side, expected",
+    [
+        ("darts_v1", {}, 32, 500_987_520),
+        ("darts_v2", {}, 32, 528_359_040),
+        ("pc_darts_cifar", {}, 32, 556_670_592),
+        ("pc_darts_imagenet", {}, 32, 570_466_944),
+        ("darts_v2", {"num_classes": 200}, 64, 2_113_500_000),
+    ],
+)
+def test_multiply_adds_are_the_published_ones(name, size, side, expected):
+    with torch.device("meta"):
+        network, image = Network(name, **size).eval(), torch.empty(1, 3, side, side)
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    macs = counter.get_total_flops() // 2
+    assert macs == expected if side == 32 else abs(macs - expected) < 50_000  # the last is published to four digits
+
+
+@pytest.mark.parametrize("layers, channels, side", [(2, 4, 32), (3, 5, 32), (5, 8, 33), (4, 4, 17)])
+def test_small_and_awkward_sizes_work(layers, channels, side):
+    network = Network("darts_v1", channels, layers, num_classes=7).eval()
+    x = torch.rand(2, 3, side, side)
+    features = network.features(x)
+    assert features.shape == (2, 16 * channels)
+    assert torch.equal(network.classifier(features), network(x)) and network(x).shape == (2, 7)
+
+
+def test_auxiliary_head_acts_in_training_only():
+    network = Network("darts_v2", 4, 3, auxiliary=True)
+    main, side = network.train()(torch.rand(2, 3, 32, 32))
+    assert main.shape == side.shape == (2, 10)
+    assert network.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    assert network.train()(torch.rand(2, 3, 64, 64))[1].shape == (2, 10)
+    with pytest.raises(ValueError, match="8x8"):
+        network(torch.rand(2, 3, 16, 16))
+
+
+def test_strided_stem_gives_large_images_the_small_ones_work():
+    with torch.device("meta"):
+        network, image = Network("darts_v2", num_classes=200, stem_stride=2).eval(), torch.empty(1, 3, 64, 64)
+    with FlopCounterMode(display=False) as counter:
+        network(image)
+    assert counter.get_total_flops() // 2 == 528_359_040 + 576 * 190
+
+
+def test_drop_path_drops_samples_keeps_the_mean_and_the_input():
+    torch.manual_seed(0)
+    x = torch.ones(4000, 2, 1, 1)
+    out = drop_path(x, 0.3)
+    per_sample = out[:, 0, 0, 0]
+    assert torch.equal(out[:, 0], out[:, 1]) and torch.equal(x, torch.ones_like(x))
+    assert per_sample.unique().tolist() == [0.0, pytest.approx(1 / 0.7)]
+    assert abs(out.mean().item() - 1) < 0.05
+
+
+def test_drop_path_spares_identities_and_acts_in_training_only():
+    torch.manual_seed(0)
+    network, x = Network("darts_v1", 4, 3).eval(), torch.rand(4, 3, 32, 32)
+    plain = network(x)
+    network.drop_path_prob = 0.9
+    assert torch.equal(network(x), plain)
+    cell = network.cells[0]
+    skip = GENOTYPES["darts_v1"].normal.index(("skip_connect", 0))
+    state = torch.rand(4, 4, 8, 8)
+    assert cell.branch(skip, state, state.relu(), 0.9) is state
+    network.train().features(x).sum().backward()  # nothing that backward needs was overwritten
+
+
+def test_pixels_are_normalised_inside():
+    network = Network("darts_v1", 4, 2).eval()
+    mean = network.normalize.mean.expand(1, 3, 32, 32)
+    assert network.normalize(mean).abs().max() < 1e-6
+    assert network.normalize(mean + network.normalize.std).sub(1).abs().max() < 1e-5
+
+
+def test_unknown_names_are_suggested():
+    with pytest.raises(ValueError, match="Did you mean 'darts_v2'"):
+        Network("darts-v2")
+    with pytest.raises(ValueError, match="layers"):
+        Network("darts_v2", layers=1)

@@ -1,0 +1,141 @@
+"""The search: schedule, resumption, warm start, and that it learns."""
+
+import math
+
+import pytest
+import torch
+
+from rtalib.darts import Genotype, Supernet, magnitude, search
+from rtalib.darts import search as search_function
+from rtalib.darts.search import draw_batch
+from rtalib.data import LabeledImages
+
+TINY = {"space": "s2", "channels": 4, "layers": 3, "batch_size": 4, "steps_per_epoch": 2, "device": "cpu"}
+
+
+def stripes(n, seed=0, side=12):
+    """Two classes: horizontal and vertical stripes in noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    wave = (torch.arange(side) % 4 < 2).float() * 120
+    images = torch.randint(0, 100, (n, 3, side, side), generator=generator).float()
+    images += torch.where(labels.view(-1, 1, 1, 1) == 0, wave.view(1, 1, side, 1), wave.view(1, 1, 1, side))
+    return LabeledImages(images.to(torch.uint8), labels, ("horizontal", "vertical"), "stripes")
+
+
+TRAIN, VAL = stripes(24), stripes(16, seed=1)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stop_at(epoch):
+    def on_epoch(row):
+        if row["epoch"] == epoch:
+            raise Interrupted
+
+    return on_epoch
+
+
+def assert_same(a, b):
+    assert a.genotype == b.genotype
+    assert a.state.keys() == b.state.keys() and all(torch.equal(a.state[name], b.state[name]) for name in a.state)
+    without_time = [[{k: v for k, v in row.items() if k != "seconds"} for row in result.trace] for result in (a, b)]
+    assert without_time[0] == without_time[1]
+
+
+def test_interrupted_search_ends_as_if_never_interrupted(tmp_path):
+    whole = search(TRAIN, VAL, epochs=3, seed=7, **TINY)
+    path = tmp_path / "deep" / "search.pt"
+    with pytest.raises(Interrupted):
+        search(TRAIN, VAL, epochs=3, seed=7, checkpoint=path, on_epoch=stop_at(1), **TINY)
+    assert torch.load(path, weights_only=True)["history"][-1]["epoch"] == 1
+    resumed = search(TRAIN, VAL, epochs=3, seed=7, checkpoint=path, **TINY)
+    assert_same(whole, resumed)
+    assert_same(whole, search(TRAIN, VAL, epochs=3, seed=7, checkpoint=path, **TINY))  # finished: nothing left to do
+    assert [entry.name for entry in path.parent.iterdir()] == ["search.pt"]
+    with pytest.raises(ValueError, match="another run: seed was 7, is now 8"):
+        search(TRAIN, VAL, epochs=3, seed=8, checkpoint=path, **TINY)
+
+
+def test_trace_holds_the_schedule_and_the_genotype():
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    result = search(TRAIN, VAL, epochs=2, lr=0.1, lr_min=0.02, **TINY)
+    assert torch.equal(before, torch.get_rng_state())  # the caller's random state is left alone
+    first, last = result.trace
+    assert first["lr"] == 0.1 and last["lr"] == pytest.approx(0.02 + 0.08 * (1 + math.cos(math.pi / 2)) / 2)
+    assert last["genotype"] == str(result.genotype) and Genotype.parse(last["genotype"]) == result.genotype
+    assert result.genotype == magnitude(result.state["alphas_normal"], result.state["alphas_reduce"], "s2")
+    assert 0 < last["entropy_normal"] <= math.log(2) and last["skips_normal"] == result.genotype.skips("normal")
+
+
+def test_warm_start_goes_on_from_the_state_and_seeds_differ():
+    cold = search(TRAIN, VAL, epochs=1, **TINY)
+    still = {"lr": 0.0, "lr_min": 0.0, "arch_lr": 0.0, "epochs": 1}
+    warm = search(TRAIN, VAL, init=cold.state, seed=5, **TINY, **still)
+    assert all(torch.equal(warm.state[name], cold.state[name]) for name in cold.state)
+    alphas = {name: cold.state[name] for name in ("alphas_normal", "alphas_reduce")}
+    partly = search(TRAIN, VAL, init=alphas, seed=5, **TINY, **still)
+    assert torch.equal(partly.state["alphas_normal"], cold.state["alphas_normal"])
+    assert not torch.equal(partly.state["stem.weight"], cold.state["stem.weight"])
+
+
+def test_both_losses_fall_and_the_alphas_move():
+    sizes = {**TINY, "batch_size": 16, "steps_per_epoch": 12}
+    result = search(TRAIN, VAL, epochs=2, lr=0.1, arch_lr=0.01, **sizes)
+    assert result.trace[1]["train_loss"] < 0.8 * result.trace[0]["train_loss"]
+    assert result.trace[1]["val_loss"] < 0.8 * result.trace[0]["val_loss"]
+    assert result.state["alphas_normal"].abs().max() > 0.02
+
+
+def test_batches_depend_on_seed_epoch_and_step_alone_and_cut_real_windows():
+    images, labels = draw_batch(TRAIN, 6, seed=1, epoch=2, step=3, stream="train")
+    again, _ = draw_batch(TRAIN, 6, seed=1, epoch=2, step=3, stream="train")
+    assert torch.equal(images, again) and images.dtype == torch.float32 and labels.shape == (6,)
+    for change in ({"seed": 2}, {"epoch": 3}, {"step": 4}, {"stream": "val"}):
+        other, _ = draw_batch(TRAIN, 6, **{"seed": 1, "epoch": 2, "step": 3, "stream": "train"} | change)
+        assert not torch.equal(images, other)
+    padded = torch.nn.functional.pad(TRAIN.images.float() / 255, (4, 4, 4, 4))
+    windows = padded.unfold(2, 12, 1).unfold(3, 12, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 12, 12)
+    windows = torch.cat([windows, windows.flip(3)])
+    for image in images:
+        assert (windows == image).flatten(1).all(dim=1).any()
+
+
+def test_soft_labels_are_accepted():
+    soft = LabeledImages(TRAIN.images, torch.nn.functional.one_hot(TRAIN.labels, 2).float(), TRAIN.classes, "soft")
+    hard, same = (search(data, VAL, epochs=1, **TINY) for data in (TRAIN, soft))
+    assert same.trace[0]["train_loss"] == pytest.approx(hard.trace[0]["train_loss"], rel=1e-5)
+
+
+def test_wrong_arguments_are_named():
+    assert search_function is search
+    with pytest.raises(ValueError, match="unknown search method 'dart'. Did you mean 'darts'"):
+        search(TRAIN, VAL, "dart")
+    with pytest.raises(ValueError, match="order: available are 1"):
+        search(TRAIN, VAL, order=2)
+    with pytest.raises(ValueError, match="val: expected the classes of train"):
+        search(TRAIN, LabeledImages(VAL.images, VAL.labels, ("a", "b"), "other"), **TINY)
+    with pytest.raises(ValueError, match="batch_size: expected at least 1"):
+        search(TRAIN, VAL, epochs=1, **TINY | {"batch_size": 0})
+    with pytest.raises(ValueError, match="init: 'alphas_normal' has shape"):
+        search(TRAIN, VAL, epochs=1, init={"alphas_normal": torch.zeros(14, 8)}, **TINY)
+    with pytest.raises(ValueError, match="init: 'conv.weight'"):
+        search(TRAIN, VAL, epochs=1, init={"conv.weight": torch.zeros(1)}, **TINY)
+    with pytest.raises(ValueError, match="diverged"):
+        search(TRAIN, VAL, epochs=2, lr=1e30, grad_clip=1e30, **TINY)
+
+
+def test_architecture_step_comes_first_and_asks_for_alphas_only(monkeypatch):
+    asked = []
+    plain = torch.autograd.grad
+
+    def spy(outputs, inputs, **kwargs):
+        asked.append(len(inputs))
+        return plain(outputs, inputs, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", spy)
+    search(TRAIN, VAL, epochs=1, **TINY)
+    assert asked == [2, len(Supernet("s2", 4, 3).weight_parameters())] * 2

@@ -1,0 +1,126 @@
+"""Every figure is drawn, says where its numbers come from, has no overlapping labels and is the same bytes twice."""
+
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+from made_up import cf_rows, rta_rows
+
+from rtalib import figures, papers
+
+CELL = [
+    *(("sep_conv_3x3", 0), ("max_pool_3x3", 1), ("sep_conv_5x5", 0), ("skip_connect", 1)),
+    *(("dil_conv_5x5", 2), ("skip_connect", 0), ("avg_pool_3x3", 4), ("dil_conv_3x3", 2)),
+]
+GENOTYPE = SimpleNamespace(normal=CELL, reduce=CELL[:4])
+DRAW = {
+    "score_bars": lambda: figures.score_bars(rta_rows(), papers.RTA["table1"]),
+    "score_bars_alone": lambda: figures.score_bars(rta_rows(seeds=1)),
+    "proxy_parts": lambda: figures.proxy_parts(rta_rows(), parts=("clean", "corruptions", "transfer_pgd")),
+    "difference_bars": lambda: figures.difference_bars(cf_rows(), papers.CF_DARTS["table2"]),
+    "corruption_dots": lambda: figures.corruption_dots(cf_rows(), methods=["Org. DNN", "CF-DARTS", "CF-DARTSE"]),
+    "accuracy_curves": lambda: figures.accuracy_curves(cf_rows()),
+    "draw_cell": lambda: figures.draw_cell(GENOTYPE),
+    "alpha_heatmap": lambda: figures.alpha_heatmap(np.full((14, 3), 1 / 3), ["none", "skip_connect", "sep_conv_3x3"]),
+    "image_grid": lambda: figures.image_grid(np.zeros((5, 3, 8, 8), np.uint8), list("abcde"), columns=3, title="t"),
+}
+
+
+def hidden_ticks(axes):
+    """Labels of ticks that are not drawn: those of switched-off axes and those beyond the limits."""
+    for axis, limits in ((axes.xaxis, sorted(axes.get_xlim())), (axes.yaxis, sorted(axes.get_ylim()))):
+        for place, tick in zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True):
+            if not axes.axison or not limits[0] <= place <= limits[1]:
+                yield id(tick)
+
+
+def texts(drawing):
+    """Texts that are drawn, with their boxes in pixels."""
+    drawing.canvas.draw()
+    hidden = {text for axes in drawing.axes for text in hidden_ticks(axes)}
+    found = [
+        text for text in drawing.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip() and id(text) not in hidden
+    ]
+    return [(text.get_text(), text.get_window_extent()) for text in found]
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_labels_do_not_overlap_or_leave_the_page(name):
+    drawing = DRAW[name]()
+    found = [(text, box) for text, box in texts(drawing) if box.width > 0]
+    slanted = {tick.get_text() for axes in drawing.axes for tick in axes.get_xticklabels() if tick.get_rotation()}
+    page = drawing.bbox
+    for i, (text, box) in enumerate(found):
+        if text in slanted:  # boxes of slanted texts overlap where the letters do not
+            continue
+        assert page.x0 - 1 <= box.x0 and box.x1 <= page.x1 + 1 and page.y0 - 1 <= box.y0 and box.y1 <= page.y1 + 1, text
+        for other, rival in found[i + 1 :]:
+            if other in slanted:
+                continue
+            across = min(box.x1, rival.x1) - max(box.x0, rival.x0)
+            along = min(box.y1, rival.y1) - max(box.y0, rival.y0)
+            assert across < 1.5 or along < 1.5, (text, other)
+
+
+@pytest.mark.parametrize("name", ["score_bars", "proxy_parts", "difference_bars", "corruption_dots", "accuracy_curves"])
+def test_scale_and_data_are_on_the_figure_s_face(name):
+    assert any("scale demo" in text and "shapes10" in text for text, _ in texts(DRAW[name]()))
+
+
+def test_same_figure_gives_the_same_bytes(tmp_path):
+    first = figures.save(DRAW["accuracy_curves"](), tmp_path / "a", "f")
+    again = figures.save(DRAW["accuracy_curves"](), tmp_path / "b", "f")
+    assert [path.suffix for path in first] == [".png", ".svg", ".pdf"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+    assert b"/Type3" not in first[2].read_bytes()  # fonts are embedded as TrueType
+
+
+def test_style_is_put_back_and_figures_show_themselves():
+    before = dict(matplotlib.rcParams)
+    drawing = DRAW["draw_cell"]()
+    assert drawing._repr_png_().startswith(b"\x89PNG")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_bars_have_the_measured_heights():
+    axes = DRAW["score_bars"]().axes[0]
+    rows = rta_rows()
+    expected = [np.mean([r["score"] for r in rows if r["method"] == method]) for method in papers.RTA["table1"].rows]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(expected)
+
+
+def test_difference_bars_pair_seeds():
+    rows = cf_rows()
+    axes = figures.difference_bars(rows, methods=["CF-DARTSE"]).axes[0]
+    ours, base = ([r["clean"] for r in rows if r["method"] == method] for method in ("CF-DARTSE", "Org. DNN"))
+    assert axes.patches[0].get_height() == pytest.approx(np.mean(ours) - np.mean(base))
+
+
+def test_cell_has_a_box_for_every_operation():
+    drawing = DRAW["draw_cell"]()
+    shown = [text for text, _ in texts(drawing)]
+    assert shown.count("skip") == 3 and shown.count("sep 3×3") == 2 and "dil 5×5" in shown and "avg 3×3" in shown
+
+
+def test_image_grid_shows_the_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5), dtype=np.uint8)
+    shown = figures.image_grid(images).axes[1].images[0].get_array()
+    assert (shown == images[1].transpose(1, 2, 0)).all()
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="images: expected uint8"):
+        figures.image_grid(np.zeros((1, 3, 4, 4), np.float32))
+    with pytest.raises(ValueError, match="titles: got 1 for 2"):
+        figures.image_grid(np.zeros((2, 3, 4, 4), np.uint8), ["a"])
+    with pytest.raises(ValueError, match="cell: got 'normel'"):
+        figures.draw_cell(GENOTYPE, cell="normel")
+    with pytest.raises(ValueError, match="none has a history"):
+        figures.accuracy_curves(rta_rows())
+    with pytest.raises(ValueError, match="rows: got none"):
+        figures.score_bars([])
+    with pytest.raises(ValueError, match="none of the reference method"):
+        figures.difference_bars([row for row in cf_rows() if row["method"] != "Org. DNN"])
+    with pytest.raises(ValueError, match=r"weights: expected shape \(edges, 2\)"):
+        figures.alpha_heatmap(np.zeros((3, 4)), ["a", "b"])

@@ -1,0 +1,209 @@
+"""The committed notebooks: thin, clean, alike in head and foot, and every one runs at scale smoke.
+
+A notebook begins with a markdown title cell that has two lines for machines too:
+    Minutes: demo 2 · small 30 · paper 4000
+    Writes: `tables/rta-table1.csv`, `figures/rta-table1.png`          (in the run's folder; patterns with * may be used)
+"""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from rtalib import nb, store
+from rtalib.scales import run_name
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMMON = {"scale": "demo", "dataset": "shapes10", "seeds": [0], "executor": "processes"}
+LINES_PER_CELL, LINES_PER_NOTEBOOK, LINES_PER_FUNCTION = 25, 150, 10
+
+
+def writes(notebook: Path) -> list[str]:
+    """What the title cell says the notebook writes."""
+    lines = re.findall(r"^\W*Writes\b.*$", nb.source_of(nb.cells_of(notebook)[0]), flags=re.MULTILINE)
+    return [pattern for line in lines for pattern in re.findall(r"`([^`]+)`", line)]
+
+
+def violations(notebook: Path) -> list[str]:
+    """Every convention that the notebook breaks."""
+    cells = nb.cells_of(notebook)
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    return [
+        *_format(notebook, cells, code),
+        *_head(notebook, cells),
+        *_foot(code),
+        *_thin(code),
+        *(text for cell in code for text in _logic(cell)),
+    ]
+
+
+def _format(notebook: Path, cells: list[dict], code: list[dict]) -> list[str]:
+    book = json.loads(notebook.read_text())
+    found = []
+    if (book["nbformat"], book["nbformat_minor"]) != (4, 5):
+        return ["is not of notebook format 4.5"]
+    try:
+        nbformat.validate(book)
+    except nbformat.ValidationError as error:
+        found.append(f"is not valid: {str(error).splitlines()[0]}")
+    wanted = [f"{notebook.stem[:2]}-{i:02d}" for i in range(len(cells))]
+    if [cell.get("id") for cell in cells] != wanted:
+        found.append(f"has cell ids other than {wanted[0]}, {wanted[1]}, ...")
+    if any(cell["outputs"] or cell["execution_count"] for cell in code):
+        found.append("has outputs or execution counts")
+    if not re.fullmatch(r"\d\d_[a-z0-9_]+", notebook.stem):
+        found.append("is not named NN_topic")
+    return found
+
+
+def _head(notebook: Path, cells: list[dict]) -> list[str]:
+    title = nb.source_of(cells[0])
+    found = [] if cells[0]["cell_type"] == "markdown" and title.startswith("# ") else ["does not begin with a markdown title"]
+    if "demo" not in nb.minutes(notebook):
+        found.append("does not state its minutes at scale demo")
+    if not writes(notebook):
+        found.append("does not state what it writes")
+    try:
+        defaults = nb.declared(notebook)
+    except ValueError as error:
+        return [*found, str(error)]
+    return found + [
+        f"declares {name} = {defaults.get(name)!r}, not {value!r}" for name, value in COMMON.items() if defaults.get(name) != value
+    ]
+
+
+def _foot(code: list[dict]) -> list[str]:
+    names = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(ast.parse(nb.source_of(code[-1])))}
+    return [] if "stamp" in names else ["does not end with the provenance stamp"]
+
+
+def _thin(code: list[dict]) -> list[str]:
+    lengths = [len(nb.source_of(cell).splitlines()) for cell in code]
+    found = [f"has a cell of {length} lines" for length in lengths if length > LINES_PER_CELL]
+    return found + ([f"has {sum(lengths)} lines of code"] if sum(lengths) > LINES_PER_NOTEBOOK else [])
+
+
+def _logic(cell: dict) -> list[str]:
+    source = nb.source_of(cell)
+    if magic := re.search(r"^\s*[%!].*", source, flags=re.MULTILINE):
+        return [f"runs a shell command or magic: {magic[0]}"]
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.While):
+            found.append(f"holds a while loop (line {node.lineno})")
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.end_lineno - node.lineno >= LINES_PER_FUNCTION:
+            found.append(f"defines {node.name} in more than {LINES_PER_FUNCTION} lines")
+        if isinstance(node, ast.Attribute) and node.attr in ("backward", "step", "zero_grad"):
+            found.append(f"trains by hand: .{node.attr}")
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"(/|~/|[A-Za-z]:\\)\w", node.value):
+            found.append(f"names an absolute path: {node.value}")
+    return found
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_conventions(notebook):
+    assert violations(notebook) == []
+
+
+def test_numbers_are_unique():
+    numbers = [path.stem[:2] for path in NOTEBOOKS]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_ruff_is_content():
+    folders = [str(ROOT / "notebooks")]
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, *folders], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ the checks can fail
+
+GOOD = [
+    ("markdown", "# Toy: what is it?\n\nReproduces nothing.\n\nMinutes: demo 0.1 · small 1  \nWrites: `tables/toy.csv`"),
+    ("parameters", "\n".join(f"{name} = {value!r}" for name, value in COMMON.items())),
+    ("code", "from rtalib import provenance"),
+    ("code", "provenance.stamp()"),
+]
+
+
+def toy(folder: Path, parts: list[tuple[str, str]], **changes: object) -> Path:
+    cells = []
+    for number, (kind, source) in enumerate(parts):
+        cell = {"cell_type": "markdown", "id": f"07-{number:02d}", "metadata": {}, "source": source}
+        if kind != "markdown":
+            cell |= {"cell_type": "code", "outputs": [], "execution_count": None}
+            cell["metadata"] = {"tags": ["parameters"]} if kind == "parameters" else {}
+        cells.append(cell | changes)
+    path = folder / "07_toy.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def test_a_good_notebook_has_no_violations(tmp_path):
+    assert violations(toy(tmp_path, GOOD)) == []
+    assert writes(toy(tmp_path, GOOD)) == ["tables/toy.csv"]
+
+
+@pytest.mark.parametrize(
+    ("position", "part", "message"),
+    [
+        (0, ("markdown", "Toy\n\nMinutes: demo 1\nWrites: `a`"), "markdown title"),
+        (0, ("markdown", "# Toy\n\nMinutes: small 1\nWrites: `a`"), "minutes"),
+        (0, ("markdown", "# Toy\n\nMinutes: demo 1"), "what it writes"),
+        (1, ("code", "scale = 'demo'"), "tagged 'parameters'"),
+        (1, ("parameters", "scale = 'smoke'"), "declares scale = 'smoke'"),
+        (2, ("code", "while True:\n    pass"), "while loop"),
+        (2, ("code", "for batch in data:\n    loss(batch).backward()"), ".backward"),
+        (2, ("code", "def f():\n" + "    x = 1\n" * 10), "more than 10 lines"),
+        (2, ("code", "open('/data/x')"), "absolute path"),
+        (2, ("code", "!pip install x"), "shell command"),
+        (2, ("code", "%cd .."), "magic"),
+        (2, ("code", "x = 1\n" * 26), "a cell of 26 lines"),
+        (3, ("code", "print('bye')"), "provenance stamp"),
+    ],
+)
+def test_a_bad_notebook_is_caught(tmp_path, position, part, message):
+    parts = [*GOOD[:position], part, *GOOD[position + 1 :]]
+    assert any(message in text for text in violations(toy(tmp_path, parts)))
+
+
+def test_outputs_ids_and_length_are_caught(tmp_path):
+    assert "has outputs or execution counts" in violations(toy(tmp_path, GOOD, execution_count=1))
+    assert any("cell ids" in text for text in violations(toy(tmp_path, GOOD, id="x")))
+    assert any("lines of code" in text for text in violations(toy(tmp_path, [*GOOD[:2], *[("code", "x = 1\n" * 25)] * 6, GOOD[3]])))
+
+
+# ----------------------------------------------------------------------------------------------------------- execution
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory):
+    """One outputs folder for all notebooks, and for all workers of a parallel test run: they share the store."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebook-outputs"
+    before = os.environ["RTALIB_OUTPUTS"]
+    os.environ["RTALIB_OUTPUTS"] = str(folder)
+    yield folder
+    os.environ["RTALIB_OUTPUTS"] = before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_at_smoke_scale(notebook, outputs):
+    folder = outputs / run_name("smoke", "shapes10")
+    output = folder / "notebooks" / notebook.name
+    result = nb.run(notebook, output, {"scale": "smoke", "executor": "serial"}, timeout=300)
+    assert result.status == "ok", result.error
+    assert [pattern for pattern in writes(notebook) if not any(path.stat().st_size for path in folder.glob(pattern))] == []
+    for table in store.tables(folder.name):
+        assert all(row["scale"] == "smoke" and row["stamp"] for row in store.rows(folder.name, table))
+    executed = nbformat.read(output, as_version=4)
+    assert "torch" in json.dumps(executed.cells[-1].outputs), "the last cell shows the provenance stamp"
