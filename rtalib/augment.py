@@ -31,18 +31,19 @@ def adversarial(
     *,
     seed: int = 0,
     index: Tensor | None = None,
-    batch_size: int = 500,
+    batch_size: int | None = None,
 ) -> Tensor:
     """uint8 (N,3,H,W) on the device of `data`: the images attacked on `model` by `recipe`, rounded inside the eps ball (see quantize).
 
-    index: int64 (N,), each image's random stream; default its position in `data`.
+    index: int64 (N,), each image's random stream; default its position in `data`. batch_size: default 128 on the CPU, where larger ones
+    fall out of its cache, and 1024 elsewhere.
     """
     index, labels, device, parts = _index(index, len(data)), data.hard_labels, device_of(model), []
-    for at in torch.arange(len(data)).split(batch_size):
-        clean = data.images[at].to(device)
+    for at in torch.arange(len(data)).split(batch_size or (128 if device.type == "cpu" else 1024)):
+        clean = data.images[at].to(device, memory_format=torch.channels_last)
         found = recipe(model, clean.float() / 255, labels[at].to(device), index=index[at], seed=seed)
         parts.append(quantize(found, clean, recipe.eps).to(data.images.device))
-    return torch.cat(parts)
+    return torch.cat(parts).contiguous()
 
 
 def low_logit_sources(data: LabeledImages, sources: Mapping[str, nn.Module]) -> frozenset[str]:
@@ -57,7 +58,7 @@ class Bank:
     """RTA's operations: the 15 corruptions at one severity, and one ODI-BIM attack per source model.
 
     severity 2 and benchmark 'imagecorruptions' are what RTA's authors ran; preset, restarts and steps are those of attacks.odi_bim_recipe.
-    low_logits: the sources that preset 'author' attacks on their logits.
+    low_logits: the sources that preset 'author' attacks on their logits. batch_size: of the attacks, as in adversarial.
     """
 
     sources: Mapping[str, nn.Module] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class Bank:
     steps: int | None = None
     eps: float = EPS
     low_logits: frozenset[str] = frozenset()
-    batch_size: int = 500
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         shared = sorted(set(self.sources) & set(CORRUPTIONS))
@@ -123,7 +124,7 @@ def rta(
     benchmark: str = "imagecorruptions",
     preset: str = "author",
     restarts: int | None = None,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     index: Tensor | None = None,
 ) -> tuple[LabeledImages, list[str]]:
     """Robust TrivialAugment: each image replaced by one of 15 corruptions or an attack on one of `sources`, drawn uniformly.

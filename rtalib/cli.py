@@ -74,7 +74,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     run, jobs = _plan(options)
     folder = _outputs() / run
     expected = _about(60 * sum(job.minutes for job in jobs))
-    print(f"{len(jobs)} notebooks, scale {options.scale}, data {options.dataset}{expected}; results in {_shown(folder)}", flush=True)
+    count = "1 notebook" if len(jobs) == 1 else f"{len(jobs)} notebooks"
+    print(f"{count}, scale {options.scale}, data {options.dataset}{expected}; results in {_shown(folder)}", flush=True)
     results = _run_all(jobs, run, folder, options.timeout)
     failed = [result for result in results if result.status != "ok"]
     for result in failed:
@@ -214,7 +215,10 @@ def _about(seconds: float, suffix: str = "") -> str:
 def _write_report(run: str) -> None:
     from rtalib import report
 
-    print(f"report: {_shown(report.write(run))}")
+    folder = _outputs() / run
+    if not folder.is_dir():
+        raise UsageError(f"nothing was run yet: {_shown(folder)} does not exist")
+    print(f"report: {_shown(report.write(folder))}")
 
 
 def _outputs() -> Path:

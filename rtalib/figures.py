@@ -1,4 +1,4 @@
-"""Pure functions from result rows (flat dicts, see `tables`) or arrays to matplotlib figures.
+"""Pure functions from result rows (flat dicts, see `tables`) to matplotlib figures; those from arrays lie in array_figures.
 
 Every figure is a `Drawing`: it shows itself in a notebook, needs no display and is in no registry. Every figure made from rows
 says at its foot which scale, data set and seeds it shows. Intervals are 95 % Student-t intervals over seeds.
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
+from rtalib.array_figures import alpha_heatmap, heat, image_grid, selection_map
 from rtalib.cell_drawing import draw_cell
 from rtalib.papers import CORRUPTION_LABELS, Published, label
-from rtalib.plot_style import BLACK, BLUE, COLUMN, CYCLE, GREY, ORANGE, PAGE, PALE, RED, Drawing, colour, figure, save, use_style
+from rtalib.plot_style import BLACK, BLUE, COLUMN, CYCLE, GREY, ORANGE, PAGE, PALE, Drawing, colour, figure, save, use_style
 from rtalib.tables import context, interval, values
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "proxy_parts",
     "save",
     "score_bars",
+    "selection_map",
     "short_name",
     "use_style",
 ]
@@ -32,6 +33,7 @@ __all__ = [
 PARTS = ("clean", "corruptions", "held_out_corruptions", "transfer_fgsm", "transfer_pgd", "transfer_l2")
 FIGURE_3 = ("AugMix", "CutMix", "DeepRepair", "AU-DARTSE", "RF-DARTSE", "CF-DARTSE")
 FIGURE_2 = ("clean", "fail", "gaussian_noise", "shot_noise", "impulse_noise")
+LEGEND = 5  # methods on a line of a legend
 # Where the benchmark's families end: noise, blur, weather, digital.
 FAMILIES = (("Noise", "impulse_noise"), ("Blur", "zoom_blur"), ("Weather", "brightness"), ("Digital", "jpeg_compression"))
 
@@ -114,34 +116,21 @@ def _published_dots(axes: Axes, published: Published, methods: list[str], metric
     axes.grid(axis="x")
 
 
-def proxy_parts(rows: Sequence[Mapping], *, parts: Sequence[str] = PARTS) -> Drawing:
+def proxy_parts(rows: Sequence[Mapping], *, parts: Sequence[str] | None = None) -> Drawing:
     """Method x part of the proxy score: percent in every cell, shaded within its column, the best of a column bold."""
     methods = _methods(rows)
+    parts = parts or [part for part in PARTS if any(row.get(part) is not None for row in rows)]
     table = np.array([[values(rows, method, part).mean() for part in parts] for method in methods])
     low, span = np.nanmin(table, axis=0), np.ptp(np.nan_to_num(table, nan=np.nanmin(table)), axis=0)
     with use_style():
         drawing = figure(PAGE * 0.82, 0.27 * len(methods) + 0.95)
         axes = drawing.subplots()
-        _heat(axes, (table - low) / np.where(span > 0, span, 1), [[f"{v:.1f}" for v in line] for line in table], bold=table.argmax(axis=0))
+        heat(axes, (table - low) / np.where(span > 0, span, 1), [[f"{v:.1f}" for v in line] for line in table], bold=table.argmax(axis=0))
         axes.set(yticks=range(len(methods)), yticklabels=[short_name(m) for m in methods])
         axes.set(xticks=range(len(parts)), xticklabels=[label(part).replace(" ", "\n", 1) for part in parts])
         axes.set_title("Proxy parts, top-1 in percent (shade: from least to greatest of the column)")
         _foot(drawing, rows)
     return drawing
-
-
-def _heat(axes: Axes, shades: np.ndarray, texts: list[list[str]], *, bold: np.ndarray | None = None) -> None:
-    """Cells shaded white to blue by `shades` in [0,1], each with its text."""
-    axes.imshow(0.08 + 0.72 * shades, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for i, line in enumerate(texts):
-        for j, text in enumerate(line):
-            weight = "bold" if bold is not None and bold[j] == i else "normal"
-            axes.text(j, i, text, ha="center", va="center", fontsize=6.5, weight=weight, color="white" if shades[i, j] > 0.72 else BLACK)
-    axes.set_xticks(np.arange(shades.shape[1] + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(shades.shape[0] + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.4)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
 
 
 def difference_bars(
@@ -226,7 +215,7 @@ def corruption_dots(rows: Sequence[Mapping], *, methods: Sequence[str] | None = 
     markers = "osD^vPX*<>"
     looks = [(colour(method, i), "white" if _plain(method) else colour(method, i)) for i, method in enumerate(methods)]
     with use_style():
-        drawing = figure(PAGE, 2.9)
+        drawing = figure(PAGE, 2.75 + 0.15 * -(-len(methods) // LEGEND))
         axes = drawing.subplots()
         offsets = (np.arange(len(methods)) - (len(methods) - 1) / 2) * min(0.2, 0.8 / len(methods))
         for i, (method, offset) in enumerate(zip(methods, offsets, strict=True)):
@@ -249,7 +238,7 @@ def corruption_dots(rows: Sequence[Mapping], *, methods: Sequence[str] | None = 
         axes.set_xticks(range(len(columns)), [label(column) for column in columns], rotation=40, ha="right", rotation_mode="anchor")
         axes.set(ylabel="top-1, percent", xlim=(-0.5, len(columns) - 0.5))
         axes.grid(axis="y")
-        drawing.legend(loc="outside upper center", ncols=min(len(methods), 6))
+        drawing.legend(loc="outside upper center", ncols=min(len(methods), LEGEND))
         _foot(drawing, rows)
     return drawing
 
@@ -264,16 +253,17 @@ def accuracy_curves(rows: Sequence[Mapping], *, metrics: Sequence[str] = FIGURE_
     if not metrics:
         raise ValueError("rows: none has a history with these metrics; expected row['history'] = [{'epoch': 1, 'clean': 41.2, ...}, ...]")
     with use_style():
-        drawing = figure(PAGE, 2.05)
+        shown = _methods(with_history)
+        drawing = figure(PAGE, 1.9 + 0.15 * -(-len(shown) // LEGEND))
         panels = drawing.subplots(1, len(metrics), sharex=True, squeeze=False)[0]
         for axes, metric in zip(panels, metrics, strict=True):
-            for i, method in enumerate(_methods(with_history)):
+            for i, method in enumerate(shown):
                 _curve(axes, [row["history"] for row in with_history if row["method"] == method], metric, colour(method, i), method)
             axes.set(title=label(metric), xlabel="epoch")
             axes.grid(axis="y")
         panels[0].set_ylabel("top-1, percent")
         handles, names = panels[0].get_legend_handles_labels()
-        drawing.legend(handles, names, loc="outside upper center", ncols=len(names))
+        drawing.legend(handles, names, loc="outside upper center", ncols=min(len(names), LEGEND))
         _foot(drawing, with_history)
     return drawing
 
@@ -286,48 +276,3 @@ def _curve(axes: Axes, histories: list[list[Mapping]], metric: str, tint: str, n
     epochs = sorted(by_epoch)
     axes.plot(epochs, [np.mean(by_epoch[e]) for e in epochs], "--" if _plain(name) else "-", color=tint, label=name, lw=1.2)
     axes.fill_between(epochs, [min(by_epoch[e]) for e in epochs], [max(by_epoch[e]) for e in epochs], color=tint, alpha=0.18, lw=0)
-
-
-def alpha_heatmap(
-    weights: np.ndarray, ops: Sequence[str], *, edges: Sequence[str] | None = None, title: str = "Operation weights"
-) -> Drawing:
-    """Weights (E,K) in [0,1] of K operations on E edges, as cells; the greatest of each edge has a frame."""
-    weights = np.asarray(weights, dtype=float)
-    if weights.ndim != 2 or weights.shape[1] != len(ops):
-        raise ValueError(f"weights: expected shape (edges, {len(ops)}) for {len(ops)} ops, got {weights.shape}")
-    edges = list(edges or (str(i) for i in range(len(weights))))
-    with use_style():
-        drawing = figure(COLUMN * 1.35, 0.2 * len(weights) + 1.0)
-        axes = drawing.subplots()
-        _heat(axes, weights / max(weights.max(), 1e-12), [[f"{value:.2f}".lstrip("0") for value in line] for line in weights])
-        for edge, op in enumerate(weights.argmax(axis=1)):
-            axes.add_patch(Rectangle((op - 0.5, edge - 0.5), 1, 1, fill=False, edgecolor=RED, linewidth=1.3, zorder=3))
-        axes.set(yticks=range(len(edges)), yticklabels=edges, ylabel="edge", title=title)
-        axes.set_xticks(range(len(ops)), [op.replace("_", " ") for op in ops], rotation=40, ha="right", rotation_mode="anchor")
-    return drawing
-
-
-def image_grid(
-    images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 8, size: float = 0.85, title: str | None = None
-) -> Drawing:
-    """Contact sheet of uint8 images (N,3,H,W) (tensor on the CPU or array), `size` inches each, pixels kept square and sharp."""
-    array = np.asarray(images)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1] != 3 or not len(array):
-        raise ValueError(f"images: expected uint8 (N,3,H,W) with N > 0, got {array.dtype} {array.shape}")
-    if titles is not None and len(titles) != len(array):
-        raise ValueError(f"titles: got {len(titles)} for {len(array)} images, expected one each")
-    columns = min(columns, len(array))
-    lines = -(-len(array) // columns)
-    with use_style():
-        drawing = figure(columns * size, lines * (size + (0.18 if titles else 0)) + (0.3 if title else 0))
-        drawing.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-        panels = drawing.subplots(lines, columns, squeeze=False)
-        for axes in panels.flat:
-            axes.axis("off")
-        for i, (axes, image) in enumerate(zip(panels.flat, array, strict=False)):
-            axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
-            if titles is not None:
-                axes.set_title(titles[i], fontsize=6, weight="normal", loc="center", pad=2)
-        if title:
-            drawing.suptitle(title, fontsize=8.5, weight="bold", x=0.01, ha="left")
-    return drawing

@@ -48,7 +48,7 @@ def run(
 
     function: importable, takes a frozen dataclass, returns a flat dict of results. Its row is the cell's own fields, these results, and
     the key, the seconds and the provenance stamp. `version` is part of the key: bump it when the function's results change.
-    workers: default one per visible GPU, else one per CPU core, at most one per cell; CPU threads are divided among them.
+    workers: default one per visible GPU, else one per CPU core; the CPU's cores are divided among them as threads.
     A cell that raises is retried on the next call, its traceback kept beside the rows; the others finish first, then GridError is raised.
     A worker that dies (killed, out of memory) is replaced and its cells are tried again, RETRIES times.
     """
@@ -100,12 +100,13 @@ def _pool(jobs: int, workers: int | None) -> concurrent.futures.ProcessPoolExecu
 
     gpus = torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(jobs, workers or gpus or cores)
+    workers = workers or gpus or cores
+    threads = max(1, cores // workers)  # of the full crew, so that a result does not depend on how many cells are left
     context = multiprocessing.get_context("spawn")
     slots = context.Queue()
     for slot in range(workers):
         slots.put(slot % gpus if gpus else None)
-    return concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (slots, max(1, cores // workers)))
+    return concurrent.futures.ProcessPoolExecutor(min(jobs, workers), context, _start_worker, (slots, threads))
 
 
 def _start_worker(slots: Any, threads: int) -> None:

@@ -44,7 +44,7 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout:
     """
     parameters = coerce(parameters, declared(notebook))
     facts = {"parameters": parameters, "started": _now()}
-    temporary = output.with_name(f".{output.stem}.running.ipynb")
+    temporary = output.with_name(f".{output.stem}.running.json")
     with store.locked(_lock(output)):
         started = time.monotonic()
         status, error = "died", "the run was interrupted"

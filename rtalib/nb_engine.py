@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import papermill
 from jupyter_client import AsyncKernelManager
@@ -53,8 +53,8 @@ def _verdict(notebook: Path, output: Path, parameters: dict, watchdog: "_Watchdo
         return "failed", strip_color("\n".join(error.traceback)) or f"{error.ename}: {error.evalue}"
     except TimeoutError as error:  # the kernel lives but its messages got lost
         return "failed", f"{type(error).__name__}: {error}"
-    except RuntimeError as error:  # DeadKernelError, or the kernel ended before it answered
-        return "died", f"{type(error).__name__}: {error}"
+    except KernelDied as error:
+        return "died", str(error)
     return "ok", ""
 
 
@@ -63,15 +63,27 @@ def _literal(path: Path) -> str:
     return str(path.absolute()).replace("{", "{{").replace("}", "}}")
 
 
+class KernelDied(Exception):
+    """The kernel's process is gone; the text holds its last words."""
+
+
+def _tail(log: BinaryIO, size: int = 2000) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - size))
+    return log.read().decode(errors="replace")
+
+
 class _Engine(NBClientEngine):
     """Papermill's own engine with `_Client` in the place of its client."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, *, folder, watchdog, stdout_file, stderr_file, **unused):
-        with _socket_folder() as sockets:
+        with _private_folder() as private, open(os.path.join(private, "kernel.log"), "w+b") as log:
             client = _Client(nb_man, kernel_name=kernel_name, stdout_file=stdout_file, stderr_file=stderr_file)
-            client.sockets, client.watchdog = sockets, watchdog
-            client.execute(cwd=folder)
+            client.private, client.watchdog = private, watchdog
+            try:
+                client.execute(cwd=folder, stdout=log, stderr=log)  # what it says to the notebook comes by message
+            except RuntimeError as error:  # DeadKernelError, or the kernel ended before it answered
+                raise KernelDied(f"{_tail(log)}{type(error).__name__}: {error}") from error
 
 
 papermill_engines.register("rtalib", _Engine)
@@ -80,11 +92,11 @@ papermill_engines.register("rtalib", _Engine)
 class _Client(PapermillNotebookClient):
     """Starts `_Kernel` and tells the watchdog which processes to stop."""
 
-    sockets: str
+    private: str
     watchdog: "_Watchdog"
 
     def create_kernel_manager(self) -> AsyncKernelManager:
-        prefix = os.path.join(self.sockets, "k")
+        prefix = os.path.join(self.private, "k")
         self.km = _Kernel(kernel_name="python3", transport="ipc", ip=prefix, connection_file=f"{prefix}.json")
         return self.km
 
@@ -103,7 +115,7 @@ class _Kernel(AsyncKernelManager):
 
 
 @contextlib.contextmanager
-def _socket_folder() -> Iterator[str]:
+def _private_folder() -> Iterator[str]:
     """A private folder, removed afterwards, whose path is short enough for sockets."""
     base = tempfile.gettempdir()
     with tempfile.TemporaryDirectory(prefix="rtalib-", dir=base if len(base) < LONGEST_FOLDER else "/tmp") as folder:

@@ -95,6 +95,7 @@ class Recipe:
 
 _DARTS = Recipe(600, 96, 0.025, weight_decay=3e-4, schedule="cosine", cutout=16, grad_clip=5.0, drop_path=0.2, auxiliary_weight=0.4)
 _FINAL = Recipe(180, weight_decay=5e-4, milestones=(120, 140, 160), label_smoothing=0.1)
+_FAST = Recipe(16, 64, nesterov=True, schedule="onecycle", label_smoothing=0.1, crop_padding=2)
 
 RECIPES: dict[str, Recipe] = {
     "table1": Recipe(110, weight_decay=1e-4, milestones=(100, 105)),  # RTA section 4.1, Table 1
@@ -102,6 +103,7 @@ RECIPES: dict[str, Recipe] = {
     "released": replace(_FINAL, momentum=0.0),  # the same as its released configuration ran: momentum was never set
     "darts": _DARTS,  # Liu et al. 2019, CIFAR-10 evaluation
     "pc_darts": replace(_DARTS, drop_path=0.3),  # Xu et al. 2020
-    # For two CPU cores: most of a small network's accuracy in few epochs.
-    "fast": Recipe(16, nesterov=True, schedule="onecycle", label_smoothing=0.1, crop_padding=2),
+    # For two CPU cores: most of a small network's accuracy in few epochs; "small_darts" is that for small networks of DARTS cells.
+    "fast": _FAST,
+    "small_darts": replace(_FAST, batch_size=32, lr=0.05, weight_decay=3e-4, grad_clip=5.0),
 }

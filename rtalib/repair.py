@@ -180,6 +180,7 @@ def retrained(study: Study, search: store.Entry, data: LabeledImages, *, seed: i
         setup.recipe(),
         parameters={"genotype": str(cell), "channels": setup.channels, "layers": setup.layers, "data": data.digest, "curves": curves},
         seed=seed,
+        precision=setup.precision,
         label=f"darts-s{seed}",
         record=record,
     )

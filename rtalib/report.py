@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from rtalib import papers, tables
 from rtalib.papers import Published
+from rtalib.store import outputs
 from rtalib.table_style import RULES, VERDICT_COLOURS
 
 PAPERS = {"rta": "RTA + iterative search", "cf": "CF-DARTS"}
@@ -48,15 +49,15 @@ class Section:
     paper_only: Markup = Markup("")
 
 
-def write(folder: Path | str, *, title: str = "rtalib", name: str = "report.html") -> Path:
-    """Build <folder>/<name> and return its path.
+def write(run: Path | str, *, title: str = "rtalib", name: str = "report.html") -> Path:
+    """Build <folder>/<name> and return its path. `run` is a run's name below the outputs folder (str), or its folder (Path).
 
     Reads rows/<table>/*.json (only those of plans/<table>.json where there is a plan), figures/*.png, tables/*.csv and notebooks (*.ipynb).
     FileNotFoundError where the folder does not exist; ValueError naming the file where a row is not a JSON object.
     """
-    folder = Path(folder)
+    folder = run if isinstance(run, Path) else outputs() / run
     if not folder.is_dir():
-        raise FileNotFoundError(f"folder: {folder} is no folder; expected a run's folder with rows/, figures/ or tables/ in it")
+        raise FileNotFoundError(f"run: {folder} is no folder; expected a run's folder with rows/, figures/ or tables/ in it")
     rows = {path.name: read_rows(folder, path.name) for path in sorted((folder / "rows").glob("*")) if path.is_dir()}
     ids = [*papers.PUBLISHED, *(table for table, found in rows.items() if found and table not in papers.PUBLISHED)]
     rows = {table: rows[table] for table in ids if rows.get(table)}

@@ -21,10 +21,9 @@ def stream(*names: object) -> int:
 
 
 def _multiply(a: torch.Tensor, constant: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(high, low) 32-bit halves of a * constant; in two 16-bit steps, because int64 has no unsigned 64-bit product."""
-    low = (a & 0xFFFF) * constant
-    middle = (a >> 16) * constant + (low >> 16)
-    return (middle >> 16) & MASK, ((middle & 0xFFFF) << 16) | (low & 0xFFFF)
+    """(high, low) 32-bit halves of a * constant: the int64 product wraps modulo 2^64, which keeps every bit of it."""
+    product = a * constant
+    return (product >> 32) & MASK, product & MASK
 
 
 def philox4x32(counter: tuple[torch.Tensor, ...], key: tuple[int, int]) -> tuple[torch.Tensor, ...]:

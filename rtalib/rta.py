@@ -112,12 +112,12 @@ def source_network(name: str, dataset: str, setup: RtaScale) -> tuple[nn.Module,
     if name == "held-out":
         model, loss, seed = setup.held_out, None, 90_001
     else:
-        model, loss, seed = setup.source_model(name), objective(SOURCES[name]), list(SOURCES).index(name)
+        model, loss, seed = setup.source_model(name), objective(SOURCES[name], steps=setup.attack_steps), list(SOURCES).index(name)
     return trained_network(
         lambda: models.build(model, data.num_classes),
         lambda: data,
         setup.source_recipe(robust=loss is not None),
-        parameters={"model": model, "objective": name if loss else "clean", "data": data.digest},
+        parameters={"model": model, "objective": [name, setup.attack_steps] if loss else "clean", "data": data.digest},
         objective=loss,
         seed=seed,
         label=f"{name}-{model}",

@@ -25,6 +25,7 @@ class RtaScale:
     source_images: int
     source_budget: tuple[str, int]
     robust_epochs: int
+    attack_steps: int  # of the robust sources' training; the papers take 10
     evaluated: int
     restarts: int | None = None  # of ODI-BIM; None: the preset's 14
     copies: int = 4
@@ -44,33 +45,30 @@ class RtaScale:
 
 @dataclass(frozen=True)
 class RepairScale:
-    """Paper two. Searches count optimiser steps per epoch; `budget` names a preset of RECIPES and its epochs."""
+    """Paper two. `budget` names a preset of RECIPES and its epochs; the defaults are DARTS' own on CIFAR-10."""
 
     images: int  # of the training split; 50,000 in the paper
     tests: int  # base test images; each is corrupted at five severities
     failures: int  # B, the number of selected failure examples
-    search_channels: int
-    search_layers: int
-    search_batch: int
     search_epochs: int
     refine_epochs: int
     steps_per_epoch: int
-    channels: int
-    layers: int
-    auxiliary: bool
     budget: tuple[str, int]
-    batch_size: int
-    lr: float
-    drop_path: float
-    order: int = 1
+    channels: int = 36
+    layers: int = 20
+    auxiliary: bool = True
+    search_channels: int = 16
+    search_layers: int = 8
+    search_batch: int = 64
     search_lr: float = 0.025
-    arch_lr: float = 3e-4
+    arch_lr: float = 3e-4  # an alpha moves by about this much in a step, so short searches need more
+    order: int = 1
+    precision: str = "auto"  # of retraining; bf16 does not pay for small networks of depthwise convolutions on a CPU
 
     def recipe(self) -> Recipe:
         preset, epochs = self.budget
-        auxiliary = RECIPES[preset].auxiliary_weight if self.auxiliary else 0.0
-        changes = {"batch_size": self.batch_size, "lr": self.lr, "drop_path": self.drop_path, "auxiliary_weight": auxiliary}
-        return replace(RECIPES[preset].scaled(epochs), **changes)
+        recipe = RECIPES[preset].scaled(epochs)
+        return recipe if self.auxiliary else replace(recipe, auxiliary_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,8 @@ class Scale:
     repair: RepairScale
 
 
-ROBUST = ("pgd_at", "wideresnet_trades", "fast_at", "label_smoothing")
 CLEAN = ("clean_resnet50", "clean_wideresnet")
+ROBUST = ("pgd_at", "wideresnet_trades", "fast_at", "label_smoothing")
 
 SMOKE = Scale(
     name="smoke",
@@ -99,6 +97,7 @@ SMOKE = Scale(
         source_images=80,
         source_budget=("fast", 1),
         robust_epochs=1,
+        attack_steps=1,
         evaluated=20,
         restarts=1,
     ),
@@ -106,19 +105,16 @@ SMOKE = Scale(
         images=80,
         tests=40,
         failures=20,
-        search_channels=4,
-        search_layers=3,
-        search_batch=8,
         search_epochs=1,
         refine_epochs=1,
         steps_per_epoch=1,
+        budget=("small_darts", 1),
         channels=4,
         layers=2,
         auxiliary=False,
-        budget=("darts", 1),
-        batch_size=32,
-        lr=0.025,
-        drop_path=0.0,
+        search_channels=4,
+        search_layers=3,
+        search_batch=8,
     ),
 )
 
@@ -126,63 +122,54 @@ DEMO = Scale(
     name="demo",
     seeds=(0, 1),
     rta=RtaScale(
-        originals=600,
-        targets=("convnet", "resnet8"),
-        budget=("fast", 12),
+        originals=500,
+        targets=("convnet", "convnet_small"),
+        budget=("fast", 8),
         sources=(*CLEAN, "pgd_at", "wideresnet_trades", "fast_at"),
         clean_model="convnet",
-        wide_model="resnet8",
+        wide_model="wide_resnet10_1",
         robust_model="convnet",
-        held_out="resnet8",
+        held_out="convnet_small",
         source_images=3000,
         source_budget=("fast", 8),
         robust_epochs=6,
-        evaluated=250,
+        attack_steps=2,
+        evaluated=160,
         restarts=4,
     ),
     repair=RepairScale(
-        images=2000,
-        tests=500,
-        failures=200,
-        search_channels=4,
-        search_layers=3,
-        search_batch=16,
+        images=1500,
+        tests=300,
+        failures=100,
         search_epochs=4,
         refine_epochs=2,
         steps_per_epoch=15,
+        budget=("small_darts", 8),
         channels=8,
         layers=3,
         auxiliary=False,
-        budget=("darts", 12),
-        batch_size=64,
-        lr=0.05,
-        drop_path=0.0,
+        search_channels=4,
+        search_layers=3,
+        search_batch=16,
+        search_lr=0.1,
+        arch_lr=0.03,
+        precision="fp32",
     ),
 )
 
 CPU = Scale(
     name="cpu",
     seeds=(0, 1, 2),
-    rta=replace(
-        DEMO.rta,
-        originals=2000,
-        budget=("fast", 12),
-        source_images=8000,
-        source_budget=("fast", 10),
-        robust_epochs=8,
-        evaluated=500,
-        restarts=6,
-        sources=(*CLEAN, *ROBUST),
-    ),
+    rta=replace(DEMO.rta, originals=1500, sources=(*CLEAN, *ROBUST), source_images=6000, attack_steps=3, evaluated=400, restarts=6),
     repair=replace(
         DEMO.repair,
-        images=8000,
-        tests=1000,
-        failures=400,
+        images=4000,
+        tests=600,
+        failures=200,
         search_epochs=6,
         refine_epochs=3,
-        steps_per_epoch=30,
-        budget=("darts", 12),
+        steps_per_epoch=20,
+        budget=("small_darts", 12),
     ),
 )
 
@@ -201,25 +188,22 @@ SMALL = Scale(
         source_images=20_000,
         source_budget=("fast", 30),
         robust_epochs=20,
+        attack_steps=10,
         evaluated=2000,
     ),
     repair=RepairScale(
         images=20_000,
         tests=4000,
         failures=400,
-        search_channels=16,
-        search_layers=5,
-        search_batch=64,
         search_epochs=20,
         refine_epochs=8,
         steps_per_epoch=150,
+        budget=("darts", 60),
         channels=16,
         layers=8,
         auxiliary=False,
-        budget=("darts", 60),
-        batch_size=96,
-        lr=0.025,
-        drop_path=0.1,
+        search_layers=5,
+        arch_lr=3e-3,
     ),
 )
 
@@ -238,25 +222,11 @@ PAPER = Scale(
         source_images=50_000,
         source_budget=("table1", 110),
         robust_epochs=110,
+        attack_steps=10,
         evaluated=10_000,
     ),
     repair=RepairScale(
-        images=50_000,
-        tests=10_000,
-        failures=1000,
-        search_channels=16,
-        search_layers=8,
-        search_batch=64,
-        search_epochs=50,
-        refine_epochs=20,
-        steps_per_epoch=520,
-        channels=36,
-        layers=20,
-        auxiliary=True,
-        budget=("darts", 600),
-        batch_size=96,
-        lr=0.025,
-        drop_path=0.2,
+        images=50_000, tests=10_000, failures=1000, search_epochs=50, refine_epochs=20, steps_per_epoch=520, budget=("darts", 600)
     ),
 )
 

@@ -18,7 +18,7 @@ CLASSES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", 
 SIZES = {"train": 20_000, "test": 5_000}
 # A multiple of ten, so that the label is index % 10 in both splits; train indices lie below it.
 TEST_OFFSET = 1_000_000_000
-TEXTURE = 0.17  # strength of stripes, checks, dots and colour noise, of figure and ground alike
+TEXTURE = 0.14  # strength of stripes, checks, dots and colour noise, of figure and ground alike
 CHUNK_PIXELS = 2**18  # pixels rendered at a time: keeps the working memory near 100 MB
 
 Tensor = torch.Tensor
@@ -77,21 +77,23 @@ def _draw(index: Tensor, labels: Tensor, seed: int, size: int) -> Tensor:
     depth, line, line_tone = draw("edge", 3)
     image = image * (1.0 - 0.25 * depth * torch.exp(-distance.clamp(min=0.0) / 0.08))[:, None]
     image = _over(image, _textured(figure, TEXTURE, draw, "figure", x, y), _coverage(distance, pixel))
-    # A contour of one pixel at size 32, in half of the images; it is what noise and blur destroy first.
-    contour = _coverage(distance.abs() - 1 / 32, pixel) * (line > 0.5) * (0.35 + 0.45 * (line - 0.5))
+    # A contour of one pixel at size 32, in a quarter of the images; it is what noise and blur destroy first.
+    contour = _coverage(distance.abs() - 1 / 32, pixel) * (line > 0.75) * (0.35 + 0.45 * (line - 0.5))
     image = _over(image, torch.where((line_tone > 0.5)[:, None], accent, 1.0 - accent), contour)
     return _light(image, draw, x, y).reshape(-1, 3, size, size)
 
 
 def _palette(draw: Callable) -> tuple[Tensor, Tensor, Tensor]:
-    """Three colours (N,3,1): ground, figure at a limited contrast from it, and an accent for the contour."""
+    """Three colours (N,3,1): a darkish ground, a figure of another tint and mostly lighter, and an accent for the contour.
+
+    Were the figure as often darker as lighter, a network would see no mean difference between the classes until it had learned edges:
+    training would begin with a long plateau, which no small demonstration can afford.
+    """
     u = torch.cat(draw("palette", 8), dim=1)[:, :, None]
-    ground = 0.22 + 0.56 * u[:, 0:3]
-    direction = u[:, 3:6] - 0.5
+    ground = 0.1 + 0.42 * u[:, 0:3]
+    direction = u[:, 3:6] - 0.15
     direction = direction / (direction.square().sum(dim=1, keepdim=True).sqrt() + 1e-3)
-    # Towards the middle of the range when the step would leave it, so that the contrast is kept.
-    step = direction * (0.23 + 0.30 * u[:, 6:7])
-    step = torch.where((ground + step - 0.5).abs() > 0.42, -step, step)
+    step = direction * (0.20 + 0.28 * u[:, 6:7])
     return ground, ground + step, 0.08 + 0.2 * u[:, 7:8].expand(-1, 3, 1)
 
 
@@ -129,22 +131,22 @@ def _clutter(image: Tensor, draw: Callable, x: Tensor, y: Tensor, pixel: float) 
         px, py = _turned(x - (2.4 * cx - 1.2), y - (2.4 * cy - 1.2), 2.0 * math.pi * angle)
         distance = torch.hypot((px.abs() - length).clamp(min=0.0), py) - (0.04 + (0.05 if k % 2 else 0.13) * width)
         colour = 0.15 + 0.7 * torch.stack([red, green, blue], dim=1)
-        image = _over(image, colour, _coverage(distance, pixel) * (0.2 + 0.4 * opacity))
+        image = _over(image, colour, _coverage(distance, pixel) * (0.15 + 0.3 * opacity))
     cx, cy, angle, radius, kind, opacity, red, green, blue = draw("clutter-shape", 9)
     radius = 0.14 + 0.08 * radius
     px, py = _turned((x - (2.2 * cx - 1.1)) / radius, (y - (2.2 * cy - 1.1)) / radius, 2.0 * math.pi * angle)
     distance = _distance(px, py, (kind[:, 0] * len(CLASSES)).long()) * radius
     colour = 0.15 + 0.7 * torch.stack([red, green, blue], dim=1)
-    return _over(image, colour, _coverage(distance, pixel) * (0.2 + 0.4 * opacity))
+    return _over(image, colour, _coverage(distance, pixel) * (0.15 + 0.3 * opacity))
 
 
 def _figure_distance(draw: Callable, labels: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """(N,P): signed distance to the outline of the class, at a random place, size, rotation and slight stretch."""
     size, angle, right, down, stretch = draw("place", 5)
-    radius = 0.41 + 0.26 * size
-    room = 0.75 * (1.0 - radius)
+    radius = 0.48 + 0.22 * size
+    room = 0.55 * (1.0 - radius)
     stretch = torch.exp(0.3 * (stretch - 0.5))
-    px, py = _turned((x - room * (2 * right - 1)) / radius, (y - room * (2 * down - 1)) / radius, 2.4 * (angle - 0.5))
+    px, py = _turned((x - room * (2 * right - 1)) / radius, (y - room * (2 * down - 1)) / radius, 1.4 * (angle - 0.5))
     return _distance(px * stretch, py / stretch, labels) * radius
 
 

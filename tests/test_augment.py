@@ -147,6 +147,18 @@ def test_adversarial_copies_are_the_quantized_attack(recipe) -> None:
     assert accuracy < 0.5, "the source labelled the clean images, so it was right on all of them"
 
 
+def test_quantize_rounds_and_stays_in_the_ball() -> None:
+    clean = torch.tensor([0, 3, 100, 250, 255], dtype=torch.uint8)
+    x = torch.clamp(clean.double() / 255 + 8 / 255, max=1.0)
+    assert attacks.quantize(x, clean).tolist() == [8, 11, 108, 255, 255]
+    assert attacks.quantize(x + 0.4 / 255, clean).tolist() == [8, 11, 108, 255, 255]
+    assert attacks.quantize(x + 3 / 255, clean).tolist() == [8, 11, 108, 255, 255]
+    assert attacks.quantize(torch.zeros(5), clean).tolist() == [0, 0, 92, 242, 247]
+    assert attacks.quantize(x.float(), clean, eps=0.031).tolist() == [7, 10, 107, 255, 255]
+    with pytest.raises(ValueError, match="uint8 clean"):
+        attacks.quantize(x, x)
+
+
 # ------------------------------------------------------------------------------------------------------------------- Cutout
 
 
@@ -160,7 +172,7 @@ def test_cutout_is_one_clipped_square_of_the_mean() -> None:
     heights, widths = hole.any(2).sum(1), hole.any(1).sum(1)
     assert torch.equal(hole.sum((1, 2)), heights * widths), "a rectangle"
     assert heights.min() == 8 and heights.max() == 16 and widths.min() == 8 and widths.max() == 16
-    assert hole[heights == 8][:, 0].any(1).all(), "it reaches 8 pixels up and 7 down from its centre, so 8 rows remain at the upper border only"
+    assert hole[heights == 8][:, 0].any(1).all(), "it reaches 8 pixels up and 7 down from its centre, so 8 rows remain only on top"
     # Centres uniform over 32 pixels: mean side 16 - 2 * (0 + ... + 8) / 32 with the even square's one-sided clipping.
     sides = [min(c + 8, SIDE) - max(c - 8, 0) for c in range(SIDE)]
     assert heights.double().mean().item() == pytest.approx(sum(sides) / SIDE, abs=0.25)

@@ -43,7 +43,7 @@ def run(books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """run(command, ...) -> exit status, with results in tmp_path/results and a report that only says where it is."""
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "elsewhere"))
     monkeypatch.chdir(tmp_path)
-    fake = types.SimpleNamespace(write=lambda run: store.outputs() / run / "report.html")
+    fake = types.SimpleNamespace(write=lambda folder: folder / "report.html")
     monkeypatch.setitem(sys.modules, "rtalib.report", fake)
     monkeypatch.setattr(rtalib, "report", fake, raising=False)
     return lambda *arguments: cli.main([*arguments, "--notebooks", str(books), "--outputs", "results"])
@@ -118,7 +118,10 @@ def test_status_counts_notebooks_and_cells(run, tmp_path, monkeypatch, capsys):
     assert words[6:] == [["table", "done", "running", "failed", "missing"], ["rta-table1", "1", "1", "1", "1"]]
 
 
-def test_report_says_where_it_is(run, capsys):
+def test_report_says_where_it_is(run, tmp_path, capsys):
+    assert run("report", "--scale", "smoke") == 2
+    assert capsys.readouterr().err == "rtalib: nothing was run yet: results/smoke does not exist\n"
+    (tmp_path / "results" / "smoke").mkdir(parents=True)
     assert run("report", "--scale", "smoke") == 0
     assert capsys.readouterr().out == "report: results/smoke/report.html\n"
 

@@ -17,9 +17,10 @@ GENOTYPE = SimpleNamespace(normal=CELL, reduce=CELL[:4])
 DRAW = {
     "score_bars": lambda: figures.score_bars(rta_rows(), papers.RTA["table1"]),
     "score_bars_alone": lambda: figures.score_bars(rta_rows(seeds=1)),
-    "proxy_parts": lambda: figures.proxy_parts(rta_rows(), parts=("clean", "corruptions", "transfer_pgd")),
+    "proxy_parts": lambda: figures.proxy_parts(rta_rows()),
     "difference_bars": lambda: figures.difference_bars(cf_rows(), papers.CF_DARTS["table2"]),
     "corruption_dots": lambda: figures.corruption_dots(cf_rows(), methods=["Org. DNN", "CF-DARTS", "CF-DARTSE"]),
+    "corruption_dots_of_all": lambda: figures.corruption_dots(cf_rows()),
     "accuracy_curves": lambda: figures.accuracy_curves(cf_rows()),
     "draw_cell": lambda: figures.draw_cell(GENOTYPE),
     "alpha_heatmap": lambda: figures.alpha_heatmap(np.full((14, 3), 1 / 3), ["none", "skip_connect", "sep_conv_3x3"]),
@@ -30,9 +31,9 @@ DRAW = {
 def hidden_ticks(axes):
     """Labels of ticks that are not drawn: those of switched-off axes and those beyond the limits."""
     for axis, limits in ((axes.xaxis, sorted(axes.get_xlim())), (axes.yaxis, sorted(axes.get_ylim()))):
-        for place, tick in zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True):
-            if not axes.axison or not limits[0] <= place <= limits[1]:
-                yield id(tick)
+        for tick in axis.get_major_ticks():
+            if not axes.axison or not limits[0] <= tick.get_loc() <= limits[1]:
+                yield id(tick.label1)
 
 
 def texts(drawing):
@@ -101,6 +102,15 @@ def test_cell_has_a_box_for_every_operation():
     drawing = DRAW["draw_cell"]()
     shown = [text for text, _ in texts(drawing)]
     assert shown.count("skip") == 3 and shown.count("sep 3×3") == 2 and "dil 5×5" in shown and "avg 3×3" in shown
+
+
+def test_selection_map_keeps_two_dimensions_and_projects_more():
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    drawn = figures.selection_map(points[:10], points[10:], [3, 7]).axes[0].collections[2].get_offsets()
+    assert np.allclose(drawn, points[[13, 17]])
+    lifted = np.concatenate([points, np.zeros((30, 3))], axis=1)  # the same plane in five dimensions: distances stay
+    again = figures.selection_map(lifted[:10], lifted[10:], [3, 7]).axes[0].collections[2].get_offsets()
+    assert np.linalg.norm(again[0] - again[1]) == pytest.approx(np.linalg.norm(points[13] - points[17]))
 
 
 def test_image_grid_shows_the_pixels():

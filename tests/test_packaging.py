@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_extras_and_version():
     assert importlib.metadata.version("rtalib") == rtalib.__version__
     requirements = [*PROJECT["dependencies"], *(text for extra in PROJECT["optional-dependencies"].values() for text in extra)]
     assert all(re.fullmatch(r"[a-z0-9-]+>=[0-9.]+", text) for text in requirements), "a name and a lower bound, nothing else"
+
+
+def test_a_wheel_holds_everything_in_the_package(tmp_path):
+    backend = pytest.importorskip("setuptools.build_meta")
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "rtalib", source / "rtalib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    code = f"from {backend.__name__} import build_wheel; print(build_wheel({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=True)
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    wanted = [str(path.relative_to(source)) for path in (source / "rtalib").rglob("*") if path.is_file()]
+    assert sorted(set(wanted) - set(names)) == []
 
 
 def test_licence_is_apache_2():

@@ -132,6 +132,12 @@ def test_plan_decides_which_rows_count(tmp_path):
     assert "seeds 1 · 11 cells of 12 planned" in shown
 
 
+def test_run_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
+    (tmp_path / "demo").mkdir()
+    assert report.write("demo") == tmp_path / "demo" / "report.html"
+
+
 def test_empty_run_gives_a_page(tmp_path):
     assert "no measured rows" in report.write(tmp_path).read_text()
 

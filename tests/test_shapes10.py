@@ -89,9 +89,11 @@ def test_colour_and_texture_do_not_tell_the_class():
     one, other = (shapes10.render(index, torch.full((30,), k)).int() for k in (0, 1))
     border = torch.cat([one[:, :, 0], one[:, :, -1]], dim=2) - torch.cat([other[:, :, 0], other[:, :, -1]], dim=2)
     assert (border.abs() <= 12).all()  # the shadow of the shape may reach the border
-    means = shapes10.make("train", 2000).images.float().mean(dim=(2, 3)).reshape(200, 10, 3)
-    gap = (means.mean(dim=0) - means.mean(dim=(0, 1))).abs()
-    assert (gap < 4 * means.std(dim=(0, 1)) / 200**0.5).all()
+    # Figures are mostly lighter than the ground, so the mean colour knows the area of the outline, but little more than chance.
+    data = shapes10.make("train", 2000)
+    inputs = torch.cat([data.images.float().mean(dim=(2, 3)) / 255, torch.ones(2000, 1)], dim=1)
+    weights = torch.linalg.lstsq(inputs[:1000], torch.nn.functional.one_hot(data.labels[:1000]).float()).solution
+    assert ((inputs[1000:] @ weights).argmax(dim=1) == data.labels[1000:]).float().mean() < 0.2
 
 
 def test_shapes_are_seen():

@@ -55,7 +55,7 @@ def corrupt(
 ) -> torch.Tensor:
     """Corrupt a batch of images as the published benchmarks do.
 
-    images: uint8 (N,3,H,W), any device with float64, sides from 16 px (defocus_blur of 'imagecorruptions' at severity 5 needs 13 px), square or not.
+    images: uint8 (N,3,H,W), any device with float64, sides from 16 px, square or not.
     name: one of CORRUPTIONS. severity: 1 to 5, or an integer tensor (N,) with one per image.
     index: integer tensor (N,), the identity of each image for the random numbers; 0..N-1 when not given. The result for an image depends
     on (seed, name, severity, index[i]) and the image alone, never on the rest of the batch; give the index of the image in its data set

@@ -4,10 +4,23 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from .constants import Defocus, Glass, Motion, Zoom
-from .draws import Words, below, unit
-from .filters import gaussian_blur, line_blur, motion_offsets, motion_weights, pad_reflect_101, truncate, unit_floats, zoom_taps
+from .draws import Words, unit
+from .filters import (
+    from_pixels,
+    gaussian_blur,
+    inside,
+    line_blur,
+    magick_byte,
+    motion_offsets,
+    motion_weights,
+    to_pixels,
+    truncate,
+    unit_floats,
+    zoom_taps,
+)
 
 
 def _fused(a: np.ndarray, factor: np.float32, addend: np.ndarray) -> np.ndarray:
@@ -47,9 +60,7 @@ def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
     height, width = images.shape[2:]
     kernel = defocus_kernel(*constants)
     reach = kernel.shape[0] // 2
-    if reach >= min(height, width):
-        raise ValueError(f"images: sides of at least {reach + 1} px are needed by defocus_blur of radius {constants.radius}, got {height}x{width}")
-    padded = pad_reflect_101(unit_floats(images), reach)
+    padded = F.pad(unit_floats(images), (reach,) * 4, mode="reflect")
     total = torch.zeros(images.shape, dtype=torch.float64, device=images.device)
     for y, x in np.argwhere(kernel):
         total.add_(padded[:, :, y : y + height, x : x + width], alpha=float(kernel[y, x]))
@@ -60,16 +71,18 @@ def draw_glass(words: Words, height: int, width: int, constants: Glass) -> tuple
     """Offsets (dx, dy) in -reach .. reach-1 of each visited site, int64 (N, passes, sites, 2), in the order of the scan."""
     _, reach, passes = constants
     sites = (height - 2 * reach) * (width - 2 * reach)
-    choice = below(words(passes * sites), 4 * reach * reach).view(-1, passes, sites)
-    return (torch.stack([choice % (2 * reach) - reach, choice // (2 * reach) - reach], dim=-1),)
+    drawn = words(passes * sites).view(-1, passes, sites)
+    # half a word for each of the two; 2 * reach is 2, 4, 6 or 8, so the chances are equal up to 1e-4 of themselves
+    dx, dy = (((half * (2 * reach)) >> 16) - reach for half in (drawn & 0xFFFF, drawn >> 16))
+    return (torch.stack([dx, dy], dim=-1),)
 
 
 def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) -> torch.Tensor:
     """Flat index of the pixel that ends up at each pixel, int64 (N, H*W).
 
     A pass scans rows and columns from side - reach down to reach + 1 and copies pixel (y + dy, x + dx) onto (y, x); the published "swap"
-    changes its target only. A source already visited in this pass (later in the image, inside the scanned window) hands on what it received,
-    so the copies form chains, which are resolved by pointer doubling. Nodes: pixel p after the pass is p, pixel p before it is H*W + p.
+    changes its target only. A source already visited in this pass (later in the image, inside the scanned window) hands on what it
+    received, so the copies form chains, resolved by pointer doubling. Nodes: pixel p after the pass is p, pixel p before it is H*W + p.
     """
     n, passes = offsets.shape[:2]
     device, area = offsets.device, height * width
@@ -98,10 +111,10 @@ def glass_blur(images: torch.Tensor, constants: Glass, offsets: torch.Tensor) ->
     """Gaussian blur, local shuffle of pixels, Gaussian blur again; cut to bytes after both."""
     sigma, reach, _ = constants
     height, width = images.shape[2:]
-    blurred = truncate(gaussian_blur(unit_floats(images), sigma))
     sources = glass_sources(offsets, height, width, reach)
-    shuffled = blurred.flatten(2).gather(2, sources[:, None].expand(-1, 3, -1)).view(images.shape)
-    return truncate(gaussian_blur(unit_floats(shuffled), sigma))
+    blurred = truncate(gaussian_blur(unit_floats(to_pixels(images)), sigma)).view(height * width, -1)
+    shuffled = blurred.gather(0, sources.T.repeat_interleave(3, dim=1)).view(height, width, -1)
+    return from_pixels(truncate(gaussian_blur(unit_floats(shuffled), sigma)))
 
 
 def draw_motion(words: Words, height: int, width: int, constants: Motion) -> tuple[torch.Tensor]:
@@ -118,41 +131,68 @@ def motion_blur(images: torch.Tensor, constants: Motion, angle: torch.Tensor) ->
     weights = torch.from_numpy(taps).to(images.device).expand(len(images), -1)
     if constants.magick:
         return magick_byte(line_blur(images, weights, dx, dy))
-    return line_blur(images, weights * _inside(dx, dy, *images.shape[2:]), dx, dy).clamp_(0, 255).to(torch.uint8)
-
-
-def magick_byte(level: torch.Tensor) -> torch.Tensor:
-    """ImageMagick's 16-bit quantum cut to a byte, floor(round(257 p) / 257) = floor(p + 1/514)."""
-    return level.add_(1 / 514).clamp_(0, 255).to(torch.uint8)
-
-
-def _inside(dx: torch.Tensor, dy: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """1 up to the first tap whose shift leaves the image, 0 from there on: the package's port stops there and loses the rest."""
-    return ((dx.abs() < width) & (dy.abs() < height)).long().cumprod(dim=1)
+    return line_blur(images, weights * inside(dx, dy, *images.shape[2:]), dx, dy).clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=32)
 def _zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) -> list[tuple[torch.Tensor, ...]]:
-    """Per factor: lower row, upper row, row weight (H,1,1), lower column, upper column, column weight (W,1)."""
+    """Per factor: lower row, upper row and upper weight of each output row (H,), then the same of each output column (W,)."""
     plan = []
     for factor in constants.factors:
         parts: list[torch.Tensor] = []
-        for side, shape in ((height, (-1, 1, 1)), (width, (-1, 1))):
+        for side in (height, width):
             lower, weight = (torch.from_numpy(part).to(device) for part in zoom_taps(side, factor, constants.centred, True))
-            parts += [lower, (lower + 1).clamp_(max=side - 1), weight.view(shape)]
+            parts += [lower, (lower + 1).clamp_(max=side - 1), weight]
         plan.append(tuple(parts))
     return plan
 
 
+@lru_cache(maxsize=32)
+def _zoom_operator(height: int, width: int, constants: Zoom, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """The whole blur as one sparse matrix to grey levels: (source pixels, start of each output pixel's list, weights float64)."""
+    area = height * width
+    outputs, sources, weights = [torch.arange(area)], [torch.arange(area)], [torch.ones(area, dtype=torch.float64)]
+    for top, bottom, down, left, right, across in _zoom_plan(height, width, constants, torch.device("cpu")):
+        for row, v in ((top, 1 - down), (bottom, down)):
+            for column, h in ((left, 1 - across), (right, across)):
+                outputs.append(torch.arange(area))
+                sources.append((row[:, None] * width + column).flatten())
+                weights.append((v[:, None] * h).flatten())
+    entries = torch.stack([torch.cat(outputs), torch.cat(sources)])
+    matrix = torch.sparse_coo_tensor(
+        entries, torch.cat(weights) * (255 / (len(constants.factors) + 1)), (area, area), check_invariants=True
+    ).coalesce()
+    used = matrix.values() > 0
+    rows, columns = matrix.indices()[:, used]
+    return tuple(part.to(device) for part in (columns, torch.searchsorted(rows, torch.arange(area)), matrix.values()[used]))
+
+
 def zoom_blur(images: torch.Tensor, constants: Zoom) -> torch.Tensor:
-    """Mean of the image and its enlargements, summed in float32 one factor after another, as published."""
-    n, channels, height, width = images.shape
-    # images innermost: rows and columns are then picked as whole blocks
-    pixels = images.permute(2, 3, 0, 1).reshape(height, width, n * channels).double().div_(255.0).float()
-    wide = pixels.double()
-    total = torch.zeros_like(pixels)
-    for top, bottom, down, left, right, across in _zoom_plan(height, width, constants, images.device):
-        rows = torch.lerp(wide[top], wide[bottom], down)
-        total += torch.lerp(rows[:, left], rows[:, right], across).float()
-    mean = (pixels + total).div_(len(constants.factors) + 1)
-    return truncate(mean).view(height, width, n, channels).permute(2, 3, 0, 1).contiguous()
+    """Mean of the image and its enlargements, as published: summed in float32, one factor after another.
+
+    The sum is taken at once with a sparse matrix in float64. Float32 rounding can change the byte only where that level is all but whole:
+    K sums of at most k, each rounded by 2^-24 k, then a mean over K + 1. Those few values are summed again the published way.
+    """
+    height, width = images.shape[2:]
+    pixels = unit_floats(to_pixels(images)).float().view(height * width, -1)
+    sources, starts, weights = _zoom_operator(height, width, constants, images.device)
+    level = F.embedding_bag(sources, pixels.double(), starts, mode="sum", per_sample_weights=weights)
+    out = level.floor().clamp_(0, 255).to(torch.uint8)
+    margin = (len(constants.factors) / 2 + 4) * 255 / 2**24
+    unsure = (level - level.round()).abs_() < margin
+    out[unsure] = _zoom_in_order(pixels, *unsure.nonzero(as_tuple=True), _zoom_plan(height, width, constants, images.device))
+    return from_pixels(out.view(height, width, -1))
+
+
+def _zoom_in_order(pixels: torch.Tensor, site: torch.Tensor, plane: torch.Tensor, plan: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
+    """uint8 zoom blur at chosen (site, plane) of float32 pixels (H*W, M), with every float32 rounding of the published sum."""
+    width = len(plan[0][3])
+    y, x = site // width, site % width
+    total = torch.zeros(len(site), device=pixels.device)
+    for top, bottom, down, left, right, across in plan:
+        rows = [
+            torch.lerp(pixels[top[y] * width + c, plane].double(), pixels[bottom[y] * width + c, plane].double(), down[y])
+            for c in (left[x], right[x])
+        ]
+        total += torch.lerp(*rows, across[x]).float()
+    return truncate((pixels[site, plane] + total).div_(len(plan) + 1))

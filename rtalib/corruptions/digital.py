@@ -8,7 +8,7 @@ import torch
 
 from .constants import Elastic, Pixelate
 from .draws import Words, unit
-from .filters import gather_pixels, reflect, reflect_101, smoothing_matrix, truncate, unit_floats
+from .filters import gather_pixels, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
 
 
 def contrast(images: torch.Tensor, factor: float) -> torch.Tensor:
@@ -29,9 +29,7 @@ def draw_elastic(words: Words, height: int, width: int, constants: Elastic) -> t
     return drawn[:, :6].view(-1, 3, 2), dx, dy
 
 
-def elastic_transform(
-    images: torch.Tensor, constants: Elastic, jitter: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor
-) -> torch.Tensor:
+def elastic_transform(images: torch.Tensor, constants: Elastic, jitter: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
     """A small random affine map (not in the package), then a smooth random displacement; both bilinear, in float32 values."""
     height, width = images.shape[2:]
     image = unit_floats(images).float()
@@ -45,7 +43,7 @@ def elastic_transform(
         if alpha == 0:
             return truncate(image)
     down, across = (smoothing_matrix(side, s, images.device) for side, s in zip((height, width), sigma, strict=True))
-    dx, dy = ((down @ (amplitude * field) @ across.T).mul_(alpha).float() for field in (dx, dy))
+    dx, dy = (separable(amplitude * field, down, across).mul_(alpha).float() for field in (dx, dy))
     return truncate(displace(image, dx, dy))
 
 
@@ -73,10 +71,11 @@ def affine_warp(image: torch.Tensor, jitter: torch.Tensor) -> torch.Tensor:
     position = []
     for axis in (0, 1):
         a, b, c = (matrix[:, k, axis].view(-1, 1, 1) for k in range(3))
-        fixed = (a * x * 1024).round().long() + (b * y + c).mul(1024).round().long() + 16
-        position.append(fixed >> 5)
+        fixed = (a * x).mul_(1024).round_() + (b * y + c).mul_(1024).round_()
+        position.append(fixed.add_(16).div_(32).floor_().div_(32))
     columns, rows = position
-    return _bilinear(image, rows >> 5, columns >> 5, (rows & 31).float() / 32, (columns & 31).float() / 32, reflect_101)
+    top, left = rows.floor(), columns.floor()
+    return _bilinear(image, top, left, (rows - top).float(), (columns - left).float(), reflect_101)
 
 
 def _solve_affine(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -92,7 +91,7 @@ def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.T
     y = torch.arange(height, dtype=torch.float64, device=image.device)[:, None] + dy.double()
     x = torch.arange(width, dtype=torch.float64, device=image.device) + dx.double()
     top, left = y.floor(), x.floor()
-    return _bilinear(image.double(), top.long(), left.long(), y - top, x - left, reflect).float()
+    return _bilinear(image.double(), top, left, y - top, x - left, reflect).float()
 
 
 def _bilinear(image: torch.Tensor, top: torch.Tensor, left: torch.Tensor, down: torch.Tensor, across: torch.Tensor, fold) -> torch.Tensor:
@@ -142,7 +141,8 @@ def pixelate(images: torch.Tensor, constants: Pixelate) -> torch.Tensor:
     height, width = images.shape[2:]
     device = images.device
     small_height, small_width = int(height * constants.scale), int(width * constants.scale)
-    small = _fixed_byte(images.double() @ _box_weights(width, small_width, device).T)
-    small = _fixed_byte(_box_weights(height, small_height, device) @ small).to(torch.uint8)
+    small = _fixed_byte(images.double() @ _box_weights(width, small_width, device).T).transpose(2, 3)
+    small = _fixed_byte(small.reshape(-1, height) @ _box_weights(height, small_height, device).T).to(torch.uint8)
+    small = small.view(-1, 3, small_width, small_height).transpose(2, 3)
     small = small.index_select(2, _enlarged_from(small_height, height, constants.nearest, device))
     return small.index_select(3, _enlarged_from(small_width, width, constants.nearest, device))

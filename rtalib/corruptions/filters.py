@@ -5,7 +5,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 
 def truncate(unit: torch.Tensor) -> torch.Tensor:
@@ -27,8 +26,20 @@ def gaussian_weights(sigma: float, reach: float) -> np.ndarray:
     return taps / taps.sum()
 
 
-def gaussian_blur(planes: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian blur of float64 planes (..., H, W), window 4 sigma, edge pixels repeated.
+def to_pixels(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (N,3,H,W) -> (H, W, 3N), images innermost: shifts along rows and columns then move whole blocks."""
+    n, channels, height, width = images.shape
+    return images.permute(2, 3, 0, 1).reshape(height, width, n * channels)
+
+
+def from_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """(H, W, 3N) -> (N,3,H,W), contiguous."""
+    height, width, planes = pixels.shape
+    return pixels.view(height, width, planes // 3, 3).permute(2, 3, 0, 1).contiguous()
+
+
+def gaussian_blur(pixels: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur of float64 (H, W, M) along H and W, window 4 sigma, edge pixels repeated.
 
     The summation order is SciPy's correlate1d (centre first, then symmetric pairs from outermost to innermost, rows before columns),
     with separate multiplications and additions, so that the sums are equal to the last bit.
@@ -36,29 +47,40 @@ def gaussian_blur(planes: torch.Tensor, sigma: float) -> torch.Tensor:
     weights = gaussian_weights(sigma, 4.0)
     radius = len(weights) // 2
     if radius == 0:
-        return planes
-    for axis in (-2, -1):
-        side = planes.shape[axis]
-        index = torch.arange(-radius, side + radius, device=planes.device).clamp_(0, side - 1)
-        padded = planes.index_select(axis, index)
-        total = planes * float(weights[radius])
+        return pixels
+    for axis in (0, 1):
+        side = pixels.shape[axis]
+        index = torch.arange(-radius, side + radius, device=pixels.device).clamp_(0, side - 1)
+        padded = pixels.index_select(axis, index)
+        total = pixels * float(weights[radius])
         for offset in range(radius, 0, -1):
             pair = padded.narrow(axis, radius - offset, side) + padded.narrow(axis, radius + offset, side)
             total += pair.mul_(float(weights[radius + offset]))
-        planes = total
-    return planes
+        pixels = total
+    return pixels
 
 
-def reflect(index: torch.Tensor, side: int) -> torch.Tensor:
-    """Indices folded into 0..side-1 with the edge repeated (d c b a | a b c d | d c b a)."""
-    index = index.remainder(2 * side)
-    return torch.minimum(index, 2 * side - 1 - index)
+def separable(planes: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+    """down @ plane @ across^T for each plane of (..., H, W), as two plain matrix products; (..., H', W')."""
+    rows = planes.reshape(-1, planes.shape[-1]) @ across.T
+    columns = rows.view(*planes.shape[:-1], -1).transpose(-1, -2)
+    return (columns.reshape(-1, planes.shape[-2]) @ down.T).view(*columns.shape[:-1], -1).transpose(-1, -2)
 
 
-def reflect_101(index: torch.Tensor, side: int) -> torch.Tensor:
-    """Indices folded into 0..side-1 without repeating the edge (d c b | a b c d | c b a)."""
-    index = index.remainder(2 * side - 2)
-    return torch.minimum(index, 2 * side - 2 - index)
+def reflect(position: torch.Tensor, side: int) -> torch.Tensor:
+    """int64 indices 0..side-1 of whole-numbered float positions, mirrored with the edge repeated (d c b a | a b c d | d c b a)."""
+    return _fold(position, 2 * side, 2 * side - 1)
+
+
+def reflect_101(position: torch.Tensor, side: int) -> torch.Tensor:
+    """int64 indices 0..side-1 of whole-numbered float positions, mirrored without repeating the edge (d c b | a b c d | c b a)."""
+    return _fold(position, 2 * side - 2, 2 * side - 2)
+
+
+def _fold(position: torch.Tensor, period: int, mirror: int) -> torch.Tensor:
+    """Positions modulo `period`, then the smaller of p and mirror - p; floats, since integer remainders are slow on CPUs."""
+    inside = position - ((position + 0.5) / period).floor_().mul_(period)
+    return torch.minimum(inside, mirror - inside).long()
 
 
 @lru_cache(maxsize=64)
@@ -66,7 +88,7 @@ def smoothing_matrix(side: int, sigma: float, device: torch.device) -> torch.Ten
     """float64 (side, side) matrix of the Gaussian with window 3 sigma and repeated reflection at the edges."""
     weights = torch.from_numpy(gaussian_weights(sigma, 3.0))
     radius = len(weights) // 2
-    rows = torch.arange(side)[:, None]
+    rows = torch.arange(side, dtype=torch.float64)[:, None]
     columns = reflect(rows + torch.arange(-radius, radius + 1), side)
     matrix = torch.zeros(side, side, dtype=torch.float64)
     return matrix.scatter_add_(1, columns, weights.expand(side, -1)).to(device)
@@ -121,8 +143,8 @@ def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy:
     """
     n, channels, height, width = planes.shape
     device, taps = planes.device, weights.shape[1]
-    index = torch.arange(1 - taps, width + taps - 1, device=device).clamp_(0, width - 1)
-    padded = planes.index_select(3, index).reshape(-1)
+    left, right = (planes[..., edge].unsqueeze(3).expand(-1, -1, -1, taps - 1) for edge in (0, -1))
+    padded = torch.cat([left, planes, right], dim=3).view(-1)
     # every run of `width` samples of the padded rows; a shift along x is then the choice of a run, a shift along y that of a row
     runs = padded.unfold(0, width, 1)
     stride = width + 2 * (taps - 1)
@@ -136,13 +158,18 @@ def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy:
     return total
 
 
+def inside(dx: torch.Tensor, dy: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """1 up to the first tap whose shift leaves the image, 0 from there on: the package's port stops there and loses the rest."""
+    return ((dx.abs() < width) & (dy.abs() < height)).long().cumprod(dim=1)
+
+
+def magick_byte(level: torch.Tensor) -> torch.Tensor:
+    """ImageMagick's 16-bit quantum cut to a byte, floor(round(257 p) / 257) = floor(p + 1/514). Overwrites `level`."""
+    return level.add_(1 / 514).clamp_(0, 255).to(torch.uint8)
+
+
 def gather_pixels(planes: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """planes (N,C,H,W) read at integer rows and columns y, x (N,H',W') -> (N,C,H',W')."""
     n, channels, _, width = planes.shape
     index = (y * width + x).flatten(1)[:, None, :].expand(-1, channels, -1)
     return planes.flatten(2).gather(2, index).view(n, channels, *y.shape[1:])
-
-
-def pad_reflect_101(planes: torch.Tensor, reach: int) -> torch.Tensor:
-    """Planes (N,C,H,W) with `reach` samples more on every side, edge not repeated; the reach must be below both sides."""
-    return F.pad(planes, (reach,) * 4, mode="reflect")

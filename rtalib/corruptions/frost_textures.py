@@ -1,7 +1,7 @@
 """Five procedural ice textures in place of the benchmark's photographs, whose authorship is unknown.
 
-Sizes, mean levels, contrast and the equality of the second and the third are those of the photographs. Each texture is a mosaic of crystals
-(Voronoi cells); inside a cell thin needles run in the cell's direction with side branches at 60 degrees, over a cloudy, bluish base.
+Sizes, mean colours, contrast and the equality of the second and the third are those of the photographs. Each texture is a mosaic of
+crystals (Voronoi cells); inside a cell thin needles run in the cell's direction with side branches at 60 degrees, over a cloudy base.
 """
 
 import math
@@ -12,8 +12,9 @@ import torch
 from .. import rng
 
 SIZES = ((600, 900), (315, 560), (315, 560), (350, 527), (495, 660))
-_MEAN = (131.0, 207.0, 207.0, 152.0, 123.0)
-_STD = (43.0, 23.0, 23.0, 31.0, 44.0)
+_COLOUR = ((78, 149, 166), (201, 205, 215), (201, 205, 215), (138, 153, 165), (112, 122, 135))
+_STD = (23.0, 22.0, 22.0, 29.0, 43.0)
+_RELIEF = (0.25, 0.8, 0.8, 1.0, 0.9)  # weight of the needles against the clouds
 _LATTICE = 64
 
 
@@ -21,9 +22,9 @@ def _noise(lattice: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Ten
     """Smooth value noise in 0..1 on a repeating lattice, at real positions."""
     top, left = y.floor(), x.floor()
     down, across = ((3 - 2 * t) * t * t for t in (y - top, x - left))
-    rows, columns = top.long(), left.long()
-    corner = lambda i, j: lattice[(rows + i) % _LATTICE, (columns + j) % _LATTICE]  # noqa: E731
-    upper, lower = torch.lerp(corner(0, 0), corner(0, 1), across), torch.lerp(corner(1, 0), corner(1, 1), across)
+    rows = [(top.long() + k & _LATTICE - 1) * _LATTICE for k in (0, 1)]
+    columns = [left.long() + k & _LATTICE - 1 for k in (0, 1)]
+    upper, lower = (torch.lerp(lattice.take(row + columns[0]), lattice.take(row + columns[1]), across) for row in rows)
     return torch.lerp(upper, lower, down)
 
 
@@ -47,7 +48,7 @@ def _texture(number: int) -> torch.Tensor:
     nearest, second = torch.full((2, height, width), math.inf, dtype=torch.float64)
     turn = torch.zeros(height, width, dtype=torch.float64)
     for cy, cx, angle in cells.tolist():
-        distance = (wy - cy * (height + 40)) ** 2 + (wx - cx * (width + 40)) ** 2
+        distance = (wy - cy * (height + 40)).square_() + (wx - cx * (width + 40)).square_()
         closer = distance < nearest
         second = torch.where(closer, nearest, torch.minimum(second, distance))
         nearest = torch.where(closer, distance, nearest)
@@ -58,21 +59,21 @@ def _texture(number: int) -> torch.Tensor:
         ice = torch.maximum(ice, strength * _needles(lattice, x * cosine + y * sine, y * cosine - x * sine))
     seam = torch.exp((nearest.sqrt() - second.sqrt()) / 2.5)
     cloud = sum(_noise(lattice, y * 2**k / 160 + 7 * k, x * 2**k / 160 + 3 * k) / 2**k for k in range(5))
-    return _levelled(ice + 0.5 * seam + 1.1 * cloud, _MEAN[number], _STD[number])
+    return _levelled(_RELIEF[number] * (ice + 0.5 * seam) + 1.1 * cloud, _COLOUR[number], _STD[number])
 
 
-def _levelled(field: torch.Tensor, mean: float, std: float) -> torch.Tensor:
-    """The field as bluish levels with the given mean and deviation; a few steps make up for what clipping takes."""
-    tint = torch.tensor([-14.0, 2.0, 12.0], dtype=torch.float64)[:, None, None] * (255 - mean) / 128
+def _levelled(field: torch.Tensor, colour: tuple[int, int, int], std: float) -> torch.Tensor:
+    """The field as whole levels with the given mean per channel and deviation; a few steps make up for what clipping takes."""
     field = (field - field.mean()) / field.std()
-    low = torch.sigmoid(field)  # flattens the brightest ridges, as overexposed ice does
-    field = 0.5 * field + 2 * (low - low.mean())
-    gain, shift = std / float(field.std()), mean
+    soft = torch.sigmoid(field)  # flattens the brightest ridges, as overexposed ice does
+    field = 0.5 * field + 2 * (soft - soft.mean())
+    target = torch.tensor(colour, dtype=torch.float64)[:, None, None]
+    gain, shift = std / float(field.std()), target
     for _ in range(6):
-        levels = (gain * field + shift + tint).clamp(0, 255)
+        levels = (gain * field + shift).clamp(0, 255)
         gain *= std / float(levels.mean(0).std())
-        shift += mean - float(levels.mean())
-    return (gain * field + shift + tint).clamp(0, 255).round()
+        shift = shift + target - levels.mean((1, 2), keepdim=True)
+    return (gain * field + shift).clamp(0, 255).round()
 
 
 @lru_cache(maxsize=1)

@@ -4,10 +4,9 @@ from functools import lru_cache
 
 import torch
 
-from .blur import _inside, magick_byte
 from .constants import Fog, Snow
 from .draws import Words, unit
-from .filters import line_blur, motion_offsets, motion_weights, truncate, unit_floats, zoom_matrix
+from .filters import inside, line_blur, magick_byte, motion_offsets, motion_weights, separable, truncate, unit_floats, zoom_matrix
 
 
 @lru_cache(maxsize=4)
@@ -30,14 +29,14 @@ def snow_flakes(layer: torch.Tensor, constants: Snow, angle: torch.Tensor) -> to
     height, width = layer.shape[1:]
     device, magick = layer.device, constants.magick
     down, across = (zoom_matrix(side, constants.zoom, magick, magick, device) for side in (height, width))
-    flakes = down @ layer @ across.T
+    flakes = separable(layer, down, across).contiguous()
     flakes = flakes.masked_fill_(flakes < constants.threshold, 0).clamp_(0, 1)[:, None]
     taps = motion_weights(constants.radius, constants.sigma)
     dx, dy = motion_offsets(len(taps), angle)
     weights = torch.from_numpy(taps).to(device).expand(len(layer), -1)
     if magick:
         return magick_byte(line_blur(truncate(flakes), weights, dx, dy))[:, 0].double().div_(255.0)
-    blurred = line_blur(flakes, weights * _inside(dx, dy, *flakes.shape[2:]), dx, dy)[:, 0, :height, :width]
+    blurred = line_blur(flakes, weights * inside(dx, dy, *flakes.shape[2:]), dx, dy)[:, 0, :height, :width]
     return blurred.mul(255).round_().div_(255.0)
 
 
@@ -72,7 +71,8 @@ def draw_fog(words: Words, height: int, width: int, constants: Fog) -> tuple[tor
 def plasma(noise: torch.Tensor, side: int, constants: Fog) -> torch.Tensor:
     """Diamond-square height map on a torus, (N, side, side) in 0..1, from uniform `noise` (N, side^2 - 1).
 
-    A level's noise is uniform in -w^2 .. w^2, since the published code scales a draw from -w .. w by w again; w = 100, over decay per level.
+    A level's noise is uniform in -w^2 .. w^2, since the published code scales a draw from -w .. w by w again; w is 100 at the coarsest
+    level and is divided by the decay at each finer one.
     """
     n = len(noise)
     kind = torch.float32 if constants.single else torch.float64

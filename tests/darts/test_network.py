@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from darts_reference import MEAN, STD, cell_input, column, operation
 from torch.utils.flop_counter import FlopCounterMode
 
-from rtalib.darts import GENOTYPES, Network
+from rtalib.darts import GENOTYPES, Network, random_genotype
 from rtalib.darts.network import drop_path
 
 
@@ -50,6 +52,42 @@ def test_multiply_adds_are_the_published_ones(name, size, side, expected):
         network(image)
     macs = counter.get_total_flops() // 2
     assert macs == expected if side == 32 else abs(macs - expected) < 50_000  # the last is published to four digits
+
+
+def reference(state, genotype, layers, image):
+    """The evaluation network, node by node, with running statistics: Liu et al., section 3.2."""
+
+    def norm(x, name):
+        mean, variance, weight, bias = (state[f"{name}.{k}"].view(-1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias"))
+        return (x - mean) / torch.sqrt(variance + 1e-5) * weight + bias
+
+    s0 = s1 = norm(F.conv2d((image - column(MEAN)) / column(STD), state["stem.0.weight"], padding=1), "stem.1")
+    for layer in range(layers):
+        reduction = layer in (layers // 3, 2 * layers // 3)
+        edges = genotype.reduce if reduction else genotype.normal
+        nodes = [cell_input(s, f"cells.{layer}.preprocess{i}", state, norm) for i, s in enumerate((s0, s1))]
+        for node in range(4):
+            total = 0
+            for edge in (2 * node, 2 * node + 1):
+                name, source = edges[edge]
+                stride = 2 if reduction and source < 2 else 1
+                total = total + operation(name, nodes[source], stride, f"cells.{layer}.operations.{edge}", state, norm)
+            nodes.append(total)
+        s0, s1 = s1, torch.cat(nodes[2:], dim=1)
+    return F.linear(s1.mean(dim=(2, 3)), state["classifier.weight"], state["classifier.bias"])
+
+
+@pytest.mark.parametrize("genotype", [*GENOTYPES.values(), random_genotype(11)], ids=[*GENOTYPES, "random"])
+def test_equals_the_plain_transcription(genotype):
+    torch.manual_seed(2)
+    network, image = Network(genotype, 4, 4, num_classes=5).double().eval(), torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point() and ("norm." in name or "stem.1." in name):
+                tensor.uniform_(0.5, 1.5)
+    network.normalize.mean.copy_(column(MEAN))
+    network.normalize.std.copy_(column(STD))
+    torch.testing.assert_close(network(image), reference(network.state_dict(), genotype, 4, image), rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("layers, channels, side", [(2, 4, 32), (3, 5, 32), (5, 8, 33), (4, 4, 17)])

@@ -3,16 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from darts_reference import MEAN, STD, cell_input, column, operation
 from torch.func import functional_call
 
 from rtalib.darts import SPACES, Supernet
 from rtalib.darts.space import EDGES
-
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-
-def column(values):
-    return torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1)
 
 
 def weights(*args):
@@ -34,41 +29,11 @@ def test_parameter_counts_are_the_published_ones(args, expected):
     assert weights(*args) == expected
 
 
-def norm(x):
+def norm(x, _=None):
     """Batch normalisation from its definition: biased variance, no parameters."""
     mean = x.mean(dim=(0, 2, 3), keepdim=True)
     variance = ((x - mean) ** 2).mean(dim=(0, 2, 3), keepdim=True)
     return (x - mean) / torch.sqrt(variance + 1e-5)
-
-
-def reduce_by_two(x, even, odd):
-    x = F.relu(x)
-    return norm(torch.cat([F.conv2d(x, even, stride=2), F.conv2d(x[:, :, 1:, 1:], odd, stride=2)], dim=1))
-
-
-def reference_operation(name, x, stride, prefix, state):
-    channels = x.shape[1]
-    if name == "none":
-        return x[:, :, ::stride, ::stride] * 0
-    if name == "max_pool_3x3":
-        return norm(F.max_pool2d(x, 3, stride, 1))
-    if name == "avg_pool_3x3":
-        return norm(F.avg_pool2d(x, 3, stride, 1, count_include_pad=False))
-    if name == "skip_connect":
-        return x if stride == 1 else reduce_by_two(x, state[f"{prefix}.even.weight"], state[f"{prefix}.odd.weight"])
-    kernel, dilation = int(name[-1]), 2 if name.startswith("dil") else 1
-    for block in ["first"] if dilation == 2 else ["first", "second"]:
-        depthwise, pointwise = state[f"{prefix}.{block}.depthwise.weight"], state[f"{prefix}.{block}.pointwise.weight"]
-        step = stride if block == "first" else 1
-        x = F.conv2d(F.relu(x), depthwise, None, step, dilation * (kernel - 1) // 2, dilation, channels)
-        x = norm(F.conv2d(x, pointwise))
-    return x
-
-
-def reference_input(x, prefix, state):
-    if f"{prefix}.even.weight" in state:
-        return reduce_by_two(x, state[f"{prefix}.even.weight"], state[f"{prefix}.odd.weight"])
-    return norm(F.conv2d(F.relu(x), state[f"{prefix}.pointwise.weight"]))
 
 
 def reference(state, space, layers, image):
@@ -79,15 +44,15 @@ def reference(state, space, layers, image):
         reduction = layer in (layers // 3, 2 * layers // 3)
         names = space.reduce if reduction else space.normal
         alphas = state["alphas_reduce" if reduction else "alphas_normal"].softmax(dim=-1)
-        nodes = [reference_input(s0, f"cells.{layer}.preprocess0", state), reference_input(s1, f"cells.{layer}.preprocess1", state)]
+        nodes = [cell_input(s, f"cells.{layer}.preprocess{i}", state, norm) for i, s in enumerate((s0, s1))]
         for node in range(2, 6):
             total = 0
             for edge, (destination, source) in enumerate(EDGES):
                 if destination == node:
                     stride = 2 if reduction and source < 2 else 1
                     for k, name in enumerate(names[edge]):
-                        prefix = f"cells.{layer}.edges.{edge}.{name}"
-                        total = total + alphas[edge, k] * reference_operation(name, nodes[source], stride, prefix, state)
+                        out = operation(name, nodes[source], stride, f"cells.{layer}.edges.{edge}.{name}", state, norm)
+                        total = total + alphas[edge, k] * (norm(out) if "pool" in name else out)
             nodes.append(total)
         s0, s1 = s1, torch.cat(nodes[2:], dim=1)
     return F.linear(s1.mean(dim=(2, 3)), state["classifier.weight"], state["classifier.bias"])
