@@ -6,6 +6,7 @@ The disk is the truth: a cell writes its own row, so whatever dies, the next run
 import concurrent.futures
 import multiprocessing
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -110,7 +111,8 @@ def _pool(jobs: int, workers: int | None) -> concurrent.futures.ProcessPoolExecu
 
 
 def _start_worker(slots: Any, threads: int) -> None:
-    """Give the worker its GPU and its share of CPU threads before anything initialises CUDA."""
+    """Give the worker its GPU and its share of CPU threads before anything initialises CUDA; it ends with the driver."""
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     gpu = slots.get()
     if gpu is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -118,6 +120,12 @@ def _start_worker(slots: Any, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _end_with_driver() -> None:
+    """A pool's idle worker would wait for ever for work from a driver that was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _compute(job: _Job) -> str | None:

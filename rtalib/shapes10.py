@@ -93,7 +93,7 @@ def _palette(draw: Callable) -> tuple[Tensor, Tensor, Tensor]:
     ground = 0.1 + 0.42 * u[:, 0:3]
     direction = u[:, 3:6] - 0.15
     direction = direction / (direction.square().sum(dim=1, keepdim=True).sqrt() + 1e-3)
-    step = direction * (0.20 + 0.28 * u[:, 6:7])
+    step = direction * (0.28 + 0.30 * u[:, 6:7])
     return ground, ground + step, 0.08 + 0.2 * u[:, 7:8].expand(-1, 3, 1)
 
 

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rtalib import grid, store
@@ -42,6 +43,19 @@ def killed_once(cell: Cell) -> dict:
 def slow_square(cell: Cell) -> dict:
     time.sleep(0.4)
     return square(cell)
+
+
+def write_pid_and_wait(cell: Cell) -> dict:
+    (Path(cell.folder) / f"pid-{os.getpid()}").touch()
+    time.sleep(120)
+    return {}
+
+
+def eventually(condition, seconds: float = 60) -> bool:
+    deadline = time.time() + seconds
+    while not condition() and time.time() < deadline:
+        time.sleep(0.02)
+    return condition()
 
 
 @pytest.fixture
@@ -96,9 +110,7 @@ rtalib.grid.run(test_grid.slow_square, cells, run="demo", table="t", executor="s
 """
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
     marks = Path(cells[0].folder) / "outputs" / "demo" / "rows" / "t"
-    deadline = time.time() + 60
-    while len(list(marks.glob("[!.]*.json"))) < 2 and time.time() < deadline:
-        time.sleep(0.02)
+    assert eventually(lambda: len(list(marks.glob("[!.]*.json"))) >= 2)
     driver.kill()
     driver.wait()
     done = grid.status("demo", "t")["done"]
@@ -108,6 +120,23 @@ rtalib.grid.run(test_grid.slow_square, cells, run="demo", table="t", executor="s
     # the killed driver imported this file under its plain name, so compare what was computed, not the calls of one name
     assert [row["square"] for row in rows] == [0, 1, 4, 9]
     assert len(calls(cells)) == started + 4 - done
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_driver(cells):
+    code = f"""
+import test_grid, rtalib.grid
+if __name__ == "__main__":
+    cells = [test_grid.Cell(n, {cells[0].folder!r}) for n in range(2)]
+    rtalib.grid.run(test_grid.write_pid_and_wait, cells, run="demo", table="t", executor="processes", workers=2)
+"""
+    driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
+    folder = Path(cells[0].folder)
+    assert eventually(lambda: len(list(folder.glob("pid-*"))) == 2)
+    driver.kill()
+    driver.wait()
+    workers = [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
+    assert eventually(lambda: not any(psutil.pid_exists(pid) for pid in workers))
 
 
 def test_unknown_executor_suggests(cells):
