@@ -13,6 +13,7 @@ from torch import nn
 from rtalib import store
 from rtalib.data import LabeledImages
 from rtalib.inference import best_device
+from rtalib.models.base import seeded
 from rtalib.training import Recipe, train
 
 
@@ -37,7 +38,7 @@ def trained_network(
     parameters = {**parameters, "recipe": asdict(recipe), "seed": seed, "precision": precision}
 
     def fit(folder: Path) -> None:
-        model = _seeded(build, seed)
+        model = seeded(build, seed)
         history = train(
             model,
             data(),
@@ -55,13 +56,6 @@ def trained_network(
     model = build()
     model.load_state_dict(load_file(entry.path / "weights.safetensors"))
     return model.eval().to(best_device(model), memory_format=torch.channels_last), entry
-
-
-def _seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A freshly initialised network whose weights depend on `seed` alone; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
 
 
 def history(entry: store.Entry) -> list[dict]:

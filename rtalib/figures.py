@@ -142,7 +142,8 @@ def difference_bars(
 ) -> Drawing:
     """CF-DARTS figure 3: per method a panel of (method - reference) on clean, failing examples and every corruption.
 
-    Intervals are over matched seeds. Diamonds: the same difference in `published`. Methods without rows are left out.
+    Intervals are over matched seeds, and cut off where they leave the panel. Diamonds: the same difference in `published`.
+    Methods without rows are left out.
     """
     present = _methods(rows)
     methods = [method for method in methods if method in present] or [method for method in present if method != reference]
@@ -153,14 +154,18 @@ def difference_bars(
     with use_style():
         drawing = figure(PAGE, 0.82 * len(methods) + 0.9)
         panels = drawing.subplots(len(methods), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        heights = []
         for axes, method in zip(panels, methods, strict=True):
             gaps = [values(rows, method, column) - base[column] for column in columns]
             _difference_panel(axes, [gap.dropna() for gap in gaps], colour(method))
+            heights += [gap.mean() for gap in gaps]
             if published:
                 _published_gaps(axes, published, method, reference, columns)
             axes.set_title(method, fontsize=7.5, pad=2)
-            _families(axes, columns, named=axes is panels[0])
+            _families(axes, columns, named=axes is panels[0], lift=11)  # above the panel's title
         panels[-1].set_xticks(range(len(columns)), [label(column) for column in columns], rotation=40, ha="right", rotation_mode="anchor")
+        low, high = min(0, np.nanmin(heights)), max(0, np.nanmax(heights))
+        panels[0].set_ylim(low - 0.2 * (high - low), high + 0.35 * (high - low))
         drawing.supylabel(f"accuracy minus {reference}, points", fontsize=7.5)
         if published:
             panels[0].plot([], [], "D", ms=3, color=ORANGE, mec=BLACK, mew=0.4, label="published")
@@ -190,7 +195,7 @@ def _published_gaps(axes: Axes, published: Published, method: str, reference: st
             axes.plot([i], [both[0] - both[1]], "D", ms=3, color=ORANGE, mec=BLACK, mew=0.4, zorder=4)
 
 
-def _families(axes: Axes, columns: Sequence[str], *, named: bool) -> None:
+def _families(axes: Axes, columns: Sequence[str], *, named: bool, lift: float = 3) -> None:
     """Thin lines between noise, blur, weather and digital, named above when asked."""
     start = sum(column in ("clean", "fail") for column in columns)
     for name, last in FAMILIES:
@@ -200,7 +205,7 @@ def _families(axes: Axes, columns: Sequence[str], *, named: bool) -> None:
         end = columns.index(last) + 1
         if named:
             axes.annotate(
-                name, ((start + end - 1) / 2, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center"
+                name, ((start + end - 1) / 2, 1), (0, lift), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center"
             )
         start = end
 

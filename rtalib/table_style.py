@@ -101,9 +101,11 @@ def _style_verdicts(table: pd.DataFrame) -> Styler:
     shown, formats = _verdict_view(table)
     styler = shown.style.hide(axis="index").format(formats | {"text": html.escape}, na_rep="")
     styler = styler.map(
-        lambda verdict: f"background: {VERDICT_COLOURS[verdict]}; white-space: nowrap; text-align: left", subset=["verdict"]
+        lambda verdict: f"background: {VERDICT_COLOURS[verdict]}; white-space: nowrap; text-align: left !important", subset=["verdict"]
     )
-    return _finish(styler.set_properties(subset=["claim", "text"], **{"text-align": "left"}), table)
+    left = {"text-align": "left !important"}  # a rule for all cells of a table outweighs that of a single one
+    styler = styler.set_properties(subset=["claim"], **left, **{"white-space": "nowrap"})
+    return _finish(styler.set_properties(subset=["text"], **left, **{"min-width": "22em"}), table)
 
 
 def _p(value: float) -> str:

@@ -71,7 +71,7 @@ def test_other_image_sizes(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_normalisation_is_inside(name):
     """Pixels normalised by hand through a copy whose statistics are 0 and 1 give the same logits."""
-    model, bare = models.seeded_build(name).eval(), models.seeded_build(name).eval()
+    model, bare = (models.seeded(lambda: models.build(name), seed=0).eval() for _ in range(2))
     bare.mean.zero_(), bare.std.fill_(1)
     x = torch.rand(2, 3, 32, 32)
     mean, std = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2023, 0.1994, 0.2010])
@@ -87,13 +87,13 @@ def test_resnet50_keeps_the_small_image_s_resolution():
         assert stem.shape[2:] == (32, 32) and model.stages(stem).shape[1:] == (2048, 4, 4)
 
 
-def test_seeded_build_depends_on_the_seed_alone_and_leaves_the_global_generator():
+def test_seeded_depends_on_the_seed_alone_and_leaves_the_global_generator():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = models.seeded_build("tiny", seed=1)
+    first = models.seeded(lambda: models.build("tiny"), seed=1)
     assert torch.equal(torch.rand(3), expected)
-    second, other = models.seeded_build("tiny", seed=1), models.seeded_build("tiny", seed=2)
+    second, other = (models.seeded(lambda: models.build("tiny"), seed) for seed in (1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(first.classifier.weight, other.classifier.weight)
 

@@ -6,8 +6,8 @@ import torch
 from rtalib import shapes10
 from rtalib.data import load_dataset
 
-GOLDEN_MEAN = [186.01, 128.97, 97.34, 126.36, 111.1, 107.63, 103.37, 137.97, 161.67, 171.45]
-GOLDEN_STD = [34.22, 38.65, 44.8, 49.96, 51.19, 58.1, 43.95, 41.37, 31.47, 31.85]
+GOLDEN_MEAN = [137.33, 87.84, 66.83, 82.69, 79.1, 72.18, 64.08, 111.19, 116.44, 122.57]
+GOLDEN_STD = [39.47, 32.15, 48.68, 42.58, 54.51, 46.55, 34.41, 43.08, 28.38, 30.0]
 
 
 def test_picture_does_not_depend_on_batch_or_order():

@@ -34,7 +34,7 @@ def make(n: int = 50, seed: int = 0, size: int = 16) -> LabeledImages:
 
 
 def tiny(seed: int = 0) -> nn.Module:
-    return models.seeded_build("tiny", 4, seed)
+    return models.seeded(lambda: models.build("tiny", 4), seed)
 
 
 def fit(data: LabeledImages, recipe: Recipe, **options) -> tuple[nn.Module, list[dict]]:

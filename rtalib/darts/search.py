@@ -18,6 +18,7 @@ from rtalib.darts.space import Space, get_space
 from rtalib.darts.supernet import Supernet
 from rtalib.data import LabeledImages
 from rtalib.errors import unknown
+from rtalib.models.base import seeded
 
 METHODS = ("darts",)
 ORDERS = (1,)
@@ -192,9 +193,7 @@ def _check(train: LabeledImages, val: LabeledImages, **counts: int) -> None:
 
 
 def _make_supernet(space: Space, channels: int, layers: int, num_classes: int, seed: int, init: dict | None) -> Supernet:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        supernet = Supernet(space, channels, layers, num_classes)
+    supernet = seeded(lambda: Supernet(space, channels, layers, num_classes), seed)
     own = supernet.state_dict()
     for name, tensor in (init or {}).items():
         if name not in own:

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from rtalib.errors import unknown
-from rtalib.models.base import Classifier
+from rtalib.models.base import Classifier, seeded
 from rtalib.models.densenet import DenseNet
 from rtalib.models.preact_resnet import PreActResNet
 from rtalib.models.resnet import BasicBlock, Bottleneck, ResNet
 from rtalib.models.small import ConvNet, Tiny
 from rtalib.models.wide_resnet import WideResNet
 
-__all__ = ["MODELS", "Classifier", "build", "count_parameters", "seeded_build"]
+__all__ = ["MODELS", "Classifier", "build", "count_parameters", "seeded"]
 
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     # The targets of RTA's two contest stages, and of the robust sources.
@@ -44,13 +44,6 @@ def build(name: str, num_classes: int = 10) -> Classifier:
     if not isinstance(num_classes, int) or num_classes < 2:
         raise ValueError(f"num_classes: expected an integer of at least 2, got {num_classes!r}")
     return _BUILDERS[name](num_classes=num_classes)
-
-
-def seeded_build(name: str, num_classes: int = 10, seed: int = 0) -> Classifier:
-    """`build` with initial weights that depend on `seed` alone; torch's global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return build(name, num_classes)
 
 
 def count_parameters(model: nn.Module) -> int:

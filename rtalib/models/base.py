@@ -1,10 +1,19 @@
 """What every network of the library has in common: pixel input, inner normalisation, features and a classifier."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)  # the released RTA code's triple; adversarial-training code often uses (.2471, .2435, .2616)
+
+
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """What `build` makes, its random initial weights depending on `seed` alone; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build()
 
 
 class Classifier(nn.Module):
