@@ -72,6 +72,7 @@ def _command(commands: Any, name: str, function: Any, help: str) -> argparse.Arg
 
 def _reproduce(options: argparse.Namespace) -> int:
     run, jobs = _plan(options)
+    os.environ["RTALIB_OUTPUTS"] = str(_outputs())  # for the notebooks and their workers
     folder = _outputs() / run
     expected = _about(60 * sum(job.minutes for job in jobs))
     count = "1 notebook" if len(jobs) == 1 else f"{len(jobs)} notebooks"
@@ -132,6 +133,8 @@ def _plan(options: argparse.Namespace) -> tuple[str, list[Job]]:
     notebooks = _select(_notebooks(options), options.numbers)
     declared = {path: nb.declared(path) for path in notebooks}
     special = dict(_pair(text) for text in options.parameter)
+    if "seed" in special and not any("seed" in defaults for defaults in declared.values()):
+        special["seeds"] = special.pop("seed")  # -p seed=1 is a list of one
     for name in special:
         if not any(name in defaults for defaults in declared.values()):
             raise UsageError(unknown("parameter", name, sorted({known for defaults in declared.values() for known in defaults})))

@@ -36,7 +36,7 @@ class NotebookResult:
 
 
 def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout: float | None = None) -> NotebookResult:
-    """Execute `notebook` in its own folder with this interpreter, write `output`, and return the verdict; a failure does not raise.
+    """Execute `notebook` in the working folder with this interpreter, write `output`, and return the verdict; a failure does not raise.
 
     parameters: values for names that the notebook's parameters cell declares; see `coerce`.
     timeout: seconds for the whole notebook; the kernel and its workers are interrupted then, and killed if they do not stop.

@@ -46,7 +46,7 @@ def _verdict(notebook: Path, output: Path, parameters: dict, watchdog: "_Watchdo
             progress_bar=False,
             stdout_file=stdout,
             stderr_file=stderr,
-            folder=str(notebook.absolute().parent),
+            folder=os.getcwd(),
             watchdog=watchdog,
         )
     except papermill.PapermillExecutionError as error:

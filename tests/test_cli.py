@@ -75,6 +75,11 @@ def test_notebooks_are_chosen_by_number_or_name_and_the_scale_gives_the_seeds(ru
     assert out.index("[1/2] 00_start") < out.index("[2/2] 03_rta")
 
 
+def test_one_seed_is_a_list_of_one(run, capsys):
+    assert run("reproduce", "3", "--scale", "small", "-p", "seed=7") == 0
+    assert '[03_rta] facts ["small", "shapes10", [7], "processes", 10]' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,6 +17,11 @@ from rtalib import nb
 PARAMETERS = 'scale = "demo"  # size\nseeds = [0]\neps = 0.5\ncount = 3\nflag = False\nlimit = None'
 
 
+@pytest.fixture(autouse=True)
+def _work_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+
 def write(folder: Path, *sources: str, name: str = "01_toy.ipynb", parameters: str = PARAMETERS) -> Path:
     """A notebook with a title, a parameters cell and one code cell per source."""
     cells = [nbformat.v4.new_markdown_cell("# Toy\n\nMinutes: demo 2 · small 30.5"), nbformat.v4.new_code_cell(parameters)]
@@ -26,7 +31,7 @@ def write(folder: Path, *sources: str, name: str = "01_toy.ipynb", parameters: s
     return folder / name
 
 
-def test_runs_this_interpreter_in_the_notebooks_folder_with_the_parameters(tmp_path):
+def test_runs_this_interpreter_in_the_working_folder_with_the_parameters(tmp_path):
     (tmp_path / "books").mkdir()
     source = (
         "import json, os, sys\nfacts = [sys.executable, os.getcwd(), scale, seeds, eps, limit]\nopen(seen, 'w').write(json.dumps(facts))"
@@ -36,7 +41,7 @@ def test_runs_this_interpreter_in_the_notebooks_folder_with_the_parameters(tmp_p
     result = nb.run(book, tmp_path / "run {x}" / "01_toy.ipynb", parameters)
     assert (result.status, result.error) == ("ok", "")
     seen = json.loads((tmp_path / "seen.json").read_text())
-    assert seen == [sys.executable, str(tmp_path / "books"), "small", [1, 2], 1.0, 7]
+    assert seen == [sys.executable, str(tmp_path), "small", [1, 2], 1.0, 7]
     assert isinstance(seen[4], float)
     left = sorted(path.name for path in (tmp_path / "run {x}").iterdir())
     assert left == [".01_toy.lock", "01_toy.ipynb", "01_toy.json"]
