@@ -60,3 +60,12 @@ def test_record_holds_rows_with_provenance_and_no_heavy_file():
     rows = list(RECORD.glob("*/rows/*/*.json"))
     assert rows and all('"git"' in path.read_text() for path in rows)
     assert max(path.stat().st_size for path in RECORD.rglob("*") if path.is_file()) < 5_000_000
+
+
+def test_examples_run():
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        names: dict = {}
+        exec(block, names)
+        assert names["attacked"].shape == names["noisy"].shape and len(set(names["picked"].tolist())) == 10
