@@ -182,7 +182,8 @@ def test_ci_runs_the_tests_on_the_real_data_beside_the_clone(clone):
     (checkout / ".ci").mkdir(parents=True)
     (checkout / "Makefile").write_text(fake)
     shutil.copy(ROOT / ".ci" / "run", checkout / ".ci" / "run")
-    environment = {name: value for name, value in os.environ.items() if name != "RTALIB_DATA"}
+    ours = ("RTALIB_DATA", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # under `make test`, a make inside would announce its folder
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
 
     def run() -> subprocess.CompletedProcess:
         return subprocess.run([checkout / ".ci" / "run"], cwd="/", env=environment, capture_output=True, text=True)
