@@ -20,7 +20,7 @@ def results() -> list[tuple[str, str, str]]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| method"):
             columns = cells
-        elif line.startswith("| ") and columns and len(cells) == len(columns) and table:
+        elif line.startswith("| ") and not line.startswith("| ---") and columns and len(cells) == len(columns) and table:
             found += [(table, cells[0], f"{name}={cell}") for name, cell in zip(columns, cells, strict=True) if "measured" in name]
         elif not line.startswith("|"):
             columns = []
