@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rtalib import store
-from rtalib.data import LabeledImages
+from rtalib.corruptions import frost_source
+from rtalib.data import LabeledImages, load_dataset
 from rtalib.inference import best_device
 from rtalib.models.base import seeded
 from rtalib.training import Recipe, train
@@ -56,6 +57,21 @@ def trained_network(
     model = build()
     model.load_state_dict(load_file(entry.path / "weights.safetensors"))
     return model.eval().to(best_device(model), memory_format=torch.channels_last), entry
+
+
+def fingerprint(dataset: str) -> dict[str, str]:
+    """What results on a data set depend on besides its name: digests of its two splits, and which frost textures are in use.
+
+    Of shapes10, which is drawn by the library, a sample stands for all.
+    """
+    limit = 500 if dataset == "shapes10" else None
+    digests = {split: load_dataset(dataset, split, limit=limit).digest for split in ("train", "test")}
+    return digests | {"frost": frost_kind()}
+
+
+def frost_kind() -> str:
+    """'procedural' or 'files': the published photographs are checked by their hashes, so where they lie does not matter."""
+    return frost_source().partition(":")[0]
 
 
 def history(entry: store.Entry) -> list[dict]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtalib import rng
+from rtalib.inference import evaluating
 
 EPS = 8 / 255
 STEP = 2 / 255
@@ -42,19 +43,16 @@ def attackable(model: nn.Module) -> Iterator[None]:
     """Eval mode, frozen parameters and no autocast inside; every mode and requires_grad is restored on exit, also after an error."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        model.eval()
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         with ExitStack() as stack:
+            stack.enter_context(evaluating(model))
             for kind in {"cpu", *(parameter.device.type for parameter, _ in flags)}:
                 stack.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
 

@@ -42,6 +42,7 @@ def run(
     run: str,
     table: str,
     version: int = 1,
+    inputs: Any = None,
     executor: str = "processes",
     workers: int | None = None,
 ) -> list[dict]:
@@ -49,13 +50,15 @@ def run(
 
     function: importable, takes a frozen dataclass, returns a flat dict of results. Its row is the cell's own fields, these results, and
     the key, the seconds and the provenance stamp. `version` is part of the key: bump it when the function's results change.
+    inputs: what the cells read that their fields only name, as digests or keys (JSON types); part of every key.
     workers: default one per visible GPU, else one per CPU core; the CPU's cores are divided among them as threads.
     A cell that raises is retried on the next call, its traceback kept beside the rows; the others finish first, then GridError is raised.
     A worker that dies (killed, out of memory) is replaced and its cells are tried again, RETRIES times.
     """
     if executor not in EXECUTORS:
         raise unknown("executor", executor, EXECUTORS)
-    jobs = [_Job(function, cell, run, table, store.key(f"{function.__module__}.{function.__qualname__}", version, cell)) for cell in cells]
+    recipe = f"{function.__module__}.{function.__qualname__}"
+    jobs = [_Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
     store.write_plan(run, table, [job.key for job in jobs])
     missing = [job for job in jobs if store.read_row(run, table, job.key) is None]
     report = _progress(table, len(jobs), len(missing))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rtalib import coreset, darts, grid, scales, store
-from rtalib.artefacts import history, trained_network
+from rtalib.artefacts import fingerprint, frost_kind, history, trained_network
 from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.data import LabeledImages, concat, load_dataset
 from rtalib.errors import unknown
@@ -90,13 +90,14 @@ def run_table(
     if corruption not in CORRUPTIONS:
         raise unknown("corruption", corruption, CORRUPTIONS)
     settings = scales.get(scale)
-    run, seeds = scales.run_name(scale, dataset), seeds or settings.seeds
+    seeds = seeds or settings.seeds
+    common = {"run": scales.run_name(scale, dataset), "inputs": fingerprint(dataset), "executor": executor}
     study = Study(dataset, corruption, protocol, scale, settings.repair)
-    grid.run(deployed_cell, [study], run=run, table="cf-deployed", executor=executor)
+    grid.run(deployed_cell, [study], table="cf-deployed", **common)
     cells = [Cell(method, seed, dataset, corruption, protocol, scale, settings.repair) for seed in seeds for method in METHODS]
     searches = [cell for cell in cells if cell.selection and not cell.extended]
-    grid.run(search_cell, searches, run=run, table="cf-searches", executor=executor)
-    return grid.run(method_cell, cells, run=run, table="cf-table2", executor=executor)
+    grid.run(search_cell, searches, table="cf-searches", **common)
+    return grid.run(method_cell, cells, table="cf-table2", **common)
 
 
 # ------------------------------------------------------------------------------------------------------------------ data
@@ -272,7 +273,8 @@ def evaluation(study: Study, network: nn.Module, entry: store.Entry) -> tuple[to
         np.save(folder / "clean.npy", _correct(network, test).numpy())
         np.save(folder / "corrupted.npy", torch.stack([_correct(network, corrupted(test, name)) for name in CORRUPTIONS]).numpy())
 
-    found = store.make("evaluation", 1, {"network": entry.key, "test": test.digest, "seed": TEST_SEED}, build, label="corruptions")
+    parameters = {"network": entry.key, "test": test.digest, "seed": TEST_SEED, "frost": frost_kind()}
+    found = store.make("evaluation", 1, parameters, build, label="corruptions")
     return tuple(torch.from_numpy(np.load(found.path / f"{part}.npy")) for part in ("clean", "corrupted"))
 
 

@@ -5,29 +5,17 @@ receives a .grad from them. Random starts come from torch's global generator, wh
 pixel units.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtalib.attack_steps import EPS, STEP, project
+from rtalib.inference import evaluating
 
 Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
-
-
-@contextmanager
-def _eval_mode(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Eval mode inside, when `wanted`; afterwards each module has its own flag back."""
-    flags = [(module, module.training) for module in model.modules()] if wanted else []
-    try:
-        if wanted:
-            model.eval()
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
@@ -75,7 +63,7 @@ def pgd_at(
             return F.cross_entropy(logits, y, reduction="sum")
 
         start = project(x + torch.empty_like(x).uniform_(-eps, eps), x, eps)
-        with _eval_mode(model, crafting == "eval"):
+        with evaluating(model) if crafting == "eval" else nullcontext():
             found = _climb(model, x, start, attacked, eps=eps, step_size=step_size, steps=steps)
         logits = _logits(model, found)
         return F.cross_entropy(logits, smoothed(y, label_smoothing, logits.shape[1]) if label_smoothing else y)
@@ -99,7 +87,7 @@ def trades(beta: float = 6.0, eps: float = EPS, step_size: float = 0.007, steps:
 
     def objective(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         start = project(x + 0.001 * torch.randn_like(x), x, eps)
-        with _eval_mode(model, True):
+        with evaluating(model):
             with torch.no_grad():
                 target = _logits(model, x).log_softmax(1)
             found = _climb(model, x, start, lambda logits: _kl(target, logits), eps=eps, step_size=step_size, steps=steps)

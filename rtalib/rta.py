@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rtalib import attacks, augment, grid, models, scales, store
-from rtalib.artefacts import load_images, save_images, trained_network
+from rtalib.artefacts import fingerprint, frost_kind, load_images, save_images, trained_network
 from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.data import LabeledImages, concat, load_dataset
 from rtalib.errors import unknown
@@ -41,7 +41,7 @@ EVALUATION_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class SourceCell:
-    """One network that RTA or the evaluation attacks; role 'source' or 'held-out'."""
+    """One network that RTA attacks (a name of SOURCES), or the 'held-out' one that only the evaluation attacks."""
 
     source: str
     dataset: str
@@ -92,15 +92,16 @@ def run_table(
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, PROTOCOLS)
     settings = scales.get(scale)
-    setup, run, seeds = settings.rta, scales.run_name(scale, dataset), seeds or settings.seeds
+    setup, seeds = settings.rta, seeds or settings.seeds
+    common = {"run": scales.run_name(scale, dataset), "inputs": fingerprint(dataset), "executor": executor}
     networks = [SourceCell(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
-    grid.run(source_cell, networks, run=run, table="rta-sources", executor=executor)
+    grid.run(source_cell, networks, table="rta-sources", **common)
     sets = [SetCell(method, seed, dataset, protocol, setup) for seed in seeds for method in TABLE1]
-    grid.run(set_cell, sets, run=run, table="rta-sets", executor=executor)
+    grid.run(set_cell, sets, table="rta-sets", **common)
     cells = [
         TargetCell(method, seed, model, dataset, protocol, scale, setup) for seed in seeds for method in TABLE1 for model in setup.targets
     ]
-    return grid.run(target_cell, cells, run=run, table="rta-table1", executor=executor)
+    return grid.run(target_cell, cells, table="rta-table1", **common)
 
 
 # -------------------------------------------------------------------------------------------------------------- sources
@@ -147,7 +148,7 @@ def training_set(method: str, seed: int, dataset: str, protocol: str, setup: Rta
     names = {"rta": setup.sources, "fgsm": (CLEAN_SOURCE,), "i_fgsm": (CLEAN_SOURCE,)}.get(kind, ())
     networks = {name: source_network(name, dataset, setup) for name in names}
     parameters = {"kind": kind, "seed": seed, "data": originals.digest, "copies": setup.copies, "severity": setup.severity}
-    parameters |= {"restarts": setup.restarts, "sources": {name: entry.key for name, (_, entry) in networks.items()}}
+    parameters |= {"frost": frost_kind(), "restarts": setup.restarts, "sources": {name: entry.key for name, (_, entry) in networks.items()}}
 
     def build(folder: Path) -> None:
         data, drawn = _augmented(originals, kind, seed, setup, {name: network for name, (network, _) in networks.items()})
@@ -205,7 +206,7 @@ def proxy_suite(dataset: str, setup: RtaScale) -> dict[str, LabeledImages]:
     """PARTS of the proxy for the hidden sets, made of test images: {part: images with labels}."""
     test = load_dataset(dataset, "test", limit=setup.evaluated)
     network, source = source_network("held-out", dataset, setup)
-    parameters = {"data": test.digest, "severity": setup.severity, "held_out": source.key}
+    parameters = {"data": test.digest, "severity": setup.severity, "frost": frost_kind(), "held_out": source.key}
 
     def build(folder: Path) -> None:
         for part in PARTS:

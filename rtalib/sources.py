@@ -15,14 +15,14 @@ class Source:
     """One card. Accuracies are published ones in percent, at 8/255 unless `note` says otherwise; None where there is none.
 
     clean_accuracy, robust_accuracy (the authors' own attack), autoattack; starter_score: fraction misclassified under the contest's PGD-10;
-    robustbench: the id of the same weights there; substitute: (model at a reduced scale, objective) that stands in for it here.
+    robustbench: the id of the same weights there; objective: what trains its substitute here, on the network that the scale names.
     """
 
     name: str
     architecture: str
     method: str
     paper: str
-    substitute: tuple[str, str]
+    objective: str
     clean_accuracy: float | None = None
     robust_accuracy: float | None = None
     autoattack: float | None = None
@@ -37,7 +37,7 @@ _CARDS = (
         "ResNet-50 with a 3x3 stem",
         "standard training",
         "He et al. 2016",
-        ("resnet8", "clean"),
+        "clean",
         note="RTA names it 'resnet50' without settings; the CIFAR stem is inferred from the contest's Stage I target",
     ),
     Source(
@@ -45,7 +45,7 @@ _CARDS = (
         "WRN-28-4 or WRN-34-10",
         "standard training",
         "Zagoruyko and Komodakis 2016",
-        ("wide_resnet10_2", "clean"),
+        "clean",
         note="RTA names it 'wideresnet' without settings",
     ),
     Source(
@@ -53,7 +53,7 @@ _CARDS = (
         "wide ResNet of Madry et al., about WRN-34-10",
         "PGD-AT",
         "Madry et al. 2018",
-        ("wide_resnet10_2", "pgd_at"),
+        "pgd_at",
         clean_accuracy=87.14,
         robust_accuracy=47.04,
         autoattack=44.04,
@@ -65,7 +65,7 @@ _CARDS = (
         "WRN-34-10",
         "TRADES, beta 6",
         "Zhang et al. 2019",
-        ("wide_resnet10_2", "trades"),
+        "trades",
         clean_accuracy=84.92,
         robust_accuracy=56.43,
         autoattack=53.08,
@@ -78,7 +78,7 @@ _CARDS = (
         "PreAct ResNet-18",
         "FastAT, 30 epochs",
         "Wong et al. 2020",
-        ("wide_resnet10_2", "fast_at"),
+        "fast_at",
         clean_accuracy=83.34,
         robust_accuracy=46.06,
         autoattack=43.21,
@@ -90,7 +90,7 @@ _CARDS = (
         "WRN-34-10",
         "PGD-AT with label smoothing",
         "Pang et al. 2021",
-        ("wide_resnet10_2", "label_smoothing"),
+        "label_smoothing",
         starter_score=0.418,
         note="the contest's smoothing value is unpublished; 0.1 here",
     ),
@@ -113,4 +113,4 @@ def objective(source: Source, *, steps: int = 10) -> Objective | None:
         "trades": trades(step_size=trades_step, steps=steps),
         "fast_at": fast_at(),
         "label_smoothing": pgd_at(step_size=step_size, steps=steps, label_smoothing=0.1),
-    }[source.substitute[1]]
+    }[source.objective]

@@ -84,6 +84,12 @@ def test_new_version_computes_again(cells):
     assert len(calls(cells)) == 2
 
 
+def test_other_inputs_compute_again_and_the_same_do_not(cells):
+    for digest in ("aa", "bb", "aa"):
+        grid.run(square, cells[:1], run="demo", table="t", executor="serial", inputs={"train": digest})
+    assert len(calls(cells)) == 2
+
+
 def test_failure_is_not_a_result(cells):
     with pytest.raises(grid.GridError, match=r"2 of 4 cells of t failed(.|\n)*number 1 is odd"):
         grid.run(odd_fails, cells, run="demo", table="t", executor="serial")

@@ -8,6 +8,7 @@ from torch import nn
 
 from rtalib import models, robust_training
 from rtalib.corruptions import CORRUPTIONS
+from rtalib.scales import SCALES
 from rtalib.sources import SOURCES, objective
 
 
@@ -32,7 +33,7 @@ def test_names() -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_can_be_built_and_trained(name: str) -> None:
     card = SOURCES[name]
-    assert card.substitute[0] in models.MODELS
+    assert all(scale.rta.source_model(name) in models.MODELS for scale in SCALES.values())
     loss = objective(card, steps=2)
     assert (loss is None) == name.startswith("clean")
     if loss is not None:
