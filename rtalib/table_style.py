@@ -49,7 +49,8 @@ def style(table: pd.DataFrame) -> Styler:
         return _style_verdicts(table)
     if list(table.index.names) == ["method", "column"]:
         return _style_comparison(table)
-    return _finish(table.style.format(precision=1, na_rep="", escape="html").bar(subset=["wins"], color=BLUE, vmin=0), table)
+    styler = table.style.format(precision=1, na_rep="", escape="html")
+    return _finish(styler.bar(subset=["wins"], color=BLUE, vmin=0, vmax=max(1, table["wins"].max())), table)  # no win: an empty bar
 
 
 def _finish(styler: Styler, table: pd.DataFrame) -> Styler:
