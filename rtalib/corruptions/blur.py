@@ -63,7 +63,7 @@ def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
     padded = F.pad(unit_floats(images), (reach,) * 4, mode="reflect")
     total = torch.zeros(images.shape, dtype=torch.float64, device=images.device)
     for y, x in np.argwhere(kernel):
-        total.add_(padded[:, :, y : y + height, x : x + width], alpha=float(kernel[y, x]))
+        total += padded[:, :, y : y + height, x : x + width] * float(kernel[y, x])
     return truncate(total)
 
 
