@@ -9,6 +9,9 @@ import torch
 
 torch.set_num_threads(1)
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined, so before any is imported
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _private_outputs(tmp_path_factory: pytest.TempPathFactory):

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import torch
 
-from .. import rng
+from .. import kernels, rng
 from ..errors import check_images, unknown
 from . import blur, digital, noise, weather
 from .constants import BENCHMARKS, CONSTANTS, CORRUPTIONS
+from .draws import Words
 from .frost import draw_frost, frost
 from .jpeg import jpeg_compression
 
@@ -85,19 +86,24 @@ def corrupt(
     return out
 
 
+def _plain(name: str, images: torch.Tensor, constants: object, words: Words) -> torch.Tensor:
+    """The plain-torch path, the specification of the kernels."""
+    apply, draw = TYPES[name]
+    return apply(images, constants, *(draw(words, *images.shape[2:], constants) if draw else ()))
+
+
 def _corrupt_level(images: torch.Tensor, name: str, severity: int, seed: int, index: torch.Tensor, benchmark: str) -> torch.Tensor:
     """One severity for all images, a chunk at a time so that the working memory stays small."""
     n, _, height, width = images.shape
-    apply, draw = TYPES[name]
+    corrupt_part = kernels.kernel(name) if images.is_cuda and kernels.usable() else partial(_plain, name)
     constants = CONSTANTS[benchmark][name][severity - 1]
     stream = rng.stream(name, severity)
     step = max(1, CHUNK_PIXELS.get(images.device.type, CHUNK_PIXELS["cuda"]) // (height * width))
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     for start in range(0, n, step):
         part = images[start : start + step].contiguous()
-        words = partial(rng.words, seed, index[start : start + step], stream)
-        draws = draw(words, height, width, constants) if draw else ()
-        out[start : start + step] = apply(part, constants, *draws)
+        words = Words(seed, index[start : start + step], stream)
+        out[start : start + step] = corrupt_part(part, constants, words)
     return out
 
 

@@ -1,10 +1,21 @@
-"""How a corruption asks for random numbers: `words(count)` gives int64 (N, count) of 32-bit words, a row per image of the batch."""
+"""How a corruption asks for random numbers."""
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
-Words = Callable[[int], torch.Tensor]
+from .. import rng
+
+
+class Words(NamedTuple):
+    """The random words of a batch: `words(count)` gives int64 (N, count) of 32-bit words, a row per image."""
+
+    seed: int
+    index: torch.Tensor
+    stream: int
+
+    def __call__(self, count: int) -> torch.Tensor:
+        return rng.words(self.seed, self.index, self.stream, count)
 
 
 def unit(words: torch.Tensor) -> torch.Tensor:

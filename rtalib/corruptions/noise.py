@@ -59,7 +59,7 @@ def _sample(table: torch.Tensor, columns: int, words: torch.Tensor, row: torch.T
 
 
 @lru_cache(maxsize=32)
-def _gaussian_table(std: float, device: torch.device) -> torch.Tensor:
+def gaussian_table(std: float, device: torch.device) -> torch.Tensor:
     """floor(255 std z) + 255 for z ~ N(0,1), held within 0..510. As the image is whole-numbered, cutting v + noise is v + floor(noise)."""
     scale = 255 * std * math.sqrt(2)
     cumulative = [0.5 * math.erfc(-(k + 1) / scale) for k in range(-255, 256)]
@@ -68,12 +68,12 @@ def _gaussian_table(std: float, device: torch.device) -> torch.Tensor:
 
 def gaussian_noise(images: torch.Tensor, std: float, words: torch.Tensor) -> torch.Tensor:
     """trunc(255 clip(v + std z)), independent z ~ N(0,1) per value."""
-    step = _sample(_gaussian_table(std, images.device), 512, words).sub_(255)
+    step = _sample(gaussian_table(std, images.device), 512, words).sub_(255)
     return step.view(images.shape).add_(images).clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=32)
-def _shot_table(photons: int, device: torch.device) -> torch.Tensor:
+def shot_table(photons: int, device: torch.device) -> torch.Tensor:
     """For each byte v the law of trunc(255 min(k / photons, 1)), k ~ Poisson(photons v / 255): 256 alias tables end to end."""
     output = [int(min(k / photons, 1) * 255) for k in range(photons + 1)]
     table: list[int] = []
@@ -93,7 +93,7 @@ def _shot_table(photons: int, device: torch.device) -> torch.Tensor:
 def shot_noise(images: torch.Tensor, photons: int, words: torch.Tensor) -> torch.Tensor:
     """trunc(255 min(k / photons, 1)), k ~ Poisson(photons v)."""
     row = images.flatten(1).long()
-    return _sample(_shot_table(photons, images.device), 256, words, row).to(torch.uint8).view(images.shape)
+    return _sample(shot_table(photons, images.device), 256, words, row).to(torch.uint8).view(images.shape)
 
 
 def impulse_noise(images: torch.Tensor, amount: float, words: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,29 @@
+"""Every kernel against its plain-torch specification, byte for byte: in Triton's interpreter, on the device where there is one."""
+
+import pytest
+import torch
+from pictures import make_images
+
+pytest.importorskip("triton")
+
+from rtalib import kernels, rng
+from rtalib.corruptions import CORRUPTIONS
+from rtalib.corruptions.api import _plain
+from rtalib.corruptions.constants import BENCHMARKS, CONSTANTS
+from rtalib.corruptions.draws import Words
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("height, width", [(32, 32), (17, 35)])
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_equals_the_plain_path(name, height, width, benchmark):
+    images = make_images(5, height, width, seed=3)
+    index = torch.tensor([7, 0, 2**33 + 5, 123_456, 1])
+    for severity in range(1, 6) if height == width else (1, 5):
+        constants = CONSTANTS[benchmark][name][severity - 1]
+        seed, stream = -(2**40) - 3, rng.stream(name, severity)
+        expected = _plain(name, images, constants, Words(seed, index, stream))
+        found = kernels.kernel(name)(images.to(DEVICE), constants, Words(seed, index.to(DEVICE), stream))
+        assert torch.equal(found.cpu(), expected), severity
