@@ -20,32 +20,33 @@ def stream(*names: object) -> int:
     return zlib.crc32("/".join(map(str, names)).encode())
 
 
-def _multiply(a: torch.Tensor, constant: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(high, low) 32-bit halves of a * constant: the int64 product wraps modulo 2^64, which keeps every bit of it."""
-    product = a * constant
-    return (product >> 32) & MASK, product & MASK
-
-
 def philox4x32(counter: tuple[torch.Tensor, ...], key: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-    """Ten rounds of Philox on four int64 tensors that hold 32-bit words; returns four such tensors."""
+    """Ten rounds of Philox on four int64 tensors that hold 32-bit words and broadcast together; returns four tensors of the common shape.
+
+    Products wrap modulo 2^64, which keeps every bit of them; bits above the 32nd are cleared only where the next step would see them. While
+    the counters are not expanded, the first two rounds work on single rows and columns.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
-    for _ in range(ROUNDS):
-        high0, low0 = _multiply(c0, MULTIPLIERS[0])
-        high1, low1 = _multiply(c2, MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+    for number in range(ROUNDS):
+        product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0, c2 = product1 >> 32, product0 >> 32
+        if number < 2:
+            c0, c2 = (c0 ^ c1 ^ k0) & MASK, (c2 ^ c3 ^ k1) & MASK
+        else:
+            c0.bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(MASK)
+            c2.bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(MASK)
+        c1, c3 = product1, product0
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
-    return c0, c1, c2, c3
+    return c0, c1.bitwise_and_(MASK), c2, c3.bitwise_and_(MASK)
 
 
 def words(seed: int, index: torch.Tensor, stream: int, count: int) -> torch.Tensor:
     """int64 (N, count) of uniform 32-bit words for the images `index` (N,), on the device of `index`."""
     blocks = -(-count // 4)
-    shape = (len(index), blocks)
-    block = torch.arange(blocks, device=index.device).expand(shape)
-    low, high = (index & MASK)[:, None].expand(shape), ((index >> 32) & MASK)[:, None].expand(shape)
-    key = (seed & MASK, (seed >> 32) & MASK)
-    out = philox4x32((block, low, high, torch.full(shape, stream & MASK, device=index.device)), key)
+    block = torch.arange(blocks, device=index.device)[None]
+    counter = (block, (index & MASK)[:, None], ((index >> 32) & MASK)[:, None], torch.full((1, 1), stream & MASK, device=index.device))
+    out = philox4x32(counter, (seed & MASK, (seed >> 32) & MASK))
     return torch.stack(out, dim=-1).reshape(len(index), 4 * blocks)[:, :count]
 
 

@@ -16,7 +16,7 @@ from .jpeg import jpeg_compression
 
 MIN_SIDE = 16
 # pixels (of three values) worked on at once: what stays in a CPU core's cache, and what fills a GPU
-CHUNK_PIXELS = {"cpu": 32 * 1024, "cuda": 2048 * 1024}
+CHUNK_PIXELS = {"cpu": 64 * 1024, "cuda": 2048 * 1024}
 
 
 class Corruption(NamedTuple):

@@ -135,64 +135,67 @@ def motion_blur(images: torch.Tensor, constants: Motion, angle: torch.Tensor) ->
 
 
 @lru_cache(maxsize=32)
-def _zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) -> list[tuple[torch.Tensor, ...]]:
-    """Per factor: lower row, upper row and upper weight of each output row (H,), then the same of each output column (W,)."""
-    plan = []
-    for factor in constants.factors:
-        parts: list[torch.Tensor] = []
-        for side in (height, width):
-            lower, weight = (torch.from_numpy(part).to(device) for part in zoom_taps(side, factor, constants.centred, True))
-            parts += [lower, (lower + 1).clamp_(max=side - 1), weight]
-        plan.append(tuple(parts))
-    return plan
+def _zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Lower row, upper row and upper weight of each output row, (K,H) over the factors, then the same of the columns, (K,W)."""
+    plan: list[torch.Tensor] = []
+    for side in (height, width):
+        taps = [zoom_taps(side, factor, constants.centred, True) for factor in constants.factors]
+        lower, weight = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*taps, strict=True))
+        plan += [lower, (lower + 1).clamp_(max=side - 1), weight]
+    return tuple(plan)
 
 
 @lru_cache(maxsize=32)
 def _zoom_operator(height: int, width: int, constants: Zoom, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """The whole blur as one sparse matrix to grey levels: (source pixels, start of each output pixel's list, weights float64)."""
+    """The whole blur as one sparse matrix to grey levels: (source pixels, start of each output pixel's list, weights float32)."""
     area = height * width
-    outputs, sources, weights = [torch.arange(area)], [torch.arange(area)], [torch.ones(area, dtype=torch.float64)]
-    for top, bottom, down, left, right, across in _zoom_plan(height, width, constants, torch.device("cpu")):
-        for row, v in ((top, 1 - down), (bottom, down)):
-            for column, h in ((left, 1 - across), (right, across)):
-                outputs.append(torch.arange(area))
-                sources.append((row[:, None] * width + column).flatten())
-                weights.append((v[:, None] * h).flatten())
-    entries = torch.stack([torch.cat(outputs), torch.cat(sources)])
-    matrix = torch.sparse_coo_tensor(
-        entries, torch.cat(weights) * (255 / (len(constants.factors) + 1)), (area, area), check_invariants=True
-    ).coalesce()
+    top, bottom, down, left, right, across = _zoom_plan(height, width, constants, torch.device("cpu"))
+    sources, weights = [torch.arange(area)], [torch.ones(area, dtype=torch.float64)]
+    for row, v in ((top, 1 - down), (bottom, down)):
+        for column, h in ((left, 1 - across), (right, across)):
+            sources.append((row[:, :, None] * width + column[:, None, :]).flatten())
+            weights.append((v[:, :, None] * h[:, None, :]).flatten())
+    source = torch.cat(sources)
+    entries = torch.stack([torch.arange(area).repeat(len(source) // area), source])
+    scale = 255 / (len(constants.factors) + 1)
+    matrix = torch.sparse_coo_tensor(entries, torch.cat(weights) * scale, (area, area), check_invariants=True).coalesce()
     used = matrix.values() > 0
     rows, columns = matrix.indices()[:, used]
-    return tuple(part.to(device) for part in (columns, torch.searchsorted(rows, torch.arange(area)), matrix.values()[used]))
+    starts = torch.searchsorted(rows, torch.arange(area))
+    return tuple(part.to(device) for part in (columns, starts, matrix.values()[used].float()))
 
 
 def zoom_blur(images: torch.Tensor, constants: Zoom) -> torch.Tensor:
     """Mean of the image and its enlargements, as published: summed in float32, one factor after another.
 
-    The sum is taken at once with a sparse matrix in float64. Float32 rounding can change the byte only where that level is all but whole:
-    K sums of at most k, each rounded by 2^-24 k, then a mean over K + 1. Those few values are summed again the published way.
+    The sum is taken at once with a sparse matrix. Rounding can change the byte only where the level is all but whole; those few values are
+    summed again the published way. Rounding errors in levels, in units of 255 / 2^24: K sums of at most k / (K + 1) each and a few more in
+    the published order, one per term and a few more in the matrix product, which has at most two rows and two columns per factor.
     """
     height, width = images.shape[2:]
     pixels = unit_floats(to_pixels(images)).float().view(height * width, -1)
     sources, starts, weights = _zoom_operator(height, width, constants, images.device)
-    level = F.embedding_bag(sources, pixels.double(), starts, mode="sum", per_sample_weights=weights)
+    level = F.embedding_bag(sources, pixels, starts, mode="sum", per_sample_weights=weights)
     out = level.floor().clamp_(0, 255).to(torch.uint8)
-    margin = (len(constants.factors) / 2 + 4) * 255 / 2**24
+    terms = int(starts.diff().max())
+    margin = (len(constants.factors) / 2 + terms + 8) * 255 / 2**24
     unsure = (level - level.round()).abs_() < margin
     out[unsure] = _zoom_in_order(pixels, *unsure.nonzero(as_tuple=True), _zoom_plan(height, width, constants, images.device))
     return from_pixels(out.view(height, width, -1))
 
 
-def _zoom_in_order(pixels: torch.Tensor, site: torch.Tensor, plane: torch.Tensor, plan: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
+def _zoom_in_order(pixels: torch.Tensor, site: torch.Tensor, plane: torch.Tensor, plan: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """uint8 zoom blur at chosen (site, plane) of float32 pixels (H*W, M), with every float32 rounding of the published sum."""
-    width = len(plan[0][3])
+    top, bottom, down, left, right, across = plan
+    width, planes = left.shape[1], pixels.shape[1]
     y, x = site // width, site % width
+    top, bottom, down = (part[:, y] for part in (top, bottom, down))
+    left, right, across = (part[:, x] for part in (left, right, across))
+    upper_left, upper_right, lower_left, lower_right = (
+        pixels.take((row * width + column) * planes + plane).double() for row in (top, bottom) for column in (left, right)
+    )
+    near, far = torch.lerp(upper_left, lower_left, down), torch.lerp(upper_right, lower_right, down)
     total = torch.zeros(len(site), device=pixels.device)
-    for top, bottom, down, left, right, across in plan:
-        rows = [
-            torch.lerp(pixels[top[y] * width + c, plane].double(), pixels[bottom[y] * width + c, plane].double(), down[y])
-            for c in (left[x], right[x])
-        ]
-        total += torch.lerp(*rows, across[x]).float()
-    return truncate((pixels[site, plane] + total).div_(len(plan) + 1))
+    for enlarged in torch.lerp(near, far, across).float():
+        total += enlarged
+    return truncate((pixels[site, plane] + total).div_(len(top) + 1))

@@ -29,7 +29,7 @@ def gaussian_weights(sigma: float, reach: float) -> np.ndarray:
 def to_pixels(images: torch.Tensor) -> torch.Tensor:
     """uint8 (N,3,H,W) -> (H, W, 3N), images innermost: shifts along rows and columns then move whole blocks."""
     n, channels, height, width = images.shape
-    return images.permute(2, 3, 0, 1).reshape(height, width, n * channels)
+    return images.permute(2, 3, 0, 1).contiguous().view(height, width, n * channels)
 
 
 def from_pixels(pixels: torch.Tensor) -> torch.Tensor:
@@ -154,7 +154,8 @@ def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy:
     for tap in range(taps):
         row = (rows + dy[:, tap, None]).clamp_(0, height - 1)[:, None, :]
         start = (plane + row) * stride + (taps - 1 + dx[:, tap].view(n, 1, 1))
-        total += runs[start].double().mul_(weights[:, tap].view(n, 1, 1, 1))
+        run = runs.index_select(0, start.view(-1)).view(planes.shape)
+        total += run.double().mul_(weights[:, tap].view(n, 1, 1, 1))
     return total
 
 

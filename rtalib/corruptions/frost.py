@@ -128,7 +128,8 @@ def frost_crops(crop: torch.Tensor, scale: float, height: int, width: int) -> to
     texture, row, column = crop.unbind(1)
     rows = (row[:, None] + torch.arange(height, device=crop.device)) * strides[texture][:, None]
     corner = (starts[texture] + column)[:, None] + areas[texture][:, None] * torch.arange(3, device=crop.device)
-    return pixels.unfold(0, width, 1)[corner[:, :, None] + rows[:, None, :]]
+    start = corner[:, :, None] + rows[:, None, :]
+    return pixels.unfold(0, width, 1).index_select(0, start.view(-1)).view(*start.shape, width)
 
 
 def frost(images: torch.Tensor, constants: Frost, crop: torch.Tensor) -> torch.Tensor:

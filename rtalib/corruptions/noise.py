@@ -53,7 +53,8 @@ def _sample(table: torch.Tensor, columns: int, words: torch.Tensor, row: torch.T
     share = WORD // columns
     shift = share.bit_length() - 1
     column = words >> shift
-    entry = table[column if row is None else row * columns + column]
+    place = column if row is None else row * columns + column
+    entry = table.index_select(0, place.view(-1)).view(place.shape)  # several times faster than table[place] on a CPU
     own = (words & (share - 1)) < (entry >> 20)
     return torch.where(own, entry >> 10, entry) & 0x3FF
 

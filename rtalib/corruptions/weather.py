@@ -20,7 +20,7 @@ def draw_snow(words: Words, height: int, width: int, constants: Snow) -> tuple[t
     half = (height * width + 1) // 2
     drawn = words(half + 1)
     halves = torch.cat([drawn[:, 1:] & 0xFFFF, drawn[:, 1:] >> 16], dim=1)[:, : height * width]
-    layer = _normal_quantiles(drawn.device)[halves].mul_(constants.std).add_(constants.mean)
+    layer = _normal_quantiles(drawn.device).index_select(0, halves.reshape(-1)).mul_(constants.std).add_(constants.mean)
     return layer.view(-1, height, width), unit(drawn[:, 0]) * 90 - 135
 
 
