@@ -26,7 +26,7 @@ reproduce: $(VENV)/.installed-notebooks
 lab: $(VENV)/.installed-notebooks-lab
 	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
 
-test: $(VENV)/.installed-notebooks-test-peers
+test: $(VENV)/.installed-notebooks-test-peers $(VENV)/.imagemagick
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV)/.installed-notebooks-test-peers
@@ -46,6 +46,13 @@ $(VENV)/.created:
 # .installed-a-b holds the extras a and b; a change of pyproject.toml installs again.
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[$(subst -,$(comma),$*)]"
+	@touch $@
+
+# A peer of one test file, which is skipped where this cannot be had: no root, no apt.
+MAGICK  := libmagickwand-6.q16-6
+$(VENV)/.imagemagick: | $(VENV)/.created
+	@ldconfig -p | grep -q libMagickWand || apt-get install -qy $(MAGICK) || (apt-get update -q && apt-get install -qy $(MAGICK)) \
+	    || echo "ImageMagick's library ($(MAGICK)) could not be installed: its tests will be skipped"
 	@touch $@
 
 comma := ,

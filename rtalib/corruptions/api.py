@@ -15,22 +15,25 @@ from .frost import draw_frost, frost
 from .jpeg import jpeg_compression
 
 MIN_SIDE = 16
-# pixels (of three values) worked on at once: what stays in a CPU core's cache, and what fills a GPU
-CHUNK_PIXELS = {"cpu": 64 * 1024, "cuda": 2048 * 1024}
+KERNEL_PIXELS = 8 * 2**20  # pixels (of three values) per launch of a kernel; its scratch is below 80 bytes for each, mostly below 32
 
 
 class Corruption(NamedTuple):
-    """`apply(images, constants, *draws)` and, for random types, `draw(words, height, width, constants) -> draws`."""
+    """`apply(images, constants, *draws)` and, for random types, `draw(words, height, width, constants) -> draws`.
+
+    pixels: how many are worked on at once in plain torch, such that the work stays in a CPU core's cache and Python's part is small.
+    """
 
     apply: Callable[..., torch.Tensor]
     draw: Callable[..., tuple[torch.Tensor, ...]] | None = None
+    pixels: int = 64 * 1024
 
 
 TYPES = {
     "gaussian_noise": Corruption(noise.gaussian_noise, noise.draw_values),
     "shot_noise": Corruption(noise.shot_noise, noise.draw_values),
     "impulse_noise": Corruption(noise.impulse_noise, noise.draw_values),
-    "defocus_blur": Corruption(blur.defocus_blur),
+    "defocus_blur": Corruption(blur.defocus_blur, pixels=16 * 1024),
     "glass_blur": Corruption(blur.glass_blur, blur.draw_glass),
     "motion_blur": Corruption(blur.motion_blur, blur.draw_motion),
     "zoom_blur": Corruption(blur.zoom_blur),
@@ -88,22 +91,22 @@ def corrupt(
 
 def _plain(name: str, images: torch.Tensor, constants: object, words: Words) -> torch.Tensor:
     """The plain-torch path, the specification of the kernels."""
-    apply, draw = TYPES[name]
+    apply, draw, _ = TYPES[name]
     return apply(images, constants, *(draw(words, *images.shape[2:], constants) if draw else ()))
 
 
 def _corrupt_level(images: torch.Tensor, name: str, severity: int, seed: int, index: torch.Tensor, benchmark: str) -> torch.Tensor:
     """One severity for all images, a chunk at a time so that the working memory stays small."""
-    n, _, height, width = images.shape
-    corrupt_part = kernels.kernel(name) if images.is_cuda and kernels.usable() else partial(_plain, name)
     constants = CONSTANTS[benchmark][name][severity - 1]
     stream = rng.stream(name, severity)
-    step = max(1, CHUNK_PIXELS.get(images.device.type, CHUNK_PIXELS["cuda"]) // (height * width))
+    corrupt_part, pixels = partial(_plain, name), TYPES[name].pixels
+    if images.is_cuda and kernels.usable():
+        corrupt_part, pixels = kernels.kernel(name), KERNEL_PIXELS
+    step = max(1, pixels // (images.shape[2] * images.shape[3]))
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
-    for start in range(0, n, step):
+    for start in range(0, len(images), step):
         part = images[start : start + step].contiguous()
-        words = Words(seed, index[start : start + step], stream)
-        out[start : start + step] = corrupt_part(part, constants, words)
+        out[start : start + step] = corrupt_part(part, constants, Words(seed, index[start : start + step], stream))
     return out
 
 

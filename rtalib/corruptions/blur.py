@@ -16,6 +16,7 @@ from .filters import (
     magick_byte,
     motion_offsets,
     motion_weights,
+    reflect_101,
     to_pixels,
     truncate,
     unit_floats,
@@ -56,15 +57,28 @@ def defocus_kernel(radius: float, alias: float) -> np.ndarray:
 
 
 def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
-    """Correlation with the disk kernel, borders mirrored without repeating the edge."""
+    """Correlation with the disk kernel, borders mirrored without repeating the edge.
+
+    The kernel is its own mirror image both ways: the two or four samples that share a tap are added first, rows before columns.
+    """
     height, width = images.shape[2:]
     kernel = defocus_kernel(*constants)
     reach = kernel.shape[0] // 2
-    padded = F.pad(unit_floats(images), (reach,) * 4, mode="reflect")
-    total = torch.zeros(images.shape, dtype=torch.float64, device=images.device)
-    for y, x in np.argwhere(kernel):
-        total += padded[:, :, y : y + height, x : x + width] * float(kernel[y, x])
-    return truncate(total)
+    padded = unit_floats(to_pixels(images))
+    for axis, side in ((0, height), (1, width)):
+        position = torch.arange(-reach, side + reach, dtype=torch.float64, device=images.device)
+        padded = padded.index_select(axis, reflect_101(position, side))
+    total = padded.new_zeros(height, width, padded.shape[2])
+    pair = torch.empty_like(total)
+    for dy in range(reach + 1):
+        rows = padded[reach : reach + height]
+        if dy:
+            rows = padded[reach - dy : reach - dy + height] + padded[reach + dy : reach + dy + height]
+        for dx in np.flatnonzero(kernel[reach + dy, reach:]).tolist():
+            left, right = rows[:, reach - dx : reach - dx + width], rows[:, reach + dx : reach + dx + width]
+            tap = float(kernel[reach + dy, reach + dx])
+            total += torch.add(left, right, out=pair).mul_(tap) if dx else torch.mul(left, tap, out=pair)
+    return from_pixels(truncate(total))
 
 
 def draw_glass(words: Words, height: int, width: int, constants: Glass) -> tuple[torch.Tensor]:
@@ -135,7 +149,7 @@ def motion_blur(images: torch.Tensor, constants: Motion, angle: torch.Tensor) ->
 
 
 @lru_cache(maxsize=32)
-def _zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) -> tuple[torch.Tensor, ...]:
+def zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Lower row, upper row and upper weight of each output row, (K,H) over the factors, then the same of the columns, (K,W)."""
     plan: list[torch.Tensor] = []
     for side in (height, width):
@@ -149,7 +163,7 @@ def _zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) -
 def _zoom_operator(height: int, width: int, constants: Zoom, device: torch.device) -> tuple[torch.Tensor, ...]:
     """The whole blur as one sparse matrix to grey levels: (source pixels, start of each output pixel's list, weights float32)."""
     area = height * width
-    top, bottom, down, left, right, across = _zoom_plan(height, width, constants, torch.device("cpu"))
+    top, bottom, down, left, right, across = zoom_plan(height, width, constants, torch.device("cpu"))
     sources, weights = [torch.arange(area)], [torch.ones(area, dtype=torch.float64)]
     for row, v in ((top, 1 - down), (bottom, down)):
         for column, h in ((left, 1 - across), (right, across)):
@@ -180,7 +194,7 @@ def zoom_blur(images: torch.Tensor, constants: Zoom) -> torch.Tensor:
     terms = int(starts.diff().max())
     margin = (len(constants.factors) / 2 + terms + 8) * 255 / 2**24
     unsure = (level - level.round()).abs_() < margin
-    out[unsure] = _zoom_in_order(pixels, *unsure.nonzero(as_tuple=True), _zoom_plan(height, width, constants, images.device))
+    out[unsure] = _zoom_in_order(pixels, *unsure.nonzero(as_tuple=True), zoom_plan(height, width, constants, images.device))
     return from_pixels(out.view(height, width, -1))
 
 

@@ -79,10 +79,12 @@ def affine_warp(image: torch.Tensor, jitter: torch.Tensor) -> torch.Tensor:
 
 
 def _solve_affine(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """X (N,3,2) with points (N,3,3) @ X = target (3,2), by Cramer's rule: the same arithmetic on every device."""
+    """X (N,3,2) with points (N,3,3) @ X = target (3,2), by Cramer's rule, sums spelled out: the same arithmetic on every device."""
     a, b, c = points.unbind(1)
-    cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=2)
-    return (cofactors @ target) / (a * cofactors[:, :, 0]).sum(1).view(-1, 1, 1)
+    cofactors = (torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b))
+    first, second, third = (column[:, :, None] * corner for column, corner in zip(cofactors, target, strict=True))
+    terms = a * cofactors[0]
+    return (first + second + third) / (terms[:, 0] + terms[:, 1] + terms[:, 2]).view(-1, 1, 1)
 
 
 def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
@@ -107,7 +109,7 @@ def _bilinear(image: torch.Tensor, top: torch.Tensor, left: torch.Tensor, down: 
 
 
 @lru_cache(maxsize=64)
-def _box_weights(side: int, small: int, device: torch.device) -> torch.Tensor:
+def box_weights(side: int, small: int, device: torch.device) -> torch.Tensor:
     """Pillow's BOX reduction of one axis, float64 (small, side) matrix of whole numbers (22-bit fixed point)."""
     scale = side / small
     matrix = torch.zeros(small, side, dtype=torch.float64)
@@ -126,7 +128,7 @@ def _fixed_byte(total: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=64)
-def _enlarged_from(small: int, side: int, nearest: bool, device: torch.device) -> torch.Tensor:
+def enlarged_from(small: int, side: int, nearest: bool, device: torch.device) -> torch.Tensor:
     """Which reduced pixel each of `side` pixels shows, int64 (side,). BOX enlargement is a selection too.
 
     Pillow's NEAREST adds up its steps, so where a position falls on a border of pixels its rounding decides.
@@ -141,8 +143,8 @@ def pixelate(images: torch.Tensor, constants: Pixelate) -> torch.Tensor:
     height, width = images.shape[2:]
     device = images.device
     small_height, small_width = int(height * constants.scale), int(width * constants.scale)
-    small = _fixed_byte(images.double() @ _box_weights(width, small_width, device).T).transpose(2, 3)
-    small = _fixed_byte(small.reshape(-1, height) @ _box_weights(height, small_height, device).T).to(torch.uint8)
+    small = _fixed_byte(images.double() @ box_weights(width, small_width, device).T).transpose(2, 3)
+    small = _fixed_byte(small.reshape(-1, height) @ box_weights(height, small_height, device).T).to(torch.uint8)
     small = small.view(-1, 3, small_width, small_height).transpose(2, 3)
-    small = small.index_select(2, _enlarged_from(small_height, height, constants.nearest, device))
-    return small.index_select(3, _enlarged_from(small_width, width, constants.nearest, device))
+    small = small.index_select(2, enlarged_from(small_height, height, constants.nearest, device))
+    return small.index_select(3, enlarged_from(small_width, width, constants.nearest, device))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from .. import rng
+from .. import kernels, rng
 
 
 class Words(NamedTuple):
@@ -15,6 +15,10 @@ class Words(NamedTuple):
     stream: int
 
     def __call__(self, count: int) -> torch.Tensor:
+        if self.index.is_cuda and kernels.usable():
+            from ..kernels.random import words
+
+            return words(self.seed, self.index, self.stream, count)
         return rng.words(self.seed, self.index, self.stream, count)
 
 

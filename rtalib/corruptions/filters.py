@@ -113,12 +113,14 @@ def zoom_taps(side: int, factor: float, centred: bool, trim: bool) -> tuple[np.n
     return lower + top, weight
 
 
-@lru_cache(maxsize=64)
-def zoom_matrix(side: int, factor: float, centred: bool, trim: bool, device: torch.device) -> torch.Tensor:
-    """float64 (size, side) matrix of `zoom_taps`."""
-    lower, weight = (torch.from_numpy(part)[:, None] for part in zoom_taps(side, factor, centred, trim))
-    matrix = torch.zeros(len(lower), side, dtype=torch.float64).scatter_(1, lower, 1 - weight)
-    return matrix.scatter_add_(1, (lower + 1).clamp_(max=side - 1), weight).to(device)
+def zoomed(planes: torch.Tensor, factor: float, centred: bool, trim: bool) -> torch.Tensor:
+    """SciPy's linear zoom of float64 (N,H,W), columns before rows, with separate multiplications and additions."""
+    for axis in (2, 1):
+        side = planes.shape[axis]
+        lower, weight = (torch.from_numpy(part).to(planes.device) for part in zoom_taps(side, factor, centred, trim))
+        upper, weight = (lower + 1).clamp_(max=side - 1), weight if axis == 2 else weight[:, None]
+        planes = planes.index_select(axis, lower).mul_(1 - weight).add_(planes.index_select(axis, upper).mul_(weight))
+    return planes
 
 
 def motion_weights(radius: int, sigma: float) -> np.ndarray:

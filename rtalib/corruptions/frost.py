@@ -104,7 +104,6 @@ def _resized(texture: torch.Tensor, scale: float, height: int, width: int) -> to
 
 @lru_cache(maxsize=8)
 def _bank(folder: Path | None, scale: float, height: int, width: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """(pixels uint8, start, plane, stride): the resized textures laid end to end, and for each where it starts, its area and its width."""
     textures = [_resized(texture, scale, height, width) for texture in _originals(folder)]
     areas = torch.tensor([texture[0].numel() for texture in textures])
     starts = torch.cat([areas.new_zeros(1), (3 * areas).cumsum(0)[:-1]])
@@ -113,10 +112,15 @@ def _bank(folder: Path | None, scale: float, height: int, width: int, device: to
     return tuple(part.to(device) for part in (pixels, starts, areas, strides))
 
 
+def texture_bank(scale: float, height: int, width: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """(pixels uint8, start, plane, stride): the resized textures laid end to end, and for each where it starts, its area and its width."""
+    return _bank(_folder(), scale, height, width, device)
+
+
 def draw_frost(words: Words, height: int, width: int, constants: Frost) -> tuple[torch.Tensor]:
     """(texture 0..4, row, column) of the crop, int64 (N,3); the last possible row and column are never drawn, as published."""
     drawn = words(3)
-    _, _, areas, strides = _bank(_folder(), constants.scale, height, width, drawn.device)
+    _, _, areas, strides = texture_bank(constants.scale, height, width, drawn.device)
     texture = below(drawn[:, 0], len(SIZES))
     rows, columns = areas[texture] // strides[texture] - height, strides[texture] - width
     return (torch.stack([texture, below(drawn[:, 1], rows), below(drawn[:, 2], columns)], dim=1),)
@@ -124,7 +128,7 @@ def draw_frost(words: Words, height: int, width: int, constants: Frost) -> tuple
 
 def frost_crops(crop: torch.Tensor, scale: float, height: int, width: int) -> torch.Tensor:
     """uint8 (N,3,H,W) texture crops at `crop` (N,3): texture, row, column."""
-    pixels, starts, areas, strides = _bank(_folder(), scale, height, width, crop.device)
+    pixels, starts, areas, strides = texture_bank(scale, height, width, crop.device)
     texture, row, column = crop.unbind(1)
     rows = (row[:, None] + torch.arange(height, device=crop.device)) * strides[texture][:, None]
     corner = (starts[texture] + column)[:, None] + areas[texture][:, None] * torch.arange(3, device=crop.device)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import torch
 
-_LUMA = (
+LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
     (14, 13, 16, 24, 40, 57, 69, 56),
@@ -18,7 +18,7 @@ _LUMA = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
-_CHROMA = (
+CHROMA = (
     (17, 18, 24, 47, 99, 99, 99, 99),
     (18, 21, 26, 66, 99, 99, 99, 99),
     (24, 26, 56, 99, 99, 99, 99, 99),
@@ -27,12 +27,12 @@ _CHROMA = (
 )
 
 
-def _fixed(value: float, bits: int) -> int:
+def fixed(value: float, bits: int) -> int:
     return int(value * (1 << bits) + 0.5)
 
 
 @lru_cache(maxsize=32)
-def _table(base: tuple[tuple[int, ...], ...], quality: int, device: torch.device) -> torch.Tensor:
+def quantisation_table(base: tuple[tuple[int, ...], ...], quality: int, device: torch.device) -> torch.Tensor:
     """Quantisation steps, float64 (8,8): the base table scaled by quality 1..100, limited to 1..255."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     table = (torch.tensor(base, dtype=torch.int64) * percent + 50) // 100
@@ -40,14 +40,14 @@ def _table(base: tuple[tuple[int, ...], ...], quality: int, device: torch.device
 
 
 @lru_cache(maxsize=4)
-def _dct_matrix(device: torch.device) -> torch.Tensor:
+def dct_matrix(device: torch.device) -> torch.Tensor:
     """float64 (8,8) matrix of whole numbers: 2^13 sqrt(8) times the orthonormal DCT, from the rounded constants of the fast algorithm.
 
     The fast algorithm rounds nowhere inside a pass, so its matrix gives the same integers; its inverse is the transpose.
     """
-    a, b, c = (_fixed(value, 13) for value in (0.541196100, 0.765366865, 1.847759065))
-    p, q, r, s = (_fixed(value, 13) for value in (0.298631336, 2.053119869, 3.072711026, 1.501321110))
-    u, v, w, x, z = (_fixed(value, 13) for value in (0.899976223, 2.562915447, 1.961570560, 0.390180644, 1.175875602))
+    a, b, c = (fixed(value, 13) for value in (0.541196100, 0.765366865, 1.847759065))
+    p, q, r, s = (fixed(value, 13) for value in (0.298631336, 2.053119869, 3.072711026, 1.501321110))
+    u, v, w, x, z = (fixed(value, 13) for value in (0.899976223, 2.562915447, 1.961570560, 0.390180644, 1.175875602))
     one = 1 << 13
     # coefficients of the first four samples; the last four mirror them, with the sign turned in odd rows
     rows = (
@@ -72,7 +72,7 @@ def _shift(product: torch.Tensor, bits: int) -> torch.Tensor:
 def _through_blocks(plane: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """Levels (N,H,W), sides divisible by 8 -> levels after DCT, quantisation and inverse DCT; int32 in and out."""
     n, height, width = plane.shape
-    matrix = _dct_matrix(plane.device)
+    matrix = dct_matrix(plane.device)
     blocks = plane.double().sub_(128).view(n, height // 8, 8, width // 8, 8).transpose(2, 3).contiguous()
     # forward: rows, then columns; the result is 8 times the coefficients
     rows = _shift(blocks.view(-1, 8) @ matrix.T, 11).view(-1, 8, 8)
@@ -89,18 +89,18 @@ def _to_ycc(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """int32 planes Y, Cb, Cr (N,H,W) of uint8 RGB, in libjpeg's 16-bit fixed point."""
     red, green, blue = images.to(torch.int32).unbind(1)
     half, chroma_half = 1 << 15, (128 << 16) + (1 << 15) - 1
-    luma = (_fixed(0.299, 16) * red + _fixed(0.587, 16) * green + _fixed(0.114, 16) * blue + half) >> 16
-    cb = (_fixed(0.5, 16) * blue - _fixed(0.168735892, 16) * red - _fixed(0.331264108, 16) * green + chroma_half) >> 16
-    cr = (_fixed(0.5, 16) * red - _fixed(0.418687589, 16) * green - _fixed(0.081312411, 16) * blue + chroma_half) >> 16
+    luma = (fixed(0.299, 16) * red + fixed(0.587, 16) * green + fixed(0.114, 16) * blue + half) >> 16
+    cb = (fixed(0.5, 16) * blue - fixed(0.168735892, 16) * red - fixed(0.331264108, 16) * green + chroma_half) >> 16
+    cr = (fixed(0.5, 16) * red - fixed(0.418687589, 16) * green - fixed(0.081312411, 16) * blue + chroma_half) >> 16
     return luma, cb, cr
 
 
 def _to_rgb(luma: torch.Tensor, cb: torch.Tensor, cr: torch.Tensor) -> torch.Tensor:
     """uint8 RGB (N,3,H,W) of int32 planes."""
     cb, cr, half = cb - 128, cr - 128, 1 << 15
-    red = luma + ((_fixed(1.402, 16) * cr + half) >> 16)
-    green = luma + ((half - _fixed(0.34414, 16) * cb - _fixed(0.71414, 16) * cr) >> 16)
-    blue = luma + ((_fixed(1.772, 16) * cb + half) >> 16)
+    red = luma + ((fixed(1.402, 16) * cr + half) >> 16)
+    green = luma + ((half - fixed(0.34414, 16) * cb - fixed(0.71414, 16) * cr) >> 16)
+    blue = luma + ((fixed(1.772, 16) * cb + half) >> 16)
     return torch.stack([red, green, blue], dim=1).clamp_(0, 255).to(torch.uint8)
 
 
@@ -135,10 +135,10 @@ def jpeg_compression(images: torch.Tensor, quality: int) -> torch.Tensor:
     """uint8 (N,3,H,W) encoded at `quality` (1 to 100) and decoded again: the bytes of Pillow's default JPEG writer and reader."""
     height, width = images.shape[2:]
     luma, *chroma = _to_ycc(_repeat_edge(images, 3, 16))
-    luma = _through_blocks(_repeat_edge(luma, 1, 8), _table(_LUMA, quality, images.device))
+    luma = _through_blocks(_repeat_edge(luma, 1, 8), quantisation_table(LUMA, quality, images.device))
     # columns are filled up before the halving and rows after it, as the encoder does
     small = _repeat_edge(_halve(_repeat_edge(torch.cat(chroma), 1, 2)), 1, 8)
-    small = _through_blocks(small, _table(_CHROMA, quality, images.device))
+    small = _through_blocks(small, quantisation_table(CHROMA, quality, images.device))
     # only the samples that belong to the image take part in the enlargement
     cb, cr = _double(small[:, : (height + 1) // 2, : (width + 1) // 2]).chunk(2)
     crop = (slice(None), slice(height), slice(width))

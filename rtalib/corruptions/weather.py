@@ -6,11 +6,11 @@ import torch
 
 from .constants import Fog, Snow
 from .draws import Words, unit
-from .filters import inside, line_blur, magick_byte, motion_offsets, motion_weights, separable, truncate, unit_floats, zoom_matrix
+from .filters import inside, line_blur, magick_byte, motion_offsets, motion_weights, truncate, unit_floats, zoomed
 
 
 @lru_cache(maxsize=4)
-def _normal_quantiles(device: torch.device) -> torch.Tensor:
+def normal_quantiles(device: torch.device) -> torch.Tensor:
     """The 2^16 mid-quantiles of N(0,1), float64: a table, so that every device draws the same flakes."""
     return torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16).to(device)
 
@@ -20,7 +20,7 @@ def draw_snow(words: Words, height: int, width: int, constants: Snow) -> tuple[t
     half = (height * width + 1) // 2
     drawn = words(half + 1)
     halves = torch.cat([drawn[:, 1:] & 0xFFFF, drawn[:, 1:] >> 16], dim=1)[:, : height * width]
-    layer = _normal_quantiles(drawn.device).index_select(0, halves.reshape(-1)).mul_(constants.std).add_(constants.mean)
+    layer = normal_quantiles(drawn.device).index_select(0, halves.reshape(-1)).mul_(constants.std).add_(constants.mean)
     return layer.view(-1, height, width), unit(drawn[:, 0]) * 90 - 135
 
 
@@ -28,8 +28,7 @@ def snow_flakes(layer: torch.Tensor, constants: Snow, angle: torch.Tensor) -> to
     """The falling snow, float64 (N,H,W) in 0..1: zoomed, thresholded, blurred along `angle`, in 256 levels."""
     height, width = layer.shape[1:]
     device, magick = layer.device, constants.magick
-    down, across = (zoom_matrix(side, constants.zoom, magick, magick, device) for side in (height, width))
-    flakes = separable(layer, down, across).contiguous()
+    flakes = zoomed(layer, constants.zoom, magick, magick)
     flakes = flakes.masked_fill_(flakes < constants.threshold, 0).clamp_(0, 1)[:, None]
     taps = motion_weights(constants.radius, constants.sigma)
     dx, dy = motion_offsets(len(taps), angle)

@@ -1,6 +1,4 @@
-"""The six deterministic corruptions, byte for byte: against the package, and against plain references for the other two benchmarks."""
-
-import io
+"""The six deterministic corruptions, byte for byte: against the package, and against the original algorithms of the other benchmarks."""
 
 import numpy as np
 import pytest
@@ -25,77 +23,33 @@ def test_equals_the_package(name, height, width, count):
         assert torch.equal(corrupt(images, name, severity, benchmark="imagecorruptions"), expected), severity
 
 
-def plain_defocus(image, constants):
-    cv2 = pytest.importorskip("cv2")
-    grid = np.arange(-8, 9)
-    disk = np.float32(grid[:, None] ** 2 + grid**2 <= constants.radius**2)
-    kernel = cv2.GaussianBlur(disk / disk.sum(), ksize=(3, 3), sigmaX=constants.alias)
-    return np.dstack([cv2.filter2D(plane, -1, kernel) for plane in np.moveaxis(image / 255.0, 2, 0)]).clip(0, 1) * 255
-
-
-def plain_zoom(image, constants):
-    ndimage = pytest.importorskip("scipy.ndimage")
-    x = (image / 255.0).astype(np.float32)
-    total, side = np.zeros_like(x), len(x)
-    for factor in constants.factors:
-        crop = int(np.ceil(side / factor))
-        top = (side - crop) // 2
-        big = ndimage.zoom(x[top : top + crop, top : top + crop], (factor, factor, 1), order=1)
-        trim = (len(big) - side) // 2
-        total += big[trim : trim + side, trim : trim + side]
-    return ((x + total) / (len(constants.factors) + 1)).clip(0, 1) * 255
-
-
-def plain_brightness(image, offset):
-    color = pytest.importorskip("skimage.color")
-    hsv = color.rgb2hsv(image / 255.0)
-    hsv[..., 2] = (hsv[..., 2] + offset).clip(0, 1)
-    return color.hsv2rgb(hsv).clip(0, 1) * 255
-
-
-def plain_contrast(image, factor):
-    x = image / 255.0
-    mean = x.mean(axis=(0, 1), keepdims=True)
-    return ((x - mean) * factor + mean).clip(0, 1) * 255
-
-
-def plain_pixelate(image, constants):
-    pil = pytest.importorskip("PIL.Image")
-    small = int(len(image) * constants.scale)
-    return np.asarray(pil.fromarray(image).resize((small, small), pil.BOX).resize(image.shape[:2], pil.BOX))
-
-
-def plain_jpeg(image, quality):
-    pil, file = pytest.importorskip("PIL.Image"), io.BytesIO()
-    pil.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.asarray(pil.open(file))
-
-
-PLAIN = dict(zip(DETERMINISTIC, (plain_defocus, plain_zoom, plain_brightness, plain_contrast, plain_pixelate, plain_jpeg), strict=True))
+@pytest.fixture(scope="module")
+def originals():
+    return pytest.importorskip("benchmarks.originals", exc_type=ImportError)
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 @pytest.mark.parametrize("benchmark, side", [("cifar10-c", 32), ("tiny-imagenet-c", 64)])
-def test_equals_plain_references(name, benchmark, side):
+def test_equals_the_original_algorithms(originals, name, benchmark, side):
     images = make_images(24, side, side, seed=1)
-    for severity, constants in enumerate(CONSTANTS[benchmark][name], 1):
-        expected = chw(np.stack([PLAIN[name](image, constants) for image in hwc(images)]))
+    for severity in range(1, 6):
+        expected = chw(np.stack([originals.original(image, name, severity, benchmark) for image in hwc(images)]))
         assert torch.equal(corrupt(images, name, severity, benchmark=benchmark), expected), severity
 
 
 @pytest.mark.parametrize("height, width", [(16, 16), (17, 31), (24, 40), (33, 18), (48, 48)])
-def test_jpeg_equals_pillow_at_awkward_sizes(height, width):
+def test_jpeg_equals_pillow_at_awkward_sizes(originals, height, width):
     images = make_images(16, height, width)
     for quality in (1, 7, 25, 50, 80, 95, 100):
-        expected = chw(np.stack([plain_jpeg(image, quality) for image in hwc(images)]))
+        expected = chw(np.stack([originals.jpeg_compression(image, quality) for image in hwc(images)]))
         assert torch.equal(jpeg_compression(images, quality), expected), quality
 
 
-def test_brightness_equals_the_textbook_for_many_colours():
+def test_brightness_equals_the_textbook_for_many_colours(originals):
     colours = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 128, 128), dtype=np.uint8))
     for offset_index in range(5):
         offset = CONSTANTS["cifar10-c"]["brightness"][offset_index]
-        expected = chw(np.stack([plain_brightness(image, offset) for image in hwc(colours)]))
+        expected = chw(np.stack([originals.brightness(image, offset) for image in hwc(colours)]))
         assert torch.equal(corrupt(colours, "brightness", offset_index + 1), expected)
 
 

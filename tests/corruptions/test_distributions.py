@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rtalib.corruption_measures import ORIGINALS, psnr
 from rtalib.corruptions import corrupt
 from rtalib.corruptions.constants import CONSTANTS
 
@@ -119,46 +120,6 @@ def test_frost_files_are_checked(monkeypatch, tmp_path):
         corrupt(flat(100, 1), "frost", 1)
 
 
-# mean PSNR (dB) of severities 1 to 5 over 500 JPEG-stored CIFAR-10 test photographs, and the tolerance: seed movement and rounding;
-# measured with the published generators. The package frost is left out: its current fork draws from six textures, not five.
-# The JPEG storage raises the jpeg row, and slightly all the others.
-PSNR = {
-    "cifar10-c": {
-        "gaussian_noise": (28.1, 24.6, 22.2, 21.2, 20.3, 0.15),
-        "shot_noise": (30.4, 27.4, 23.5, 22.3, 20.6, 0.3),
-        "impulse_noise": (25.2, 22.2, 20.3, 18.1, 16.7, 0.25),
-        "defocus_blur": (42.5, 34.8, 31.2, 28.9, 25.8, 0.6),
-        "glass_blur": (21.8, 22.0, 22.7, 18.8, 19.3, 0.4),
-        "motion_blur": (27.8, 24.5, 22.6, 22.6, 21.4, 0.4),
-        "zoom_blur": (25.7, 24.3, 22.9, 21.7, 20.7, 0.4),
-        "snow": (25.7, 19.7, 18.6, 15.8, 13.4, 0.3),
-        "frost": (18.4, 15.1, 14.1, 14.9, 15.3, 0.6),
-        "fog": (26.3, 20.3, 18.1, 16.7, 14.9, 0.3),
-        "brightness": (27.8, 21.7, 18.2, 15.9, 12.8, 0.2),
-        "contrast": (26.4, 20.3, 18.8, 17.4, 15.7, 0.4),
-        "elastic_transform": (18.1, 18.9, 19.8, 20.3, 21.9, 0.5),
-        "pixelate": (33.1, 30.5, 29.4, 27.5, 25.7, 0.5),
-        "jpeg_compression": (40.0, 35.1, 31.7, 29.0, 28.6, 0.6),
-    },
-    "imagecorruptions": {
-        "gaussian_noise": (22.2, 18.8, 15.6, 12.9, 10.5, 0.15),
-        "shot_noise": (21.4, 17.8, 14.9, 11.7, 9.9, 0.3),
-        "impulse_noise": (20.4, 17.3, 15.6, 12.8, 10.8, 0.25),
-        "defocus_blur": (21.6, 20.3, 18.5, 17.6, 16.8, 0.4),
-        "glass_blur": (20.6, 21.0, 18.0, 18.6, 18.3, 0.4),
-        "motion_blur": (20.5, 18.5, 17.1, 16.1, 15.6, 0.4),
-        "zoom_blur": (24.3, 22.9, 22.2, 21.4, 20.5, 0.4),
-        "snow": (15.1, 11.1, 11.1, 9.6, 8.3, 0.3),
-        "fog": (15.1, 14.2, 13.5, 13.4, 12.9, 0.3),
-        "brightness": (21.7, 15.9, 12.8, 10.8, 9.4, 0.2),
-        "contrast": (18.8, 17.4, 16.3, 15.2, 14.8, 0.4),
-        "elastic_transform": (19.3, 17.9, 16.6, 16.0, 15.3, 0.4),
-        "pixelate": (25.3, 24.5, 22.2, 20.7, 20.2, 0.4),
-        "jpeg_compression": (26.8, 25.8, 25.1, 23.6, 22.3, 0.4),
-    },
-}
-
-
 @pytest.fixture(scope="module")
 def cifar() -> torch.Tensor:
     if not os.environ.get("RTALIB_DATA"):
@@ -168,13 +129,12 @@ def cifar() -> torch.Tensor:
     return load_dataset("cifar10", "test", limit=500).images
 
 
-@pytest.mark.parametrize("benchmark, name", [(b, n) for b, table in PSNR.items() for n in table])
+@pytest.mark.parametrize("benchmark, name", [(b, n) for b, table in ORIGINALS.items() for n in table])
 def test_distance_from_the_clean_image(monkeypatch, cifar, benchmark, name):
     if name == "frost":  # the table was made with the photographs
         pytest.importorskip("imagecorruptions")
         monkeypatch.setenv("RTALIB_FROST", "package")
-    *expected, tolerance = PSNR[benchmark][name]
-    for severity, psnr in enumerate(expected, 1):
+    *expected, tolerance = ORIGINALS[benchmark][name]
+    for severity, original in enumerate(expected, 1):
         out = corrupt(cifar, name, severity, benchmark=benchmark)
-        error = (out.double() - cifar.double()).square().mean((1, 2, 3)).clamp_min(1e-2)
-        assert abs(float((10 * torch.log10(255**2 / error)).mean()) - psnr) < tolerance, severity
+        assert abs(float(psnr(out, cifar).mean()) - original) < tolerance, severity

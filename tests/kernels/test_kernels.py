@@ -27,3 +27,12 @@ def test_equals_the_plain_path(name, height, width, benchmark):
         expected = _plain(name, images, constants, Words(seed, index, stream))
         found = kernels.kernel(name)(images.to(DEVICE), constants, Words(seed, index.to(DEVICE), stream))
         assert torch.equal(found.cpu(), expected), severity
+
+
+def test_words_are_those_of_rng():
+    from rtalib.kernels import random
+
+    index = torch.tensor([7, 0, 2**33 + 5])
+    for seed, count in ((-(2**40) - 3, 1), (2**63 - 1, 3), (0, 4), (5, 1030)):
+        found = random.words(seed, index.to(DEVICE), 2**32 - 1, count)
+        assert torch.equal(found.cpu(), rng.words(seed, index, 2**32 - 1, count))
