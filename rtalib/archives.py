@@ -46,7 +46,7 @@ def _decode_parquet(files: list[Path], classes: tuple[str, ...] | None, allocate
         labels, named = _parquet_labels(files)
         classes = classes or named or tuple(str(k) for k in range(int(labels.max(initial=0)) + 1))
         in_range(labels, len(classes), str(files[0]))
-        return decode(_parquet_pictures(files), len(labels), allocate), labels, classes
+        return decode(parquet_pictures(files), len(labels), allocate), labels, classes
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own error, not the file's content
@@ -87,7 +87,7 @@ def _column(names: list[str], expected: tuple[str, ...], file: Path) -> str:
     raise ValueError(f"{file}: expected a column named {' or '.join(expected)}, got columns {', '.join(names)}")
 
 
-def _parquet_pictures(files: list[Path]) -> Iterator[Encoded]:
+def parquet_pictures(files: list[Path]) -> Iterator[Encoded]:
     """Every encoded picture in order, a batch of rows in memory at a time."""
     import pyarrow.parquet as pq
 

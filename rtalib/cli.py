@@ -1,4 +1,4 @@
-"""The command line: run the notebooks, see how far they are, write the report, print the environment.
+"""The command line: run the notebooks, see how far they are, write the report, corrupt a data set, print the environment.
 
 Everything heavy is imported by the command that needs it, so that --help answers at once.
 """
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = _command(commands, "reproduce", _reproduce, "run the numbered notebooks in order and write the report")
     status = _command(commands, "status", _status, "show what is done, running, failed and missing")
     report = _command(commands, "report", _report, "write the report from the finished rows")
+    _corrupt_options(_command(commands, "corrupt", _corrupt, "write a corrupted copy of a data set or of a folder of pictures"))
     _command(commands, "env", _env, "print versions and hardware as JSON")
 
     add = reproduce.add_argument
@@ -59,6 +60,31 @@ def _parser() -> argparse.ArgumentParser:
         add("--outputs", metavar="DIR", help="folder for results (default: $RTALIB_OUTPUTS, else ./outputs)")
         add("--notebooks", metavar="DIR", help="folder of notebooks (default: the repository's)")
     return parser
+
+
+CORRUPT_NOTES = """
+A killed run goes on where it was. Where to put the copy, so that load_dataset and every DATASET option find it:
+  cifar10         --out $RTALIB_DATA/CIFAR-10-C         then 'cifar10-c/fog/3'
+  tiny-imagenet   --out $RTALIB_DATA/Tiny-ImageNet-C    then 'tiny-imagenet-c/fog/3'
+  a folder        --out anywhere                        then the path DIR/fog/3, which has the split of the original
+"""
+
+
+def _corrupt_options(command: argparse.ArgumentParser) -> None:
+    command.formatter_class, command.epilog = argparse.RawDescriptionHelpFormatter, CORRUPT_NOTES
+    add = command.add_argument
+    add("--dataset", required=True, help="cifar10 | shapes10 | tiny-imagenet | a folder of pictures of any sizes | a .npz | a .parquet")
+    add("--out", required=True, metavar="DIR", help="folder to write; it holds one data set, made with one set of parameters")
+    add("--benchmark", help="whose constants: cifar10-c | tiny-imagenet-c | imagecorruptions (default: by the size of the images)")
+    add("--corruptions", metavar="A,B", help="comma-separated (default: all 15); others may be added later")
+    add("--severities", metavar="1,2", help="comma-separated (default: 1,2,3,4,5; arrays hold all five)")
+    add("--split", default="test", help="train | test (default); a folder without train/ and test/ is taken whole")
+    add("--seed", type=int, default=0, help="of the random draws (default: 0)")
+    add("--limit", type=int, metavar="N", help="only so many images, classes balanced, as load_dataset chooses them")
+    add("--layout", help="arrays: <type>.npy as in CIFAR-10-C | folders: <type>/<severity>/<class>/<name> as in Tiny-ImageNet-C")
+    add("--format", help="of folders: png (default, lossless) | jpeg (quality 85 as in Tiny-ImageNet-C, and the default for tiny-imagenet)")
+    add("--device", default="auto", help="auto | cpu | cuda (default: auto)")
+    add("--workers", type=int, metavar="N", help="processes on the CPU (default: one per core)")
 
 
 def _command(commands: Any, name: str, function: Any, help: str) -> argparse.ArgumentParser:
@@ -96,6 +122,27 @@ def _status(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     _write_report(_run_name(options))
+    return 0
+
+
+def _corrupt(options: argparse.Namespace) -> int:
+    from rtalib import generate
+
+    arguments = {name: value for name, value in vars(options).items() if value is not None and name not in ("command", "dataset", "out")}
+    try:
+        if options.corruptions:
+            arguments["corruptions"] = options.corruptions.split(",")
+        if options.severities:
+            arguments["severities"] = [int(level) for level in options.severities.split(",")]
+        plan = generate.plan(options.dataset, options.out, **arguments)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise UsageError(error) from None
+    try:
+        manifest = generate.run(plan)
+    except (OSError, RuntimeError) as error:
+        print(f"rtalib: {error}; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 1
+    print("\n".join(generate.report(options.out, manifest)))
     return 0
 
 

@@ -147,7 +147,7 @@ def load_dataset(
     if name == "shapes10":
         return _shapes10(split, limit, seed)
     data = _read(name, split, root, download)
-    return data if limit is None else data.subset(_balanced(data.hard_labels, data.num_classes, limit, seed))
+    return data if limit is None else data.subset(balanced(data.hard_labels, data.num_classes, limit, seed))
 
 
 def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:
@@ -157,11 +157,11 @@ def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:
     if limit is None:
         return shapes10.make(split)
     index, labels = shapes10.numbers(split)
-    chosen = _balanced(labels, len(shapes10.CLASSES), limit, seed)
+    chosen = balanced(labels, len(shapes10.CLASSES), limit, seed)
     return LabeledImages(shapes10.render(index[chosen], labels[chosen]), labels[chosen], shapes10.CLASSES, "shapes10")
 
 
-def _balanced(labels: torch.Tensor, classes: int, limit: int, seed: int) -> torch.Tensor:
+def balanced(labels: torch.Tensor, classes: int, limit: int, seed: int) -> torch.Tensor:
     """int64 (limit,): one random image of each class in turn, again and again; a class that runs out is passed over."""
     if limit > len(labels):
         raise ValueError(f"limit: asked for {limit} images, the split has {len(labels)}")
@@ -173,8 +173,13 @@ def _balanced(labels: torch.Tensor, classes: int, limit: int, seed: int) -> torc
     return order[turn.argsort()[:limit]]
 
 
+def root_folder(root: str | Path | None = None) -> Path:
+    """Where named data sets are looked for: `root`, else $RTALIB_DATA, else ~/.cache/rtalib."""
+    return Path(root if root is not None else os.environ.get("RTALIB_DATA") or Path.home() / ".cache" / "rtalib").expanduser()
+
+
 def _read(name: str, split: str, root: str | Path | None, download: bool) -> LabeledImages:
-    base = Path(root if root is not None else os.environ.get("RTALIB_DATA") or Path.home() / ".cache" / "rtalib").expanduser()
+    base = root_folder(root)
     family, *rest = name.split("/")
     if family in C_FOLDERS:
         if len(rest) != 2:
@@ -192,24 +197,34 @@ def _read(name: str, split: str, root: str | Path | None, download: bool) -> Lab
 
 
 def _read_cifar10(base: Path, split: str, download: bool) -> decoding.Raw:
-    places = (base, base / "cifar10")
-    for place in places:
-        if (place / readers.CIFAR10_FOLDER).is_dir():
-            return readers.read_cifar10_folder(place / readers.CIFAR10_FOLDER, split)
-    files = archives.parquet_files(base / "cifar10", (split,))
-    if files:
-        return archives.read_parquet(files, readers.CIFAR10_CLASSES)
-    if download:
+    kind, files = find_cifar10(base, split)
+    if download and kind not in ("folder", "parquet"):
         from torchvision.datasets import CIFAR10
         from torchvision.datasets.utils import download_url
 
         # The archive only: torchvision's own reader would unpickle it without restriction.
         download_url(CIFAR10.url, str(base), CIFAR10_TAR, CIFAR10.tgz_md5)
-    for place in places:
-        if (place / CIFAR10_TAR).is_file():
-            return readers.read_cifar10_tar(place / CIFAR10_TAR, split)
-    wanted = [str(p / f) for p in places for f in (f"{readers.CIFAR10_FOLDER}/", CIFAR10_TAR)]
+        kind, files = find_cifar10(base, split)
+    if kind == "folder":
+        return readers.read_cifar10_folder(files[0], split)
+    if kind == "parquet":
+        return archives.read_parquet(files, readers.CIFAR10_CLASSES)
+    if kind == "tar":
+        return readers.read_cifar10_tar(files[0], split)
+    wanted = [str(p / f) for p in (base, base / "cifar10") for f in (f"{readers.CIFAR10_FOLDER}/", CIFAR10_TAR)]
     raise _missing("cifar10", [*wanted, str(base / "cifar10" / f"{split}-*.parquet")], "; or pass download=True")
+
+
+def find_cifar10(base: Path, split: str) -> tuple[str, list[Path]]:
+    """('folder', 'parquet' or 'tar', its paths) of the CIFAR-10 that is read from below `base`; ('', []) if there is none."""
+    places = (base, base / "cifar10")
+    folders = [place / readers.CIFAR10_FOLDER for place in places if (place / readers.CIFAR10_FOLDER).is_dir()]
+    if folders:
+        return "folder", folders[:1]
+    if files := archives.parquet_files(base / "cifar10", (split,)):
+        return "parquet", files
+    tars = [place / CIFAR10_TAR for place in places if (place / CIFAR10_TAR).is_file()]
+    return ("tar", tars[:1]) if tars else ("", [])
 
 
 def _read_tiny_imagenet(base: Path, split: str) -> decoding.Raw:

@@ -69,17 +69,18 @@ def _key(files: list[Path], reading: str) -> str:
 
 
 def _write(work: Path, build: Callable[[Allocate], Raw]) -> None:
-    def allocate(shape: tuple[int, ...]) -> np.ndarray:
-        images = np.lib.format.open_memmap(work / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        # Claim the space now: a full disk is then an error here, not a bus error in the middle of decoding.
-        with open(work / "images.npy", "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
-        return images
-
-    images, labels, classes = build(allocate)
+    images, labels, classes = build(lambda shape: claimed(work / "images.npy", shape))
     images.flush()
     np.save(work / "labels.npy", labels)
     (work / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
+
+
+def claimed(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new uint8 .npy file of that shape, memory-mapped. Its space is claimed now: a full disk is an OSError here, no bus error later."""
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
+    return images
 
 
 def _publish(work: Path, entry: Path) -> None:
@@ -116,14 +117,14 @@ def decode(pictures: Iterable[Encoded], count: int, allocate: Allocate) -> np.nd
     first = next(pictures, None)
     if first is None:
         raise ValueError("expected at least one image, got none")
-    pixels = _pixels(first)
+    pixels = decode_one(first)
     images = allocate((count, *pixels.shape))
     images[0] = pixels
 
     def work(job: tuple[int, list[Encoded]]) -> int:
         start, batch = job
         for k, picture in enumerate(batch):
-            pixels = _pixels(picture)
+            pixels = decode_one(picture)
             if pixels.shape != images.shape[1:]:
                 sizes = f"{picture[0]} is {_size(pixels.shape)} pixels, but {first[0]} is {_size(images.shape[1:])}"
                 raise ValueError(f"{sizes}; all images must share one size")
@@ -140,7 +141,8 @@ def decode(pictures: Iterable[Encoded], count: int, allocate: Allocate) -> np.nd
     return images
 
 
-def _pixels(picture: Encoded) -> np.ndarray:
+def decode_one(picture: Encoded) -> np.ndarray:
+    """uint8 (3,H,W) of one encoded picture, grey or palette ones turned to RGB; ValueError naming the picture that cannot be decoded."""
     label, source = picture
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:

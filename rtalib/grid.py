@@ -115,7 +115,7 @@ def _pool(jobs: int, workers: int | None) -> concurrent.futures.ProcessPoolExecu
 
 def _start_worker(slots: Any, threads: int) -> None:
     """Give the worker its GPU and its share of CPU threads before anything initialises CUDA; it ends with the driver."""
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    threading.Thread(target=end_with_driver, daemon=True).start()
     gpu = slots.get()
     if gpu is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -125,7 +125,7 @@ def _start_worker(slots: Any, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _end_with_driver() -> None:
+def end_with_driver() -> None:
     """A pool's idle worker would wait for ever for work from a driver that was killed."""
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -5,6 +5,8 @@ No pickle is trusted: CIFAR-10's batches go through an unpickler that knows arra
 
 import hashlib
 import io
+import json
+import os
 import pickle
 import tarfile
 from pathlib import Path
@@ -156,9 +158,15 @@ def read_class_folders(folder: Path, split: str) -> Raw:
     """A folder of class folders, or train/ and test/ (or val/, valid/, validation/) that hold class folders.
 
     Without split folders one file in five, chosen by the hash of its class and name, is a test image: adding files never moves others.
+    What `python -m rtalib corrupt` wrote of one split is that split, whole.
     """
-    found = {part: next((folder / n for n in names if (folder / n).is_dir()), None) for part, names in SPLIT_NAMES.items()}
-    if found["train"] is None or not any(path.is_dir() for path in found["train"].iterdir()):  # `train` may be a class
+    made_of = _split_of_corrupted(folder)
+    if made_of is not None:
+        if made_of != split:
+            raise ValueError(f"split: {folder} holds corrupted images of the {made_of!r} split, got {split!r}")
+        return _read_labelled(_class_files(folder))
+    found = split_folders(folder)
+    if not found:
         files, classes = _class_files(folder)
         files = [(file, k) for file, k in files if _is_test(file, classes[k]) == (split == "test")]
         if not files:
@@ -170,8 +178,29 @@ def read_class_folders(folder: Path, split: str) -> Raw:
     return _read_labelled(_class_files(found[split], classes))
 
 
+def split_folders(folder: Path) -> dict[str, Path | None]:
+    """{'train': folder or None, 'test': folder or None}; empty where there is no train/ with class folders in it."""
+    found = {part: next((folder / n for n in names if (folder / n).is_dir()), None) for part, names in SPLIT_NAMES.items()}
+    if found["train"] is None or not any(path.is_dir() for path in found["train"].iterdir()):  # `train` may be a class
+        return {}
+    return found
+
+
 def _is_test(file: Path, class_name: str) -> bool:
-    return hashlib.sha256(f"{class_name}/{file.name}".encode()).digest()[0] % 5 == 0
+    """By the name without suffix, so that a corrupted copy, which may be of another format, is on the side of its original."""
+    name = file.name
+    while Path(name).suffix.lower() in SUFFIXES:
+        name = Path(name).stem
+    return hashlib.sha256(os.fsencode(f"{class_name}/{name}")).digest()[0] % 5 == 0
+
+
+def _split_of_corrupted(folder: Path) -> str | None:
+    """The split that DIR/<type>/<severity> was made of, by DIR/manifest.json; None where it was no split, or for any other folder."""
+    try:
+        facts = json.loads((folder.absolute().parent.parent / "manifest.json").read_text(encoding="utf-8"))
+        return facts["parameters"]["split"] if facts["made_by"] == "rtalib corrupt" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _class_files(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:

@@ -51,8 +51,8 @@ def test_second_load_does_not_decode_and_a_changed_file_does(tmp_path, monkeypat
     same(first, images, [k % 5 for k in range(70)])
     assert first.classes == tuple("vwxyz") and first.name == "mine"
     decoded = []
-    real = decoding._pixels
-    monkeypatch.setattr(decoding, "_pixels", lambda picture: decoded.append(1) or real(picture))
+    real = decoding.decode_one
+    monkeypatch.setattr(decoding, "decode_one", lambda picture: decoded.append(1) or real(picture))
     assert load_dataset(path, "test").digest == first.digest and not decoded
     write_parquet(path, images[::-1], [0] * 70)
     same(load_dataset(path, "test"), images[::-1], [0] * 70)

@@ -198,6 +198,11 @@ def zoom_blur(images: torch.Tensor, constants: Zoom) -> torch.Tensor:
     return from_pixels(out.view(height, width, -1))
 
 
+def _between(near: torch.Tensor, far: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(1 - weight) near + weight far, counted from the nearer end; torch.lerp is fused on some processors and not on others."""
+    return torch.where(weight < 0.5, near + (far - near) * weight, far - (far - near) * (1 - weight))
+
+
 def _zoom_in_order(pixels: torch.Tensor, site: torch.Tensor, plane: torch.Tensor, plan: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """uint8 zoom blur at chosen (site, plane) of float32 pixels (H*W, M), with every float32 rounding of the published sum."""
     top, bottom, down, left, right, across = plan
@@ -208,8 +213,8 @@ def _zoom_in_order(pixels: torch.Tensor, site: torch.Tensor, plane: torch.Tensor
     upper_left, upper_right, lower_left, lower_right = (
         pixels.take((row * width + column) * planes + plane).double() for row in (top, bottom) for column in (left, right)
     )
-    near, far = torch.lerp(upper_left, lower_left, down), torch.lerp(upper_right, lower_right, down)
+    near, far = _between(upper_left, lower_left, down), _between(upper_right, lower_right, down)
     total = torch.zeros(len(site), device=pixels.device)
-    for enlarged in torch.lerp(near, far, across).float():
+    for enlarged in _between(near, far, across).float():
         total += enlarged
     return truncate((pixels[site, plane] + total).div_(len(top) + 1))

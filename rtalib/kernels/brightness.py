@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .defocus import truncate, unit
+from .levels import truncate, unit
 
 BLOCK = tl.constexpr(1024)
 
@@ -38,9 +38,9 @@ def _brightness(images, out, offset, area):
     mask = pixel < area
     start = tl.program_id(0).to(tl.int64) * 3 * area
     source, target = images + start + pixel, out + start + pixel
-    red = unit(tl.load(source, mask=mask, other=0))
-    green = unit(tl.load(source + area, mask=mask, other=0))
-    blue = unit(tl.load(source + 2 * area, mask=mask, other=0))
+    red = unit(tl.load(source, mask=mask, other=0).to(tl.float64))
+    green = unit(tl.load(source + area, mask=mask, other=0).to(tl.float64))
+    blue = unit(tl.load(source + 2 * area, mask=mask, other=0).to(tl.float64))
     value = tl.maximum(tl.maximum(red, green), blue)
     spread = value - tl.minimum(tl.minimum(red, green), blue)
     hue = _hue(red, green, blue, value, spread) * 6.0

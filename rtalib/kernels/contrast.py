@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .defocus import truncate, unit
+from .levels import truncate, unit
 
 LANES = tl.constexpr(32)
 UNROLL = tl.constexpr(16)
@@ -35,7 +35,7 @@ def _contrast(images, out, means, factor, area):
     pixel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mean = tl.load(means + plane)
     offset = plane * area + pixel
-    image = unit(tl.load(images + offset, mask=pixel < area, other=0))
+    image = unit(tl.load(images + offset, mask=pixel < area, other=0).to(tl.float64))
     tl.store(out + offset, truncate((image - mean) * tl.load(factor) + mean), mask=pixel < area)
 
 

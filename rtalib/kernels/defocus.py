@@ -9,24 +9,9 @@ import triton.language as tl
 
 from ..corruptions.blur import defocus_kernel
 from ..corruptions.constants import Defocus
+from .levels import HIGH, LOW, truncate
 
 BLOCK = tl.constexpr(1024)
-# 1 / 255 in two parts: a byte times the first is exact in float64
-HIGH = tl.constexpr(0x010101010101 / 2**48)
-LOW = tl.constexpr(1 / 255 / 2**48)
-
-
-@triton.jit
-def unit(byte):
-    """float64 byte / 255: two products and a sum, rounded as the quotient is for all 256 bytes, at a fraction of a division's cost."""
-    level = byte.to(tl.float64)
-    return level * HIGH + level * LOW
-
-
-@triton.jit
-def truncate(level):
-    """See `rtalib.corruptions.filters.truncate`; float32 or float64."""
-    return (tl.minimum(tl.maximum(level, 0.0), 1.0) * 255.0).to(tl.int32).to(tl.uint8)
 
 
 @triton.jit

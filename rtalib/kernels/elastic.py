@@ -9,6 +9,7 @@ import triton.language as tl
 from ..corruptions.constants import Elastic
 from ..corruptions.draws import Words
 from ..corruptions.filters import separable, smoothing_matrix
+from .levels import truncate, unit
 from .random import four_words, in_order
 
 BLOCK = tl.constexpr(1024)
@@ -32,19 +33,12 @@ def _fields(fields, index, table, seed, stream, count):
 
 @triton.jit
 def _level(pointers):
-    """float32 intensities: stored ones, or bytes / 255. A division is slow; these two terms sum to the same for all 256 bytes."""
+    """float32 intensities: stored ones, or of bytes."""
     value = tl.load(pointers)
     if value.dtype == tl.uint8:
-        byte = value.to(tl.float32)
-        return byte * (1 / 256) + byte * (1 / 65280)
+        return unit(value.to(tl.float32))
     else:
         return value
-
-
-@triton.jit
-def _byte(level):
-    """See `rtalib.corruptions.filters.truncate`."""
-    return (tl.minimum(tl.maximum(level, 0.0), 1.0) * 255.0).to(tl.int32).to(tl.uint8)
 
 
 @triton.jit
@@ -117,7 +111,7 @@ def _affine(images, out, index, table, seed, stream, height, width):
         plane = (image * 3 + channel) * area
         level = _bilinear(images + plane, top, bottom, left, right, down, across, width)
         if out.dtype.element_ty == tl.uint8:
-            level = _byte(level)
+            level = truncate(level)
         tl.store(out + plane + pixel, level, mask=pixel < area)
 
 
@@ -147,7 +141,7 @@ def _displace(source, out, fields, table, height, width):
     for channel in tl.static_range(3):
         plane = (image * 3 + channel) * area
         level = _bilinear(source + plane, top, bottom, left, right, down, across, width)
-        tl.store(out + plane + pixel, _byte(level.to(tl.float32)), mask=mask)
+        tl.store(out + plane + pixel, truncate(level.to(tl.float32)), mask=mask)
 
 
 @lru_cache(maxsize=32)

@@ -9,6 +9,7 @@ import triton.language as tl
 from ..corruptions.constants import Fog
 from ..corruptions.draws import Words
 from ..corruptions.weather import plasma_side
+from .levels import truncate, unit
 from .random import four_words, in_order
 
 
@@ -112,12 +113,8 @@ def _fog(images, out, fields, index, table, seed, stream, height, width, LEVELS:
         rise = (_at(field, pixel // width, pixel % width, mask, LEVELS, KIND) - lowest.to(KIND)).to(tl.float64)
         mist = ((rise / spread).to(KIND).to(tl.float64) * weight).to(KIND).to(tl.float64)
         for channel in tl.static_range(3):
-            byte = tl.load(images + channel * area + pixel, mask=mask, other=0).to(tl.float64)
-            # byte / 255 for all 256 bytes, without a second slow division
-            value = byte * (1 / 256) + byte * (1 / 65280)
-            foggy = (value + mist) * brightest / (brightest + weight)
-            foggy = tl.minimum(tl.maximum(foggy, 0.0), 1.0) * 255.0
-            tl.store(out + channel * area + pixel, foggy.to(tl.int32).to(tl.uint8), mask=mask)
+            value = unit(tl.load(images + channel * area + pixel, mask=mask, other=0).to(tl.float64))
+            tl.store(out + channel * area + pixel, truncate((value + mist) * brightest / (brightest + weight)), mask=mask)
 
 
 @lru_cache(maxsize=64)

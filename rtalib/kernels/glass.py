@@ -9,6 +9,7 @@ import triton.language as tl
 from ..corruptions.constants import Glass
 from ..corruptions.draws import Words
 from ..corruptions.filters import gaussian_weights
+from .levels import unit
 from .random import four_words
 
 BLOCK = tl.constexpr(1024)
@@ -16,11 +17,10 @@ BLOCK = tl.constexpr(1024)
 
 @triton.jit
 def _unit(pointers):
-    """float64 intensities: stored ones, or bytes / 255. A division is slow; these two terms sum to the same for all 256 bytes."""
+    """float64 intensities: stored ones, or of bytes."""
     value = tl.load(pointers)
     if value.dtype == tl.uint8:
-        byte = value.to(tl.float64)
-        return byte * (1 / 256) + byte * (1 / 65280)
+        return unit(value.to(tl.float64))
     else:
         return value
 

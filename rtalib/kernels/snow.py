@@ -7,9 +7,11 @@ import triton
 import triton.language as tl
 
 from ..corruptions.constants import Snow
-from ..corruptions.draws import Words, unit
+from ..corruptions.draws import Words
+from ..corruptions.draws import unit as unit_interval
 from ..corruptions.filters import zoom_taps
 from ..corruptions.weather import normal_quantiles
+from .levels import truncate, unit
 from .lines import line, magick_level, reached
 from .random import four_words, in_order
 
@@ -105,13 +107,12 @@ def _composite(out, images, levels, numbers, area):
 
 @triton.jit
 def _intensity(pointers):
-    return tl.load(pointers).to(tl.float64) / 255
+    return unit(tl.load(pointers).to(tl.float64))
 
 
 @triton.jit
 def _store(targets, colour, flakes, turned):
-    unit_level = tl.minimum(tl.maximum(colour.to(tl.float64) + flakes + turned, 0), 1)
-    tl.store(targets, (unit_level * 255).to(tl.int32).to(tl.uint8))
+    tl.store(targets, truncate(colour.to(tl.float64) + flakes + turned))
 
 
 @triton.jit
@@ -156,7 +157,7 @@ def snow(images: torch.Tensor, constants: Snow, words: Words) -> torch.Tensor:
     """See `rtalib.corruptions.weather.snow`."""
     n, _, height, width = images.shape
     device = images.device
-    angle = unit(words(1)[:, 0]) * 90 - 135
+    angle = unit_interval(words(1)[:, 0]) * 90 - 135
     rows, columns, lower, upper_weight = _zoom_tables(height, width, constants, device)
     dx, dy, weights = line(angle, constants, rows, columns)
     layer = torch.empty(n, height, width, dtype=torch.float64, device=device)

@@ -8,19 +8,15 @@ import triton.language as tl
 
 from ..corruptions.blur import zoom_plan
 from ..corruptions.constants import Zoom
-from .defocus import truncate
+from .levels import truncate, unit
 
 BLOCK = tl.constexpr(1024)
-# 1 / 255 in two parts: a byte times the first is exact in float32
-HIGH = tl.constexpr(257 / 2**16)
-LOW = tl.constexpr(1 / 255 / 2**16)
 
 
 @triton.jit
 def _unit(source, mask):
-    """float32 byte / 255, rounded as the quotient is for all 256 bytes."""
-    level = tl.load(source, mask=mask, other=0).to(tl.float32)
-    return level * HIGH + level * LOW
+    """float32 intensities."""
+    return unit(tl.load(source, mask=mask, other=0).to(tl.float32))
 
 
 @triton.jit
