@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from rtalib.plot_style import BLACK, BLUE, COLUMN, ORANGE, PALE, RED, Drawing, figure, use_style
+from rtalib.plot_style import BLACK, BLUE, COLUMN, ORANGE, PALE, RED, Drawing, figure, place, use_style
+
+NAMES = 0.98  # inches beside a gallery for the names of its lines
 
 
 def heat(axes: Axes, shades: np.ndarray, texts: list[list[str]], *, bold: np.ndarray | None = None) -> None:
@@ -21,6 +23,12 @@ def heat(axes: Axes, shades: np.ndarray, texts: list[list[str]], *, bold: np.nda
     axes.grid(which="minor", color="white", linewidth=1.4)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
+
+
+def show_pixels(axes: Axes, image: np.ndarray) -> None:
+    """An image (3,H,W), pixels square and sharp, without a frame."""
+    axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+    axes.axis("off")
 
 
 def alpha_heatmap(
@@ -60,11 +68,41 @@ def image_grid(
         for axes in panels.flat:
             axes.axis("off")
         for i, (axes, image) in enumerate(zip(panels.flat, array, strict=False)):
-            axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+            show_pixels(axes, image)
             if titles is not None:
                 axes.set_title(titles[i], fontsize=6, weight="normal", loc="center", pad=2)
         if title:
             drawing.suptitle(title, fontsize=8.5, weight="bold", x=0.01, ha="left")
+    return drawing
+
+
+def severity_gallery(clean: np.ndarray, corrupted: np.ndarray, names: Sequence[str], *, title: str | None = None) -> Drawing:
+    """One image under every type at every severity: a line per type, a column per severity, above them the image itself.
+
+    clean: uint8 (3,H,W); corrupted: uint8 (T,S,3,H,W) with severities 1 to S; names of the T types. Tensors on the CPU or arrays.
+    """
+    clean, corrupted = np.asarray(clean), np.asarray(corrupted)
+    if corrupted.dtype != np.uint8 or corrupted.ndim != 5 or corrupted.shape[2:] != clean.shape or len(names) != len(corrupted):
+        expected = f"uint8 ({len(names)},S,{','.join(map(str, clean.shape))}) for {len(names)} names and that clean image"
+        raise ValueError(f"corrupted: expected {expected}, got {corrupted.dtype} {corrupted.shape}")
+    types, severities, _, height, width = corrupted.shape
+    down, right = height + max(1, height // 16), width + max(1, width // 16)  # a picture and the gap behind it
+    sheet = np.full(((types + 1) * down, severities * right, 3), 255, np.uint8)
+    sheet[:height, :width] = clean.transpose(1, 2, 0)
+    for (i, j), picture in zip(np.ndindex(types, severities), corrupted.reshape(-1, *clean.shape), strict=True):
+        sheet[(i + 1) * down :, j * right :][:height, :width] = picture.transpose(1, 2, 0)
+    with use_style():
+        wide, tall = COLUMN - NAMES, (COLUMN - NAMES) * sheet.shape[0] / sheet.shape[1]
+        drawing = figure(COLUMN, tall + 0.65, layout=None)
+        axes = place(drawing, NAMES, 0.4, wide, tall)
+        axes.imshow(sheet, interpolation="nearest")
+        axes.set_yticks(np.arange(types + 1) * down + height / 2, ["clean", *names])
+        axes.set_xticks(np.arange(severities) * right + width / 2, [str(j + 1) for j in range(severities)])
+        axes.set_xlabel("severity")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        if title:
+            drawing.suptitle(title, fontsize=8.5, weight="bold", x=0.01, y=0.995, ha="left", va="top")
     return drawing
 
 

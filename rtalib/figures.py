@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from rtalib.array_figures import alpha_heatmap, heat, image_grid, selection_map
+from rtalib.array_figures import alpha_heatmap, heat, image_grid, selection_map, severity_gallery
 from rtalib.cell_drawing import draw_cell
 from rtalib.papers import CORRUPTION_LABELS, Published, label
-from rtalib.plot_style import BLACK, BLUE, COLUMN, CYCLE, GREY, ORANGE, PAGE, PALE, Drawing, colour, figure, save, use_style
+from rtalib.plot_style import BLACK, BLUE, COLUMN, CYCLE, GREY, ORANGE, PAGE, PALE, PALE_BLUE, Drawing, colour, figure, save, use_style
 from rtalib.tables import context, interval, values
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "save",
     "score_bars",
     "selection_map",
+    "severity_curves",
+    "severity_gallery",
     "short_name",
     "use_style",
 ]
@@ -33,6 +35,7 @@ __all__ = [
 PARTS = ("clean", "corruptions", "held_out_corruptions", "transfer_fgsm", "transfer_pgd", "transfer_l2")
 FIGURE_3 = ("AugMix", "CutMix", "DeepRepair", "AU-DARTSE", "RF-DARTSE", "CF-DARTSE")
 FIGURE_2 = ("clean", "fail", "gaussian_noise", "shot_noise", "impulse_noise")
+MARKERS = "osD^vPX*<>"
 LEGEND = 5  # methods on a line of a legend
 # Where the benchmark's families end: noise, blur, weather, digital.
 FAMILIES = (("Noise", "impulse_noise"), ("Blur", "zoom_blur"), ("Weather", "brightness"), ("Digital", "jpeg_compression"))
@@ -86,7 +89,7 @@ def _measured_bars(axes: Axes, rows: Sequence[Mapping], methods: list[str], metr
     series = [values(rows, method, metric) for method in methods]
     means = np.array([found.mean() for found in series])
     reach = np.array([interval(found) for found in series])
-    tints = [BLUE if "RTA" in method else "#9DBFD9" for method in methods]
+    tints = [BLUE if "RTA" in method else PALE_BLUE for method in methods]
     axes.barh(places, means, color=tints, height=0.62, zorder=2)
     axes.errorbar(means, places, xerr=np.nan_to_num(reach), fmt="none", ecolor=BLACK, elinewidth=0.8, capsize=1.8, zorder=4)
     for place, found in zip(places, series, strict=True):
@@ -217,7 +220,6 @@ def corruption_dots(rows: Sequence[Mapping], *, methods: Sequence[str] | None = 
     """
     methods = list(methods or _methods(rows))
     columns = [name for name in ("clean", "fail", *CORRUPTION_LABELS) if any(row.get(name) is not None for row in rows)]
-    markers = "osD^vPX*<>"
     looks = [(colour(method, i), "white" if _plain(method) else colour(method, i)) for i, method in enumerate(methods)]
     with use_style():
         drawing = figure(PAGE, 2.75 + 0.15 * -(-len(methods) // LEGEND))
@@ -231,7 +233,7 @@ def corruption_dots(rows: Sequence[Mapping], *, methods: Sequence[str] | None = 
                 np.arange(len(columns)) + offset,
                 means,
                 yerr=reach,
-                fmt=markers[i % len(markers)],
+                fmt=MARKERS[i % len(MARKERS)],
                 ms=3.4,
                 color=tint,
                 mfc=fill,
@@ -281,3 +283,36 @@ def _curve(axes: Axes, histories: list[list[Mapping]], metric: str, tint: str, n
     epochs = sorted(by_epoch)
     axes.plot(epochs, [np.mean(by_epoch[e]) for e in epochs], "--" if _plain(name) else "-", color=tint, label=name, lw=1.2)
     axes.fill_between(epochs, [min(by_epoch[e]) for e in epochs], [max(by_epoch[e]) for e in epochs], color=tint, alpha=0.18, lw=0)
+
+
+def severity_curves(rows: Sequence[Mapping], *, metric: str = "psnr", unit: str = "PSNR, dB", columns: int = 5) -> Drawing:
+    """A corruption measure along the severity: a panel per type, a line per benchmark, all on one axis.
+
+    rows: those of `corruption_measures.distances`, with "benchmark", "corruption", "severity" and the metric.
+    """
+    if not rows:
+        raise ValueError("rows: got none, expected at least one row")
+    types, benchmarks = (list(dict.fromkeys(row[name] for row in rows)) for name in ("corruption", "benchmark"))
+    columns = min(columns, len(types))
+    lines = -(-len(types) // columns)
+    with use_style():
+        drawing = figure(PAGE, 1.15 * lines + 0.65)
+        panels = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, name in zip(panels.flat, types, strict=False):
+            for benchmark, tint, marker in zip(benchmarks, CYCLE, MARKERS, strict=False):
+                points = sorted(
+                    (row["severity"], row[metric]) for row in rows if (row["corruption"], row["benchmark"]) == (name, benchmark)
+                )
+                axes.plot(*zip(*points, strict=True), marker=marker, ms=3, lw=1.2, color=tint, label=benchmark)
+            axes.set(title=name.replace("_", " "), xticks=sorted({row["severity"] for row in rows}))
+            axes.locator_params(axis="y", nbins=6)
+            axes.grid(axis="y")
+        for axes in panels.flat[len(types) :]:
+            axes.set_visible(False)
+        for axes in panels[:, 0]:
+            axes.set_ylabel(unit)
+        for axes in panels[-1]:
+            axes.set_xlabel("severity")
+        drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(benchmarks))
+        _foot(drawing, rows)
+    return drawing

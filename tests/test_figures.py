@@ -13,6 +13,20 @@ CELL = [
     *(("sep_conv_3x3", 0), ("max_pool_3x3", 1), ("sep_conv_5x5", 0), ("skip_connect", 1)),
     *(("dil_conv_5x5", 2), ("skip_connect", 0), ("avg_pool_3x3", 4), ("dil_conv_3x3", 2)),
 ]
+SEVERITIES = [
+    {
+        "benchmark": benchmark,
+        "corruption": name,
+        "severity": severity,
+        "psnr": 40 - 3 * severity - shift,
+        "scale": "demo",
+        "dataset": "shapes10",
+    }
+    for shift, benchmark in enumerate(("cifar10-c", "imagecorruptions"))
+    for name in papers.CORRUPTION_LABELS
+    for severity in (1, 2, 3, 4, 5)
+]
+PICTURES = np.random.default_rng(0).integers(0, 256, (15, 5, 3, 32, 32), dtype=np.uint8)
 GENOTYPE = SimpleNamespace(normal=CELL, reduce=CELL[:4])
 DRAW = {
     "score_bars": lambda: figures.score_bars(rta_rows(), papers.RTA["table1"]),
@@ -24,6 +38,13 @@ DRAW = {
     "accuracy_curves": lambda: figures.accuracy_curves(cf_rows()),
     "draw_cell": lambda: figures.draw_cell(GENOTYPE),
     "alpha_heatmap": lambda: figures.alpha_heatmap(np.full((14, 3), 1 / 3), ["none", "skip_connect", "sep_conv_3x3"]),
+    "severity_curves": lambda: figures.severity_curves(SEVERITIES),
+    "severity_gallery": lambda: figures.severity_gallery(
+        PICTURES[0, 0],
+        PICTURES,
+        [name.replace("_", " ") for name in papers.CORRUPTION_LABELS],
+        title="shapes10 with the constants of cifar10-c",
+    ),
     "image_grid": lambda: figures.image_grid(np.zeros((5, 3, 8, 8), np.uint8), list("abcde"), columns=3, title="t"),
 }
 
@@ -64,7 +85,7 @@ def test_labels_do_not_overlap_or_leave_the_page(name):
             assert across < 1.5 or along < 1.5, (text, other)
 
 
-@pytest.mark.parametrize("name", ["score_bars", "proxy_parts", "difference_bars", "corruption_dots", "accuracy_curves"])
+@pytest.mark.parametrize("name", ["score_bars", "proxy_parts", "difference_bars", "corruption_dots", "accuracy_curves", "severity_curves"])
 def test_scale_and_data_are_on_the_figure_s_face(name):
     assert any("scale demo" in text and "shapes10" in text for text, _ in texts(DRAW[name]()))
 
@@ -119,6 +140,26 @@ def test_image_grid_shows_the_pixels():
     assert (shown == images[1].transpose(1, 2, 0)).all()
 
 
+def test_severity_gallery_shows_every_pixel_at_its_place():
+    pictures = PICTURES[:2, :3, :, :20, :30]  # gaps of one pixel
+    sheet = figures.severity_gallery(pictures[0, 0], pictures, ["a", "b"]).axes[0].images[0].get_array()
+    assert (sheet[:20, :30] == pictures[0, 0].transpose(1, 2, 0)).all() and (sheet[:20, 31:] == 255).all()
+    for i, j in np.ndindex(2, 3):
+        assert (sheet[21 * (i + 1) :, 31 * j :][:20, :30] == pictures[i, j].transpose(1, 2, 0)).all()
+
+
+def test_severity_curves_draw_the_rows_in_any_order():
+    panels = figures.severity_curves(SEVERITIES[::-1]).axes
+    assert [axes.get_title("left") for axes in panels[:2]] == ["jpeg compression", "pixelate"]
+    lines = {line.get_label(): line for line in panels[0].lines}
+    assert list(lines["cifar10-c"].get_xdata()) == [1, 2, 3, 4, 5]
+    assert list(lines["imagecorruptions"].get_ydata()) == [36, 33, 30, 27, 24]
+
+
+def test_severity_curves_of_a_few_types_leave_panels_empty():
+    assert sum(axes.get_visible() for axes in figures.severity_curves(SEVERITIES[:35]).axes) == 7
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="images: expected uint8"):
         figures.image_grid(np.zeros((1, 3, 4, 4), np.float32))
@@ -130,6 +171,10 @@ def test_bad_input_is_named():
         figures.accuracy_curves(rta_rows())
     with pytest.raises(ValueError, match="rows: got none"):
         figures.score_bars([])
+    with pytest.raises(ValueError, match="rows: got none"):
+        figures.severity_curves([])
+    with pytest.raises(ValueError, match=r"corrupted: expected uint8 \(1,S,3,32,32\) for 1 names"):
+        figures.severity_gallery(PICTURES[0, 0], PICTURES, ["a"])
     with pytest.raises(ValueError, match="none of the reference method"):
         figures.difference_bars([row for row in cf_rows() if row["method"] != "Org. DNN"])
     with pytest.raises(ValueError, match=r"weights: expected shape \(edges, 2\)"):

@@ -1,0 +1,163 @@
+"""Explorers: for each a pure view, which turns a state into a figure, and an `explore_...` that puts controls around it.
+
+A view draws the same pixels for the same state, needs no widgets and is what a run without a screen draws. The controls are those of
+ipywidgets alone, so they work by keyboard and wherever notebooks do.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import nn
+
+from rtalib.array_figures import show_pixels
+from rtalib.corruption_measures import psnr
+from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, corrupt
+from rtalib.data import LabeledImages
+from rtalib.errors import check_images
+from rtalib.inference import predict
+from rtalib.plot_style import BLUE, PAGE, PALE_BLUE, Drawing, figure, place, use_style
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox, Widget
+
+MAGNIFICATIONS = (16, 8, 4, 2, 1)
+SHOWN_CLASSES = 3  # of the clean and of the corrupted image; at most twice as many bars
+SIDE, FOOT = 1.5, 0.4  # of a picture, and the room below it, in inches
+LONGEST_CLASS = 14  # characters of a class name beside its bar
+LARGEST_SEED = 9999
+DPI = 300  # of the views in a filmstrip
+
+
+# --------------------------------------------------------------------------------------------------------- corruptions
+
+
+def corruption_view(
+    image: torch.Tensor,
+    name: str,
+    severity: int,
+    benchmark: str,
+    seed: int,
+    network: nn.Module | None = None,
+    classes: Sequence[str] | None = None,
+) -> Drawing:
+    """One image, clean and corrupted, what changed, and what a network makes of both.
+
+    image: uint8 (3,H,W). name, severity, benchmark, seed: as in `corrupt`. The difference is drawn around middle grey, magnified by the
+    greatest of MAGNIFICATIONS that leaves 99 % of its values within the range of a byte.
+    network: any module that takes pixels in [0,1]; the bars are its greatest softmax outputs. classes: their names, default their numbers.
+    Returns a figure whose label says the same in words. Raises TypeError or ValueError that name the argument.
+    """
+    if image.ndim != 3:
+        raise ValueError(f"image: expected shape (3,H,W), got {tuple(image.shape)}")
+    check_images(image[None], "image")
+    clean = image[None].cpu()
+    both = torch.cat([clean, corrupt(clean, name, severity, seed=seed, benchmark=benchmark)])
+    title = f"{name.replace('_', ' ').capitalize()}, severity {severity}, {benchmark}: PSNR {float(psnr(both[1:], clean)):.1f} dB"
+    with use_style():
+        drawing = figure(3 * SIDE + 0.3 if network is None else PAGE, SIDE + FOOT + 0.45, layout=None)
+        drawing.text(0.05 / drawing.get_figwidth(), 0.98, title, va="top")
+        _pictures(drawing, both)
+        words = "" if network is None else _probability_bars(place(drawing, PAGE - 1.3, FOOT, 1.2, SIDE), network, both, classes)
+    drawing.set_label(f"{title}.{words}")
+    return drawing
+
+
+def _pictures(drawing: Drawing, both: torch.Tensor) -> None:
+    """Clean, corrupted, and the difference."""
+    difference, factor = _magnified(both)
+    pictures = {"Clean": both[0], "Corrupted": both[1], f"Difference × {factor}": difference}
+    for i, (text, picture) in enumerate(pictures.items()):
+        axes = place(drawing, 0.05 + i * (SIDE + 0.1), FOOT, SIDE, SIDE)
+        show_pixels(axes, picture.numpy())
+        axes.set_title(text)
+
+
+def _magnified(both: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(uint8 (3,H,W), factor): the second image less the first, times the factor, around middle grey."""
+    change = both[1].int() - both[0].int()
+    reach = float(change.abs().float().quantile(0.99))
+    factor = next((factor for factor in MAGNIFICATIONS if factor * reach <= 127), 1)
+    return (128 + factor * change).clamp(0, 255).to(torch.uint8), factor
+
+
+def _probability_bars(axes: Axes, network: nn.Module, both: torch.Tensor, classes: Sequence[str] | None) -> str:
+    """The greatest probabilities of the clean and of the corrupted image as pairs of bars; returns the two predictions in words."""
+    chances = predict(network, both).softmax(dim=1)
+    names = [str(name) for name in classes] if classes else [str(number) for number in range(chances.shape[1])]
+    best = chances.argsort(dim=1, descending=True, stable=True)[:, :SHOWN_CLASSES]
+    shown = list(dict.fromkeys(best.flatten().tolist()))
+    places = np.arange(len(shown))
+    for line, (text, tint) in enumerate((("clean", PALE_BLUE), ("corrupted", BLUE))):
+        axes.barh(places + 0.38 * line, chances[line, shown].numpy(), height=0.36, color=tint, label=text)
+    axes.set_yticks(places + 0.19, [_short(names[k]) for k in shown])
+    axes.set(xlim=(0, 1), ylim=(2 * SHOWN_CLASSES - 0.4, -0.4), xticks=[0, 0.5, 1], xlabel="probability")
+    axes.tick_params(axis="y", length=0)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.05, 1), ncols=2, handlelength=1, columnspacing=1, borderaxespad=0.4)
+    clean, corrupted = (f"{names[k]} {float(chances[line, k]):.2f}" for line, k in enumerate(best[:, 0].tolist()))
+    return f" The network sees {clean} in the clean image and {corrupted} in the corrupted one."
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_CLASS else name[: LONGEST_CLASS - 1] + "…"
+
+
+def explore_corruptions(data: LabeledImages, network: nn.Module | None = None) -> "VBox":
+    """Controls for every argument of `corruption_view`, around the images of `data`."""
+    from ipywidgets import BoundedIntText, Dropdown, IntSlider
+
+    def view(index: int, **state: object) -> Drawing:
+        return corruption_view(data.images[index], network=network, classes=data.classes, **state)
+
+    for name in CORRUPTIONS:  # textures and tables are made here, not at the first move of a control
+        corrupt(data.images[:1], name, 1)
+    return _around(
+        view,
+        index=BoundedIntText(0, 0, len(data) - 1, description="image"),
+        name=Dropdown(options=[(name.replace("_", " "), name) for name in CORRUPTIONS], description="type"),
+        severity=IntSlider(3, 1, 5, description="severity", continuous_update=False),
+        benchmark=Dropdown(options=BENCHMARKS, description="benchmark"),
+        seed=BoundedIntText(0, 0, LARGEST_SEED, description="seed"),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
+    """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative."""
+    from IPython.display import display
+    from ipywidgets import HBox, Layout, VBox, interactive_output
+
+    def show(**state: object) -> None:
+        drawing = view(**state)
+        display(drawing, metadata={"image/png": {"alt": drawing.get_label()}})
+
+    return VBox([HBox(list(controls.values()), layout=Layout(flex_flow="row wrap")), interactive_output(show, controls)])
+
+
+def filmstrip(drawings: Sequence[Drawing]) -> Drawing:
+    """Views of several states, one above the other as pixels in one figure: what an explorer leaves in a run without a screen."""
+    if not drawings:
+        raise ValueError("drawings: got none, expected at least one")
+    pictures = [_pixels(drawing) for drawing in drawings]
+    heights = [picture.shape[0] / DPI for picture in pictures]
+    with use_style():
+        strip = figure(max(picture.shape[1] for picture in pictures) / DPI, sum(heights), layout=None)
+        for i, picture in enumerate(pictures):
+            axes = place(strip, 0, sum(heights[i + 1 :]), picture.shape[1] / DPI, heights[i])
+            axes.imshow(picture, aspect="auto")
+            axes.axis("off")
+    return strip
+
+
+def _pixels(drawing: Drawing) -> np.ndarray:
+    """uint8 (H,W,4) at DPI."""
+    buffer = io.BytesIO()
+    with use_style():
+        drawing.savefig(buffer, format="rgba", dpi=DPI)
+    width, height = (round(side * DPI) for side in drawing.get_size_inches())
+    return np.frombuffer(buffer.getvalue(), np.uint8).reshape(height, width, 4)
