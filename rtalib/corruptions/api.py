@@ -30,19 +30,19 @@ class Corruption(NamedTuple):
 
 
 TYPES = {
-    "gaussian_noise": Corruption(noise.gaussian_noise, noise.draw_values),
-    "shot_noise": Corruption(noise.shot_noise, noise.draw_values),
-    "impulse_noise": Corruption(noise.impulse_noise, noise.draw_values),
+    "gaussian_noise": Corruption(noise.gaussian_noise, noise.draw_values, pixels=32 * 1024),
+    "shot_noise": Corruption(noise.shot_noise, noise.draw_values, pixels=32 * 1024),
+    "impulse_noise": Corruption(noise.impulse_noise, noise.draw_values, pixels=32 * 1024),
     "defocus_blur": Corruption(blur.defocus_blur, pixels=16 * 1024),
-    "glass_blur": Corruption(blur.glass_blur, blur.draw_glass),
+    "glass_blur": Corruption(blur.glass_blur, blur.draw_glass, pixels=32 * 1024),
     "motion_blur": Corruption(blur.motion_blur, blur.draw_motion),
     "zoom_blur": Corruption(blur.zoom_blur),
     "snow": Corruption(weather.snow, weather.draw_snow),
     "frost": Corruption(frost, draw_frost),
     "fog": Corruption(weather.fog, weather.draw_fog),
-    "brightness": Corruption(weather.brightness),
-    "contrast": Corruption(digital.contrast),
-    "elastic_transform": Corruption(digital.elastic_transform, digital.draw_elastic),
+    "brightness": Corruption(weather.brightness, pixels=32 * 1024),
+    "contrast": Corruption(digital.contrast, pixels=32 * 1024),
+    "elastic_transform": Corruption(digital.elastic_transform, digital.draw_elastic, pixels=32 * 1024),
     "pixelate": Corruption(digital.pixelate),
     "jpeg_compression": Corruption(jpeg_compression),
 }

@@ -87,8 +87,8 @@ def draw_glass(words: Words, height: int, width: int, constants: Glass) -> tuple
     sites = (height - 2 * reach) * (width - 2 * reach)
     drawn = words(passes * sites).view(-1, passes, sites)
     # half a word for each of the two; 2 * reach is 2, 4, 6 or 8, so the chances are equal up to 1e-4 of themselves
-    dx, dy = (((half * (2 * reach)) >> 16) - reach for half in (drawn & 0xFFFF, drawn >> 16))
-    return (torch.stack([dx, dy], dim=-1),)
+    halves = torch.stack([drawn & 0xFFFF, drawn >> 16], dim=-1)
+    return (halves.mul_(2 * reach).bitwise_right_shift_(16).sub_(reach),)
 
 
 def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) -> torch.Tensor:
@@ -100,25 +100,35 @@ def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) ->
     """
     n, passes = offsets.shape[:2]
     device, area = offsets.device, height * width
-    rows = torch.arange(height - reach, reach, -1, device=device)
-    columns = torch.arange(width - reach, reach, -1, device=device)
-    sites = (rows[:, None] * width + columns).flatten()
-    visited = torch.zeros(area, dtype=torch.bool, device=device)
-    visited[sites] = True
     before = torch.arange(area, device=device) + area
+    sites = before.view(height, width)[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] - area
+    visited = torch.zeros(area, dtype=torch.bool, device=device)
+    visited[sites.flatten()] = True
     sources = (before - area).expand(n, -1)
     for number in range(passes):
-        target = sites + offsets[:, number, :, 1] * width + offsets[:, number, :, 0]
-        link = torch.cat([before, before]).repeat(n, 1)
-        link[:, sites] = torch.where((target > sites) & visited[target], target, target + area)
+        # from the order of the scan, which is backwards, to that of the image
+        dx, dy = offsets[:, number].flip(1).unbind(-1)
+        target = torch.add(dx, dy, alpha=width).view(n, *sites.shape).add_(sites)
+        link = before.repeat(n, 2)
+        inner = link[:, :area].view(n, height, width)[:, reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
         # with reach 1 every source precedes its target in the image, so there are no chains
-        for _ in range(0 if reach == 1 else area.bit_length()):
-            onward = link.gather(1, link)
-            if torch.equal(onward, link):
-                break
-            link = onward
+        if reach == 1:
+            inner.copy_(target).add_(area)
+        else:
+            inner.copy_(torch.where((target > sites) & visited[target], target, target + area))
+            link = _followed(link)
         sources = sources.gather(1, link[:, :area] - area)
     return sources
+
+
+def _followed(link: torch.Tensor) -> torch.Tensor:
+    """The end of each chain of links, by pointer doubling."""
+    for _ in range(link.shape[1].bit_length()):
+        onward = link.gather(1, link)
+        if torch.equal(onward, link):
+            break
+        link = onward
+    return link
 
 
 def glass_blur(images: torch.Tensor, constants: Glass, offsets: torch.Tensor) -> torch.Tensor:

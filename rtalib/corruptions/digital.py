@@ -8,7 +8,7 @@ import torch
 
 from .constants import Elastic, Pixelate
 from .draws import Words, unit
-from .filters import gather_pixels, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
+from .filters import reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
 
 
 def contrast(images: torch.Tensor, factor: float) -> torch.Tensor:
@@ -43,7 +43,8 @@ def elastic_transform(images: torch.Tensor, constants: Elastic, jitter: torch.Te
         if alpha == 0:
             return truncate(image)
     down, across = (smoothing_matrix(side, s, images.device) for side, s in zip((height, width), sigma, strict=True))
-    dx, dy = (separable(amplitude * field, down, across).mul_(alpha).float() for field in (dx, dy))
+    fields = torch.stack([dx, dy])
+    dx, dy = separable(fields if amplitude == 1 else fields.mul_(amplitude), down, across).mul_(alpha).float().contiguous()
     return truncate(displace(image, dx, dy))
 
 
@@ -99,13 +100,15 @@ def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.T
 def _bilinear(image: torch.Tensor, top: torch.Tensor, left: torch.Tensor, down: torch.Tensor, across: torch.Tensor, fold) -> torch.Tensor:
     """Weighted sum of the four pixels around (top + down, left + across), all (N,H,W); `fold` maps indices into the image."""
     height, width = image.shape[2:]
-    rows = (fold(top, height), fold(top + 1, height))
+    rows = (fold(top, height).mul_(width), fold(top + 1, height).mul_(width))
     columns = (fold(left, width), fold(left + 1, width))
-    total = torch.zeros_like(image)
+    planes, shape = image.flatten(2), (len(image), 1, height * width)
+    total = torch.zeros_like(planes)
     for y, v in zip(rows, (1 - down, down), strict=True):
         for x, h in zip(columns, (1 - across, across), strict=True):
-            total += gather_pixels(image, y, x).mul_((v * h)[:, None])
-    return total
+            place = (y + x).view(shape).expand_as(planes)
+            total += planes.gather(2, place).mul_((v * h).view(shape))
+    return total.view_as(image)
 
 
 @lru_cache(maxsize=64)

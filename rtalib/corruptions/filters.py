@@ -79,7 +79,8 @@ def reflect_101(position: torch.Tensor, side: int) -> torch.Tensor:
 
 def _fold(position: torch.Tensor, period: int, mirror: int) -> torch.Tensor:
     """Positions modulo `period`, then the smaller of p and mirror - p; floats, since integer remainders are slow on CPUs."""
-    inside = position - ((position + 0.5) / period).floor_().mul_(period)
+    position = position.float()  # whole numbers, exact; the quotient below is half a step from any border
+    inside = position - (position + 0.5).div_(period).floor_().mul_(period)
     return torch.minimum(inside, mirror - inside).long()
 
 
@@ -169,10 +170,3 @@ def inside(dx: torch.Tensor, dy: torch.Tensor, height: int, width: int) -> torch
 def magick_byte(level: torch.Tensor) -> torch.Tensor:
     """ImageMagick's 16-bit quantum cut to a byte, floor(round(257 p) / 257) = floor(p + 1/514). Overwrites `level`."""
     return level.add_(1 / 514).clamp_(0, 255).to(torch.uint8)
-
-
-def gather_pixels(planes: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """planes (N,C,H,W) read at integer rows and columns y, x (N,H',W') -> (N,C,H',W')."""
-    n, channels, _, width = planes.shape
-    index = (y * width + x).flatten(1)[:, None, :].expand(-1, channels, -1)
-    return planes.flatten(2).gather(2, index).view(n, channels, *y.shape[1:])
