@@ -19,8 +19,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.mark.parametrize("height, width", [(32, 32), (17, 35)])
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_equals_the_plain_path(name, height, width, benchmark):
-    images = make_images(5, height, width, seed=3)
-    index = torch.tensor([7, 0, 2**33 + 5, 123_456, 1])
+    images = make_images(8, height, width, seed=3)[[0, 5, 7]]  # like a photograph, flat, black-and-white noise
+    index = torch.tensor([7, 2**33 + 5, 0])
     for severity in range(1, 6) if height == width else (1, 5):
         constants = CONSTANTS[benchmark][name][severity - 1]
         seed, stream = -(2**40) - 3, rng.stream(name, severity)
