@@ -11,6 +11,14 @@ from rtalib.recipes import RECIPES, Recipe
 
 
 @dataclass(frozen=True)
+class CorruptionScale:
+    """The corruptions alone. Counts are of test images: what a mean PSNR is over, and what a round on the clock corrupts."""
+
+    images: int = 500  # as many as the values of the original generators are over
+    timed: int = 500
+
+
+@dataclass(frozen=True)
 class RtaScale:
     """Paper one. Counts are of images; `budget` names a preset of RECIPES and its epochs."""
 
@@ -77,6 +85,7 @@ class Scale:
     seeds: tuple[int, ...]
     rta: RtaScale
     repair: RepairScale
+    corruptions: CorruptionScale = CorruptionScale()
 
 
 CLEAN = ("clean_resnet50", "clean_wideresnet")
@@ -116,6 +125,7 @@ SMOKE = Scale(
         search_layers=3,
         search_batch=8,
     ),
+    corruptions=CorruptionScale(images=20, timed=10),
 )
 
 DEMO = Scale(
@@ -155,6 +165,7 @@ DEMO = Scale(
         arch_lr=0.03,
         precision="fp32",
     ),
+    corruptions=CorruptionScale(images=200, timed=100),
 )
 
 CPU = Scale(
