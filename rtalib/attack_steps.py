@@ -1,19 +1,46 @@
-"""What every attack is made of: losses, the input gradient, the projection, the random start, and the checks of what came in."""
+"""What every attack is made of: losses, the input gradient, the two balls with their random starts, and the record of what came out."""
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtalib import rng
-from rtalib.inference import evaluating
+from rtalib.attack_checks import logits_of
+from rtalib.folding import Prepared
 
 EPS = 8 / 255
 STEP = 2 / 255
+
+
+@dataclass
+class Attacked:
+    """Adversarial images and, per image, what became of it and what it cost.
+
+    images: (N,C,H,W), float in [0,1] from a recipe's `record`, uint8 from attacks.attack. success: bool (N,), whether these very images
+    are misclassified. restarts, gradients: int64 (N,), used until the image was found or given up; 0 for an image that was misclassified
+    from the start, where the recipe stops on success. model: the name of the attacked model, where one was given.
+    """
+
+    images: Tensor
+    success: Tensor
+    restarts: Tensor
+    gradients: Tensor
+    model: str = ""
+
+    @classmethod
+    def untouched(cls, clean: Tensor) -> "Attacked":
+        """The record before an attack: clean images and zeros."""
+        zeros = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
+        return cls(clean.clone(), zeros.bool(), zeros, zeros.clone())
+
+    @property
+    def success_rate(self) -> float:
+        """The fraction of images that are misclassified; one minus it is the robust accuracy."""
+        return self.success.double().mean().item()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -38,40 +65,6 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
 
 
-@contextmanager
-def attackable(model: nn.Module) -> Iterator[None]:
-    """Eval mode, frozen parameters and no autocast inside; every mode and requires_grad is restored on exit, also after an error."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-        with ExitStack() as stack:
-            stack.enter_context(evaluating(model))
-            for kind in {"cpu", *(parameter.device.type for parameter, _ in flags)}:
-                stack.enter_context(torch.autocast(kind, enabled=False))
-            yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-
-def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
-    """The nearest point of [clean - eps, clean + eps] and [0,1], per pixel."""
-    return torch.clamp(x, clean - eps, clean + eps).clamp_(0, 1)
-
-
-def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    logits = model(x)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"model: expected logits of shape ({len(x)}, K) in eval mode, got {got}")
-    if not logits.isfinite().all():
-        raise ValueError("model: its logits contain NaN or infinity, so no gradient can be followed")
-    return logits
-
-
 def input_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """(logits, gradient of the summed loss with respect to x), both without graph."""
     with torch.enable_grad():
@@ -80,54 +73,45 @@ def input_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]
         total = loss(logits).sum()
     if not total.requires_grad:
         raise ValueError("model: its logits carry no gradient to the input (detached or under no_grad)")
+    if not total.isfinite():
+        raise ValueError(f"loss: it is {total.item()} on logits up to {logits.abs().max().item():g}, so no gradient can be followed")
     return logits.detach(), torch.autograd.grad(total, x)[0]
 
 
-def warn_if_flat(gradient: Tensor) -> None:
-    """Saturated losses underflow to zero gradients, which sign steps cannot follow."""
-    flat = (gradient.flatten(1) == 0).all(1).float().mean().item()
-    if flat > 0.1:
-        advice = "the loss is saturated; the margin on logits does not saturate"
-        warnings.warn(f"{flat:.0%} of the images have a zero gradient everywhere: {advice}", stacklevel=2)
+def misclassified(model: nn.Module, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """bool (N,) by the logits of x; where a model in bfloat16 says so, the model behind it has to confirm it."""
+    wrong = logits.argmax(1) != labels
+    if isinstance(model, Prepared) and model.precision != "float32" and wrong.any():
+        at = wrong.nonzero().squeeze(1)
+        wrong[at] = model.misclassified(x[at], labels[at])
+    return wrong
 
 
-def checked(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor | None) -> tuple[int, Tensor]:
-    """(K, index); raises on images outside float [0,1], labels outside 0..K-1 or lengths that differ."""
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images: expected a float tensor in [0,1], got {got}; divide uint8 by 255")
-    if images.ndim != 4 or not len(images):
-        raise ValueError(f"images: expected a non-empty (N,C,H,W), got {tuple(images.shape)}")
-    low, high = images.min().item(), images.max().item()
-    if not (low >= 0 and high <= 1):
-        advice = "divide uint8 by 255, and let the model normalise inside itself"
-        raise ValueError(f"images: expected values in [0,1], got {low:g} to {high:g}; {advice}")
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        got = f"{labels.dtype} {tuple(labels.shape)}"
-        raise ValueError(f"labels: expected int64 ({len(images)},), got {got}; for soft labels give LabeledImages.hard_labels")
-    index = torch.arange(len(images), device=images.device) if index is None else index.to(images.device)
-    if index.dtype != torch.int64 or index.shape != labels.shape:
-        raise ValueError(f"index: expected int64 ({len(images)},), got {index.dtype} {tuple(index.shape)}")
-    parameter = next(model.parameters(), None)
-    if parameter is not None and parameter.device != images.device:
-        raise ValueError(f"images: expected on the model's device {parameter.device}, got {images.device}")
-    with torch.no_grad():
-        classes = logits_of(model, images[:1]).shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels: expected 0 to {classes - 1} (the model has {classes} logits), got {labels.min()} to {labels.max()}")
-    return classes, index
-
-
-def check_numbers(recipe: object, at_least_one: tuple[str, ...] = ()) -> None:
-    eps = recipe.eps
-    if not 0 <= eps <= 1:
-        raise ValueError(f"eps: expected a radius in [0,1] pixel units (8/255, not 8), got {eps}")
-    for name in at_least_one:
-        if getattr(recipe, name) < 1:
-            raise ValueError(f"{name}: expected at least 1, got {getattr(recipe, name)}")
+def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """The nearest point of [clean - eps, clean + eps] and [0,1], per pixel."""
+    return torch.clamp(x, clean - eps, clean + eps).clamp_(0, 1)
 
 
 def ball(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float) -> Tensor:
     """A uniform point of the L-infinity ball around each clean image, from the image's own random stream."""
     noise = rng.uniform(seed, index, rng.stream("attack start", restart), clean[0].numel())
     return project(clean + eps * (2 * noise - 1).to(clean.dtype).view_as(clean), clean, eps)
+
+
+def length(x: Tensor, order: int = 2) -> Tensor:
+    """(N,1,1,1): the L1 or L2 norm of each image of (N,C,H,W); where it is zero a tiny number, by which zero can be divided."""
+    return torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def project_l2(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """`x` drawn towards `clean` until it is within eps in the L2 norm, then clipped to [0,1], which only brings it nearer."""
+    delta = x - clean
+    return (clean + delta * (eps / length(delta)).clamp_max(1)).clamp_(0, 1)
+
+
+def ball_l2(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float) -> Tensor:
+    """A uniform point of the L2 ball around each clean image (clipped to [0,1]), from the image's own random stream."""
+    size = clean[0].numel()
+    noise = rng.normal(seed, index, rng.stream("attack start", restart), size).view_as(clean)
+    radius = rng.uniform(seed, index, rng.stream("attack radius", restart), 1)[:, :, None, None] ** (1 / size)
+    return project_l2(clean + (eps * radius * noise / length(noise)).to(clean.dtype), clean, eps)

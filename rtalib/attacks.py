@@ -1,119 +1,33 @@
-"""White-box L-infinity attacks in pixel space: FGSM, BIM (I-FGSM), PGD, ODI-PGD and ODI-BIM.
+"""White-box attacks in pixel space: FGSM, BIM (I-FGSM), MI-FGSM, PGD, ODI-PGD and ODI-BIM in the L-infinity ball, and PGD in the L2 ball.
 
-An attack is a frozen recipe and one call: `PGD(steps=20)(model, images, labels, index=index, seed=0)`. Images are float NCHW in [0,1], so
-eps is in pixel units; the model normalises inside itself and returns logits (N,K). While an attack runs, the model is in eval mode, without
-autocast, and only the input receives a gradient; afterwards every module's mode and every parameter's requires_grad are as before. Losses
-are summed over the batch and random numbers are drawn per image, so the result for an image does not depend on its batch (up to float
-rounding).
+An attack is a frozen recipe and one call, `PGD(steps=20)(model, images, labels, index=index, seed=0)`; `recipe.record(...)` takes the same
+and also says of each image whether it fools the model and what it cost. Images are float NCHW in [0,1], so eps is in pixel units; the
+model normalises inside itself and returns logits (N,K). While an attack runs, the model is in eval mode, without autocast, and only the
+input receives a gradient; afterwards every module's mode and every parameter's requires_grad are as before. Losses are summed over the
+batch and random numbers are drawn per image, so the result for an image does not depend on its batch (up to float rounding).
 
-Sources: Goodfellow et al. 2015 (FGSM); Kurakin et al. 2016 (BIM); Madry et al. 2018 (PGD); Tashiro et al. 2020 (ODI).
+    attack(recipe, model, data)               uint8 images in, uint8 images out, success checked on these bytes
+    sweep(recipe, [2/255, 8/255], model, ...) one result per budget
+    prepared(model, "bfloat16")               a faster stand-in for the model, for any recipe
+
+Sources: Goodfellow et al. 2015 (FGSM); Kurakin et al. 2017 (BIM); Dong et al. 2018 (MI-FGSM); Madry et al. 2018 (PGD); Tashiro et al. 2020
+(ODI). Warnings and what to do about them: docs/attacks.md.
 """
 
-import math
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor, nn
 
-from rtalib.attack_steps import (
-    EPS,
-    LOSSES,
-    STEP,
-    attackable,
-    ball,
-    check_numbers,
-    checked,
-    input_gradient,
-    logits_of,
-    project,
-    warn_if_flat,
-)
-from rtalib.errors import unknown
-from rtalib.odi import ODI_BIM_PRESETS, ODIBIM, ODIPGD, Attacked, cosine_sizes, has_low_logits, odi_bim_recipe
+from rtalib.attack_checks import AttackWarning, attackable
+from rtalib.attack_data import attack, quantize, sweep, with_eps
+from rtalib.attack_steps import EPS, LOSSES, STEP, Attacked
+from rtalib.folding import fold_batchnorm, prepared
+from rtalib.odi import ODI_BIM_PRESETS, ODIBIM, ODIPGD, cosine_sizes, has_low_logits, odi_bim_recipe
+from rtalib.pgd import BIM, FGSM, MIFGSM, PGD, PGDL2
 
 __all__ = [
-    "BIM", "EPS", "FGSM", "LOSSES", "ODIBIM", "ODIPGD", "ODI_BIM_PRESETS", "PGD", "STEP", "Attacked", "attackable", "bim", "cosine_sizes",
-    "fgsm", "has_low_logits", "odi_bim", "odi_bim_recipe", "odi_bim_record", "odi_pgd", "pgd", "quantize",
+    "BIM", "EPS", "FGSM", "LOSSES", "MIFGSM", "ODIBIM", "ODIPGD", "ODI_BIM_PRESETS", "PGD", "PGDL2", "STEP", "AttackWarning", "Attacked",
+    "attack", "attackable", "bim", "cosine_sizes", "fgsm", "fold_batchnorm", "has_low_logits", "mi_fgsm", "odi_bim", "odi_bim_recipe",
+    "odi_bim_record", "odi_pgd", "pgd", "pgd_l2", "prepared", "quantize", "sweep", "with_eps",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PGD:
-    """`steps` sign-gradient steps of `step_size` on `loss` from a random start; of the restarts, the highest final loss is kept."""
-
-    eps: float = EPS
-    step_size: float = STEP
-    steps: int = 10
-    random_start: bool = True
-    restarts: int = 1
-    loss: str = "cross_entropy"
-
-    def __post_init__(self) -> None:
-        check_numbers(self, ("steps", "restarts"))
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
-
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, index: Tensor | None = None, seed: int = 0) -> Tensor:
-        """float (N,C,H,W) in [0,1] within eps of `images`; `index` int64 (N,) names each image's random stream (default 0..N-1)."""
-        with attackable(model):
-            _, index = checked(model, images, labels, index)
-            best = self._restart(model, images, labels, index, seed, 0)
-            if self.restarts > 1:
-                score = self._score(model, best, labels)
-                for restart in range(1, self.restarts):
-                    x = self._restart(model, images, labels, index, seed, restart)
-                    new = self._score(model, x, labels)
-                    best = torch.where((new > score)[:, None, None, None], x, best)
-                    score = torch.maximum(new, score)
-        return best
-
-    def _score(self, model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            return LOSSES[self.loss](logits_of(model, x), labels)
-
-    def _restart(self, model: nn.Module, clean: Tensor, labels: Tensor, index: Tensor, seed: int, restart: int) -> Tensor:
-        x = ball(seed, index, restart, clean, self.eps) if self.random_start else clean
-        for step in range(self.steps):
-            _, gradient = input_gradient(model, x, lambda logits: LOSSES[self.loss](logits, labels))
-            if step == 0:
-                warn_if_flat(gradient)
-            x = project(x + self.step_size * gradient.sign(), clean, self.eps)
-        return x
-
-
-@dataclass(frozen=True)
-class BIM(PGD):
-    """I-FGSM: PGD without a random start."""
-
-    random_start: bool = False
-
-
-@dataclass(frozen=True)
-class FGSM:
-    """One step of size eps along the sign of the cross-entropy gradient."""
-
-    eps: float = EPS
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, index: Tensor | None = None, seed: int = 0) -> Tensor:
-        """float (N,C,H,W) in [0,1] within eps of `images`; deterministic, so `seed` changes nothing."""
-        return BIM(eps=self.eps, step_size=self.eps, steps=1)(model, images, labels, index=index, seed=seed)
-
-
-def quantize(adversarial: Tensor, clean: Tensor, eps: float = EPS) -> Tensor:
-    """uint8 of `adversarial` (float in [0,1]), rounded to nearest and clipped to clean +- floor(255 eps) grey levels.
-
-    Truncation instead of rounding would leave the ball (9 levels at eps 8/255). `clean` is the uint8 image that was attacked.
-    """
-    if clean.dtype != torch.uint8 or not adversarial.is_floating_point() or clean.shape != adversarial.shape:
-        got = f"{adversarial.dtype} {tuple(adversarial.shape)} and {clean.dtype} {tuple(clean.shape)}"
-        raise ValueError(f"quantize: expected float adversarial and uint8 clean of one shape, got {got}")
-    radius = math.floor(255 * eps + 1e-6)
-    centre = clean.short()
-    levels = (adversarial * 255).round().short()
-    return torch.clamp(levels, centre - radius, centre + radius).clamp_(0, 255).to(torch.uint8)
 
 
 def fgsm(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float = EPS) -> Tensor:
@@ -124,6 +38,20 @@ def fgsm(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float = EPS) 
 def bim(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float = EPS, step_size: float = STEP, steps: int = 10) -> Tensor:
     """BIM (I-FGSM) with cross-entropy; see BIM."""
     return BIM(eps, step_size, steps)(model, images, labels)
+
+
+def mi_fgsm(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float = EPS,
+    step_size: float = STEP,
+    steps: int = 10,
+    decay: float = 1.0,
+) -> Tensor:
+    """Momentum iterative FGSM with cross-entropy; see MIFGSM."""
+    return MIFGSM(eps, step_size, steps, decay=decay)(model, images, labels)
 
 
 def pgd(
@@ -141,6 +69,23 @@ def pgd(
 ) -> Tensor:
     """PGD with cross-entropy; see PGD."""
     return PGD(eps, step_size, steps, random_start, restarts)(model, images, labels, index=index, seed=seed)
+
+
+def pgd_l2(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float = 0.5,
+    step_size: float = 0.1,
+    steps: int = 10,
+    random_start: bool = True,
+    restarts: int = 1,
+    seed: int = 0,
+    index: Tensor | None = None,
+) -> Tensor:
+    """PGD in the L2 ball with cross-entropy; see PGDL2. |delta|_2 <= eps per image."""
+    return PGDL2(eps, step_size, steps, random_start, restarts)(model, images, labels, index=index, seed=seed)
 
 
 def odi_pgd(
@@ -191,5 +136,6 @@ def odi_bim(
     low_logits: bool = False,
 ) -> Tensor:
     """ODI-BIM; presets and overrides as in odi_bim_recipe."""
-    recipe = odi_bim_recipe(preset, eps=eps, low_logits=low_logits, restarts=restarts, steps=steps)
-    return recipe(model, images, labels, index=index, seed=seed)
+    return odi_bim_record(
+        model, images, labels, eps=eps, preset=preset, seed=seed, index=index, restarts=restarts, steps=steps, low_logits=low_logits
+    ).images

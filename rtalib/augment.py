@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rtalib import rng
-from rtalib.attacks import EPS, FGSM, ODIBIM, PGD, has_low_logits, odi_bim_recipe, quantize
+from rtalib.attacks import EPS, FGSM, ODIBIM, PGD, attack, has_low_logits, odi_bim_recipe
 from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.data import LabeledImages
 from rtalib.errors import check_images, unknown
@@ -33,17 +33,11 @@ def adversarial(
     index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Tensor:
-    """uint8 (N,3,H,W) on the device of `data`: the images attacked on `model` by `recipe`, rounded inside the eps ball (see quantize).
+    """uint8 (N,3,H,W) on the device of `data`: the images attacked on `model` by `recipe`, rounded inside the eps ball.
 
-    index: int64 (N,), each image's random stream; default its position in `data`. batch_size: default 128 on the CPU, where larger ones
-    fall out of its cache, and 1024 elsewhere.
+    The images of attacks.attack, which also records success and cost and explains index and batch_size.
     """
-    index, labels, device, parts = _index(index, len(data)), data.hard_labels, device_of(model), []
-    for at in torch.arange(len(data)).split(batch_size or (128 if device.type == "cpu" else 1024)):
-        clean = data.images[at].to(device, memory_format=torch.channels_last)
-        found = recipe(model, clean.float() / 255, labels[at].to(device), index=index[at], seed=seed)
-        parts.append(quantize(found, clean, recipe.eps).to(data.images.device))
-    return torch.cat(parts).contiguous()
+    return attack(recipe, model, data, index=index, seed=seed, batch_size=batch_size).images
 
 
 def low_logit_sources(data: LabeledImages, sources: Mapping[str, nn.Module]) -> frozenset[str]:

@@ -3,35 +3,15 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rtalib import rng
-from rtalib.attack_steps import (
-    EPS,
-    STEP,
-    attackable,
-    ball,
-    check_numbers,
-    checked,
-    input_gradient,
-    logits_of,
-    margin,
-    project,
-    warn_if_flat,
-)
+from rtalib.attack_checks import attackable, check_numbers, checked, logits_of, warn_if_chance, warn_if_flat
+from rtalib.attack_steps import EPS, STEP, Attacked, ball, input_gradient, margin, misclassified, project
 from rtalib.errors import unknown
-
-
-@dataclass
-class Attacked:
-    """Adversarial images (N,C,H,W) and, per image: whether they fool the model, restarts and gradient steps used, all (N,)."""
-
-    images: Tensor
-    success: Tensor
-    restarts: Tensor
-    gradients: Tensor
 
 
 def cosine_sizes(eps: float, steps: int) -> list[float]:
@@ -63,6 +43,8 @@ class ODIBIM:
     warm: bool = True
     random_start: bool = False
     blocks: int = 1
+
+    norm: ClassVar[str] = "linf"
 
     def __post_init__(self) -> None:
         check_numbers(self, ("restarts", "steps", "blocks"))
@@ -105,9 +87,8 @@ class _Search:
     def __init__(self, recipe: ODIBIM, model: nn.Module, clean: Tensor, labels: Tensor, index: Tensor, seed: int, classes: int) -> None:
         self.recipe, self.model, self.clean, self.labels, self.index, self.seed = recipe, model, clean, labels, index, seed
         self.classes = classes
-        count = torch.zeros_like(labels)
-        self.out = Attacked(clean.clone(), count.bool(), count, count.clone())
-        self.best = torch.full_like(clean[:, 0, 0, 0], -math.inf)
+        self.out = Attacked.untouched(clean)
+        self.best = torch.full_like(labels, -math.inf, dtype=torch.float64)
         self.space = (lambda logits: logits.softmax(1)) if recipe.space == "softmax" else (lambda logits: logits)
 
     def run(self) -> Attacked:
@@ -140,6 +121,7 @@ class _Search:
             logits, gradient = input_gradient(self.model, x, self._loss(labels, w if diverse else None))
             if restart == step == 0:
                 warn_if_flat(gradient)
+                warn_if_chance(self.model, logits, labels)
             going = self._note(active, x, logits)
             active, x, w, gradient = active[going], x[going], w[going], gradient[going]
             if not len(active):
@@ -160,11 +142,11 @@ class _Search:
     def _note(self, active: Tensor, x: Tensor, logits: Tensor) -> Tensor:
         """Record the evaluated iterates; returns which images (bool, as `active`) are still to be attacked in this restart."""
         labels = self.labels[active]
-        fooled = logits.argmax(1) != labels
+        fooled = misclassified(self.model, x, logits, labels)
         if self.recipe.keep == "first":
             self.out.images[active], self.out.success[active] = x, fooled
             return ~fooled
-        score = margin(self.space(logits), labels)
+        score = margin(self.space(logits), labels).double()
         better = score > self.best[active]
         at = active[better]
         self.best[at], self.out.images[at], self.out.success[at] = score[better], x[better], fooled[better]
