@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rtalib.corruptions import frost_source
 from rtalib.data import LabeledImages, load_dataset
 from rtalib.inference import best_device
 from rtalib.models.base import seeded
-from rtalib.training import Recipe, train
+from rtalib.training import Recipe, Validation, train
 
 
 def trained_network(
@@ -29,27 +30,34 @@ def trained_network(
     objective: Callable | None = None,
     precision: str = "auto",
     record: Callable[[nn.Module], dict] | None = None,
+    around: Callable[[nn.Module], AbstractContextManager] = nullcontext,
+    validation: Validation | None = None,
+    halves: int = 0,
 ) -> tuple[nn.Module, store.Entry]:
     """The trained network (eval mode, on the GPU if there is one) and its store entry, which also holds the history.
 
     parameters: everything that defines the result besides recipe, seed and precision: the architecture, the objective's name and
     figures, the key or digest of the data. build and data are called only when needed. Training resumes from its last checkpoint.
-    record(model): what to add to an epoch's line of the history.
+    record(model): what to add to an epoch's line of the history. around(model): a context in which the training happens and after which
+    the network has the parts that it was built with. validation, halves: as in training.train; `parameters` must tell them apart.
     """
     parameters = {**parameters, "recipe": asdict(recipe), "seed": seed, "precision": precision}
 
     def fit(folder: Path) -> None:
         model = seeded(build, seed)
-        history = train(
-            model,
-            data(),
-            recipe,
-            seed=seed,
-            objective=objective,
-            precision=precision,
-            checkpoint=folder / "checkpoint.pt",
-            on_epoch=(lambda model, row: record(model)) if record else None,
-        )
+        with around(model):
+            history = train(
+                model,
+                data(),
+                recipe,
+                seed=seed,
+                objective=objective,
+                precision=precision,
+                checkpoint=folder / "checkpoint.pt",
+                on_epoch=(lambda model, row: record(model)) if record else None,
+                validation=validation,
+                halves=halves,
+            )
         save_file({name: value.contiguous() for name, value in model.cpu().state_dict().items()}, folder / "weights.safetensors")
         (folder / "history.json").write_text(json.dumps(history, indent=1))
 

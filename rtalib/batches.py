@@ -60,29 +60,41 @@ def cutout(x: torch.Tensor, hole_y: torch.Tensor, hole_x: torch.Tensor, side: in
     return torch.where((inside_y[:, :, None] & inside_x[:, None, :])[:, None], fill[:, None, None], x)
 
 
+def interleaved(order: torch.Tensor, first: int) -> torch.Tensor:
+    """Indices below `first` and the others in turn, each kind in its order; the others repeat, or end early, to be as many."""
+    ours, others = order[order < first], order[order >= first]
+    turn = torch.arange(first, device=order.device) % len(others)
+    return torch.stack([ours, others[turn]], 1).flatten()
+
+
 class Batches:
     """The training set on its device; iterate with `epoch(seed, epoch)`.
 
     images uint8 (N,3,H,W), labels (N,) or (N,K). A last partial batch is kept, except one of a single image, over which BatchNorm
     has no variance. The crop pads with black; cutout fills with the mean colour of `images` (zero after normalisation).
+    halves: where above 0, the first `halves` images make up one half of each batch and the others the other; an epoch passes once over the
+    first. Raises ValueError where one of the two parts would be empty.
     """
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, device: torch.device):
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, device: torch.device, halves: int = 0):
+        if not 0 <= halves < len(labels):
+            raise ValueError(f"halves: expected less than the {len(labels)} images there are, got {halves}")
         p = recipe.crop_padding
-        self.recipe, self.device, self.size = recipe, device, tuple(images.shape[2:])
+        self.recipe, self.device, self.size, self.halves = recipe, device, tuple(images.shape[2:]), halves
         self.labels = labels.to(device)
         images = images.to(device)
         self.padded = F.pad(images, (p, p, p, p)).permute(0, 2, 3, 1).contiguous()
         self.mean = torch.stack([c.double().mean() for c in images.unbind(1)]).float() / 255.0 if recipe.cutout else None
 
     def __len__(self) -> int:
-        n, size = len(self.labels), self.recipe.batch_size
+        n, size = 2 * self.halves or len(self.labels), self.recipe.batch_size
         return n // size + (n % size > 1)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(float32 pixels (B,3,H,W), labels (B,) or (B,K)) in a new order."""
         draws = draw(len(self.labels), self.size, self.recipe, seed, epoch, self.device)
-        for index in draws.order.split(self.recipe.batch_size)[: len(self)]:
+        order = interleaved(draws.order, self.halves) if self.halves else draws.order
+        for index in order.split(self.recipe.batch_size)[: len(self)]:
             x = pixels(crop_flip(self.padded, index, draws, self.size))
             if self.recipe.cutout:
                 x = cutout(x, draws.hole_y[index], draws.hole_x[index], self.recipe.cutout, self.mean)

@@ -12,9 +12,18 @@ from rtalib.store import write_atomic
 FORMAT = 1
 
 
-def save(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict], made_for: dict) -> None:
-    """Write `path` atomically. `made_for`: plain values that say which run this is."""
+def save(
+    path: Path | str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict],
+    made_for: dict,
+    best: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write `path` atomically. `made_for`: plain values that say which run this is. `best`: the weights to end with, if not the last."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "made_for": made_for, "format": FORMAT}
+    if best is not None:
+        state["best"] = best
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomic(Path(path), buffer.getvalue())
@@ -42,3 +51,8 @@ def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, m
         raise ValueError(f"checkpoint: {path} holds the weights of another network than {type(model).__name__}: {error}") from error
     optimizer.load_state_dict(state["optimizer"])
     return state["history"]
+
+
+def best(path: Path | str) -> dict[str, torch.Tensor] | None:
+    """The best weights so far, on the CPU, of a checkpoint that `load` has accepted; None where it keeps none."""
+    return torch.load(path, map_location="cpu", weights_only=True).get("best")

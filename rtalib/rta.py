@@ -18,7 +18,7 @@ from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.data import LabeledImages, concat, load_dataset
 from rtalib.errors import unknown
 from rtalib.scales import RtaScale
-from rtalib.sources import SOURCES, objective
+from rtalib.source_training import origin, source_network, weights_in_use
 from rtalib.training import evaluate
 
 BASELINE = "10,000 Ori(baseline)"
@@ -93,7 +93,8 @@ def run_table(
         raise unknown("protocol", protocol, PROTOCOLS)
     settings = scales.get(scale)
     setup, seeds = settings.rta, seeds or settings.seeds
-    common = {"run": scales.run_name(scale, dataset), "inputs": fingerprint(dataset), "executor": executor}
+    inputs = fingerprint(dataset) | weights_in_use(dataset, setup)
+    common = {"run": scales.run_name(scale, dataset), "inputs": inputs, "executor": executor}
     networks = [SourceCell(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
     grid.run(source_cell, networks, table="rta-sources", **common)
     sets = [SetCell(method, seed, dataset, protocol, setup) for seed in seeds for method in TABLE1]
@@ -107,24 +108,6 @@ def run_table(
 # -------------------------------------------------------------------------------------------------------------- sources
 
 
-def source_network(name: str, dataset: str, setup: RtaScale) -> tuple[nn.Module, store.Entry]:
-    """A trained source, or the 'held-out' network that the evaluation attacks: our substitute, trained on the training split."""
-    data = load_dataset(dataset, "train", limit=setup.source_images)
-    if name == "held-out":
-        model, loss, seed = setup.held_out, None, 90_001
-    else:
-        model, loss, seed = setup.source_model(name), objective(SOURCES[name], steps=setup.attack_steps), list(SOURCES).index(name)
-    return trained_network(
-        lambda: models.build(model, data.num_classes),
-        lambda: data,
-        setup.source_recipe(robust=loss is not None),
-        parameters={"model": model, "objective": [name, setup.attack_steps] if loss else "clean", "data": data.digest},
-        objective=loss,
-        seed=seed,
-        label=f"{name}-{model}",
-    )
-
-
 def source_cell(cell: SourceCell) -> dict:
     """Train one source; clean accuracy and accuracy under BIM-10 at 8/255 on test images, in percent."""
     network, entry = source_network(cell.source, cell.dataset, cell.setup)
@@ -135,6 +118,7 @@ def source_cell(cell: SourceCell) -> dict:
         "bim10": 100 * evaluate(network, test.with_images(attacked)),
         "n_eval": len(test),
         "network": entry.key,
+        "origin": origin(entry),
     }
 
 

@@ -32,9 +32,15 @@ class RtaScale:
     held_out: str  # attacked for the evaluation, never a source
     source_images: int
     source_budget: tuple[str, int]
-    robust_epochs: int
+    robust_epochs: int  # of PGD-AT, TRADES, FastAT and label smoothing
     attack_steps: int  # of the robust sources' training; the papers take 10
     evaluated: int
+    plan_epochs: int  # of a whole training in the plans of the other nine
+    plan_warm_up: int = 0  # epochs over which the attack grows to its full size; short trainings stay on their first plateau otherwise
+    plan_lr: float = 0.0  # least share of the recipe's learning rate in a stage; few steps need more than the papers' small ones
+    pretraining: str = "shapes10"  # another data set, for adversarial pre-training; further images where it is the same
+    unlabelled: str = ""  # a data set of yours for RST: its images get pseudo-labels in the place of half of the training images
+    user_weights: bool = False  # whether published weights in public_weights.folder() go before substitutes
     restarts: int | None = None  # of ODI-BIM; None: the preset's 14
     copies: int = 4
     severity: int = 2
@@ -46,6 +52,12 @@ class RtaScale:
     def source_recipe(self, *, robust: bool) -> Recipe:
         preset, epochs = self.source_budget
         return RECIPES[preset].scaled(self.robust_epochs if robust else epochs)
+
+    def plan_recipe(self, epochs: float, lr: float) -> Recipe:
+        """Of a stage with these shares of plan_epochs and of the learning rate; labels are as the method has them, not smoothed."""
+        recipe = RECIPES[self.source_budget[0]]
+        lr = max(lr, self.plan_lr) * recipe.lr
+        return replace(recipe.scaled(max(1, round(epochs * self.plan_epochs))), lr=lr, label_smoothing=0.0)
 
     def source_model(self, name: str) -> str:
         return {"clean_resnet50": self.clean_model, "clean_wideresnet": self.wide_model}.get(name, self.robust_model)
@@ -108,6 +120,7 @@ SMOKE = Scale(
         robust_epochs=1,
         attack_steps=1,
         evaluated=20,
+        plan_epochs=1,
         restarts=1,
     ),
     repair=RepairScale(
@@ -145,6 +158,9 @@ DEMO = Scale(
         robust_epochs=8,
         attack_steps=2,
         evaluated=160,
+        plan_epochs=4,
+        plan_warm_up=3,
+        plan_lr=0.3,
         restarts=4,
     ),
     repair=RepairScale(
@@ -171,7 +187,9 @@ DEMO = Scale(
 CPU = Scale(
     name="cpu",
     seeds=(0, 1, 2),
-    rta=replace(DEMO.rta, originals=1500, sources=(*CLEAN, *ROBUST), source_images=6000, attack_steps=3, evaluated=400, restarts=6),
+    rta=replace(
+        DEMO.rta, originals=1500, sources=(*CLEAN, *ROBUST), source_images=6000, attack_steps=3, evaluated=400, plan_epochs=8, restarts=6
+    ),
     repair=replace(
         DEMO.repair,
         images=4000,
@@ -201,6 +219,10 @@ SMALL = Scale(
         robust_epochs=20,
         attack_steps=10,
         evaluated=2000,
+        plan_epochs=20,
+        plan_lr=0.1,
+        pretraining="tiny-imagenet",
+        user_weights=True,
     ),
     repair=RepairScale(
         images=20_000,
@@ -235,6 +257,9 @@ PAPER = Scale(
         robust_epochs=110,
         attack_steps=10,
         evaluated=10_000,
+        plan_epochs=110,
+        pretraining="tiny-imagenet",
+        user_weights=True,
     ),
     repair=RepairScale(
         images=50_000, tests=10_000, failures=1000, search_epochs=50, refine_epochs=20, steps_per_epoch=520, budget=("darts", 600)

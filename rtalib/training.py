@@ -1,6 +1,6 @@
 """Train a network on a LabeledImages by a Recipe; resumable, reproducible, data on the device.
 
-`evaluate`, `predict`, `extract_features`, `score` and `Recipe` live in their own files and are offered here too.
+`evaluate`, `predict`, `extract_features`, `score`, `Recipe` and `Validation` live in their own files and are offered here too.
 """
 
 import math
@@ -20,11 +20,12 @@ from rtalib.batches import Batches
 from rtalib.errors import check_images, unknown
 from rtalib.inference import best_device, check_classes, evaluate, evaluating, extract_features, predict, score, scores
 from rtalib.recipes import RECIPES, Recipe
+from rtalib.validation import Validation
 
 if TYPE_CHECKING:
     from rtalib.data import LabeledImages
 
-__all__ = ["RECIPES", "Recipe", "evaluate", "evaluating", "extract_features", "predict", "score", "scores", "train"]
+__all__ = ["RECIPES", "Recipe", "Validation", "evaluate", "evaluating", "extract_features", "predict", "score", "scores", "train"]
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -42,6 +43,8 @@ def train(
     precision: str = "auto",
     device: torch.device | str | None = None,
     on_epoch: Callable[[nn.Module, dict], dict | None] | None = None,
+    validation: Validation | None = None,
+    halves: int = 0,
 ) -> list[dict]:
     """Train `model` in place; returns one dict per epoch: epoch (from 1), loss (mean over images), lr (the last step's), seconds.
 
@@ -51,13 +54,17 @@ def train(
     epoch to recipe.drop_path * epoch / epochs.
 
     objective(model, x float32 (B,3,H,W) in [0,1], y (B,) or (B,K)) -> scalar loss replaces cross-entropy; it sees smoothed soft labels
-        when the recipe smooths, and runs under autocast when precision is bf16.
+        when the recipe smooths, and runs under autocast when precision is bf16. Two attributes of it are heeded, if there: a number
+        `replays`, how many updates in a row are made with each batch, and start_epoch(epoch), called before each epoch (from 0).
     checkpoint: file written every `checkpoint_every` epochs and at the end, and resumed from if there; one that was made with another
         recipe, seed, data or precision is refused with ValueError.
     precision: 'bf16' autocast over float32 weights; 'auto' takes it where the device computes in it, else 'fp32'. Networks of many
         depthwise convolutions are faster in 'fp32' on a CPU.
     on_epoch(model, row): called after each epoch, before its checkpoint; a dict that it returns joins the row (accuracies, say), and
         what it raises ends the training.
+    validation: measured after each epoch, before on_epoch, as `validation` of the row; see Validation for keeping the best weights.
+    halves: where above 0, the first `halves` images and the others each make up one half of every batch; an epoch passes once over the
+        first, and over as many of the others, drawn anew each time.
 
     Raises FloatingPointError when an epoch's loss is not finite (that epoch is not saved), ValueError or TypeError for bad data.
     """
@@ -66,16 +73,24 @@ def train(
     classes = _check(model, data, recipe, objective, checkpoint_every)
     precision = resolve_precision(precision, device)
     labels = smooth(data.labels, recipe.label_smoothing, classes) if recipe.label_smoothing > 0 else data.labels
-    batches = Batches(data.images, labels, recipe, device)
+    batches = Batches(data.images, labels, recipe, device, halves)
     run = _Run(model, recipe, batches, _optimizer(model, recipe), objective or _cross_entropy(recipe), seed, precision)
     made_for = {"recipe": asdict(recipe), "seed": seed, "data": data.digest, "precision": precision} if checkpoint is not None else {}
-    history = checkpoints.load(checkpoint, model, run.optimizer, made_for) if checkpoint is not None and Path(checkpoint).exists() else []
+    made_for |= {name: value for name, value in (("halves", halves), ("keep_best", validation and validation.keep_best)) if value}
+    history, best = [], None
+    if checkpoint is not None and Path(checkpoint).exists():
+        history = checkpoints.load(checkpoint, model, run.optimizer, made_for)
+        best = checkpoints.best(checkpoint)
     for epoch in range(len(history), recipe.epochs):
         history.append(_train_epoch(run, epoch))
+        if validation is not None:
+            best = validation.measure(model, history, best)
         if on_epoch is not None:
             history[-1] |= on_epoch(model, history[-1]) or {}
         if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
-            checkpoints.save(checkpoint, model, run.optimizer, history, made_for)
+            checkpoints.save(checkpoint, model, run.optimizer, history, made_for, best)
+    if best is not None:
+        model.load_state_dict(best)
     model.eval()
     return history
 
@@ -155,11 +170,15 @@ def _train_epoch(run: _Run, epoch: int) -> dict:
     recipe, device = run.recipe, run.batches.device
     if hasattr(run.model, "drop_path_prob"):
         run.model.drop_path_prob = recipe.drop_path * epoch / recipe.epochs
+    if hasattr(run.objective, "start_epoch"):
+        run.objective.start_epoch(epoch)
     run.model.train()
+    replays = getattr(run.objective, "replays", 1)
     start, seen, total, lr = time.perf_counter(), 0, torch.zeros((), device=device), recipe.lr
     with _seeded(run.seed, epoch, device):
-        for step, (x, y) in enumerate(run.batches.epoch(run.seed, epoch)):
-            lr = recipe.learning_rate(epoch, step, len(run.batches))
+        updates = (batch for batch in run.batches.epoch(run.seed, epoch) for _ in range(replays))
+        for step, (x, y) in enumerate(updates):
+            lr = recipe.learning_rate(epoch, step, replays * len(run.batches))
             total += _step(run, x, y, lr) * len(x)
             seen += len(x)
     loss = total.item() / seen

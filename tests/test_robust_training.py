@@ -3,46 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_robust import EPS, SIDE, STEP, FloatLogits, K, N, ascend, batch, gradients, inside, net, uniform
 from torch import nn
 
 from rtalib import attacks
-from rtalib.robust_training import fast_at, pgd_at, smoothed, trades
-
-EPS, STEP = 8 / 255, 2 / 255
-N, K, SIDE = 16, 5, 6
-
-
-def net(sharpness: float = 5.0) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Tanh(), nn.Flatten(), nn.Linear(8 * (SIDE - 2) ** 2, K)]
-    model = nn.Sequential(*layers).double()
-    model[-1].weight.data *= sharpness
-    return model
-
-
-def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return torch.rand(N, 3, SIDE, SIDE, generator=generator).double(), torch.randint(0, K, (N,), generator=generator)
-
-
-class FloatLogits(nn.Module):
-    """The objectives compute losses in float32; so must the reference."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.model(x).float()
-
-
-def inside(x: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    return torch.max(torch.min(x, clean + EPS), clean - EPS).clamp(0, 1)
-
-
-def ascend(model: nn.Module, x: torch.Tensor, step_size: float, loss) -> torch.Tensor:
-    x = x.clone().requires_grad_()
-    return x + step_size * torch.autograd.grad(loss(model(x)), x)[0].sign()
+from rtalib.feature_scattering import feature_scattering
+from rtalib.models.heads import CentreHead, CosineHead
+from rtalib.robust_training import FreeAT, WarmUp, at_he, fast_at, mmc, pgd_at, smoothed, trades
+from rtalib.weight_perturbation import AWP
 
 
 @pytest.mark.parametrize("crafting", ["train", "eval"])
@@ -53,7 +21,7 @@ def test_pgd_at_is_cross_entropy_at_the_end_of_pgd(crafting: str) -> None:
     torch.manual_seed(7)
     model = FloatLogits(net())
     model.train(crafting == "train")
-    found = inside(x + torch.empty_like(x).uniform_(-EPS, EPS), x)
+    found = uniform(x)
     for _ in range(3):
         found = inside(ascend(model, found, STEP, lambda z: -z.log_softmax(1)[torch.arange(N), y].sum()), x).detach()
     model.train()
@@ -67,8 +35,7 @@ def test_fast_at_takes_one_step_of_ten_levels() -> None:
     loss = fast_at()(net(), x, y)
     torch.manual_seed(7)
     model = FloatLogits(net())
-    start = inside(x + torch.empty_like(x).uniform_(-EPS, EPS), x)
-    found = inside(ascend(model, start, 10 / 255, lambda z: F.cross_entropy(z, y)), x)
+    found = inside(ascend(model, uniform(x), 10 / 255, lambda z: F.cross_entropy(z, y)), x)
     assert torch.allclose(loss, F.cross_entropy(model(found.detach()), y), atol=1e-6)
 
 
@@ -101,12 +68,84 @@ def test_trades_has_finite_gradients_where_probabilities_underflow() -> None:
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+FEATURES = 8 * (SIDE - 2) ** 2
+
+
+def test_hypersphere_embedding_takes_the_margin_off_the_label_s_cosine_in_the_loss_alone() -> None:
+    x, y = batch()
+    head = CosineHead(FEATURES, K, scale=10.0)
+    loss = at_he(EPS, STEP, 1, scale=10.0, margin=0.2)(net(head=head), x, y)
+    model = FloatLogits(net(head=head))
+
+    def cosines(z: torch.Tensor) -> torch.Tensor:
+        f = model.model[:-1](z)
+        w = head.weight
+        return ((f @ w.T) / (f.norm(dim=1)[:, None] * w.norm(dim=1))).float()
+
+    found = inside(ascend(cosines, uniform(x), STEP, lambda c: F.cross_entropy(10 * c, y, reduction="sum")), x).detach()
+    cos = cosines(found)
+    assert torch.allclose(model(found), 10 * cosines(found), atol=1e-5)
+    lowered = cos.clone()
+    lowered[torch.arange(N), y] -= 0.2
+    expected = -(10 * lowered).log_softmax(1)[torch.arange(N), y].mean()
+    assert torch.allclose(loss, expected, atol=1e-5) and loss > F.cross_entropy(10 * cos, y)
+
+
+def test_mmc_pulls_the_embedding_to_the_centre_of_its_class() -> None:
+    x, y = batch()
+    head = CentreHead(FEATURES, K, size=6, radius=10.0)
+    model = net(head=head)
+    loss = mmc(EPS, STEP, 2)(model, x, y)
+    found_gradients = gradients(model, loss)
+    model = net(head=head)
+
+    def half_squares(z: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (head.embed(model[:-1](z)).float() - head.centres[y]).square().sum(1)
+
+    found = uniform(x)
+    for _ in range(2):
+        found = inside(ascend(half_squares, found, STEP, torch.sum), x).detach()
+    expected = half_squares(found).mean()
+    assert torch.allclose(loss, expected.float(), rtol=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found_gradients, gradients(model, expected), strict=True))
+
+
+def test_free_at_moves_delta_by_the_gradient_that_its_own_loss_left() -> None:
+    x, y = batch()
+    free, model, copy, delta = FreeAT(EPS, replays=3), net(), FloatLogits(net()), torch.zeros(N, 3, SIDE, SIDE).double()
+    for count in (N, N, N, 10, N):  # a last, smaller batch leaves the rest of delta as it is
+        leaf = delta.clone().requires_grad_()
+        expected = F.cross_entropy(copy((x[:count] + leaf[:count]).clamp(0, 1)), y[:count])
+        loss = free(model, x[:count], y[:count])
+        assert torch.allclose(loss, expected, atol=1e-6) and free.delta.abs().max() <= EPS
+        loss.backward()
+        expected.backward()
+        delta = (delta + EPS * leaf.grad.sign()).clamp(-EPS, EPS)
+    assert delta.abs().min() == 0 or delta.abs().max() == EPS
+    free.start_epoch(1)
+    assert torch.allclose(free(net(), x, y), F.cross_entropy(FloatLogits(net())(x), y), atol=1e-6)
+
+
+def test_a_warm_up_goes_a_growing_part_of_the_way() -> None:
+    x, y = batch()
+    base = pgd_at(EPS, STEP, 1)
+    objective = WarmUp(base, 4)
+    for epoch, share in enumerate((0, 0.25, 0.5, 0.75, 1, 1)):
+        objective.start_epoch(epoch)
+        found = objective.craft(net(), x, y)
+        assert torch.allclose(found, x + share * (base.craft(net(), x, y) - x), atol=1e-12)
+    assert torch.equal(objective(net(), x, y), base(net(), x, y))
+
+
 OBJECTIVES = {
     "pgd_at": (pgd_at(steps=3), 4),
     "pgd_at, eval": (pgd_at(steps=3, crafting="eval"), 1),
     "smoothed": (pgd_at(steps=3, label_smoothing=0.1), 4),
     "fast_at": (fast_at(), 2),
     "trades": (trades(steps=3), 2),
+    "feature_scattering": (feature_scattering(), 1),
+    "awp": (AWP(pgd_at(steps=3, crafting="eval")), 1),
+    "awp, trades": (AWP(trades(steps=3), 0.005), 2),
 }
 
 
@@ -206,6 +245,8 @@ def test_bad_settings_are_refused() -> None:
         (lambda: trades(beta=-1), "beta"),
         (lambda: pgd_at(crafting="evil"), "crafting"),
         (lambda: pgd_at(label_smoothing=1.5), "label_smoothing"),
+        (lambda: at_he(margin=-1), "margin"),
+        (lambda: FreeAT(replays=0), "replays"),
     ):
         with pytest.raises(ValueError, match=words):
             make()
