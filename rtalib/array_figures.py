@@ -1,12 +1,12 @@
-"""Pure functions from arrays to figures: contact sheets, weights of operations, which points a selection chose."""
+"""Pure functions from arrays to figures: contact sheets, weights of operations, chosen points, transfer matrices, differences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from rtalib.plot_style import BLACK, BLUE, COLUMN, ORANGE, PALE, RED, Drawing, figure, place, use_style
+from rtalib.plot_style import BLACK, BLUE, COLUMN, CYCLE, GREY, ORANGE, PAGE, PALE, RED, Drawing, figure, place, use_style
 
 NAMES = 0.98  # inches beside a gallery for the names of its lines
 
@@ -73,6 +73,56 @@ def image_grid(
                 axes.set_title(titles[i], fontsize=6, weight="normal", loc="center", pad=2)
         if title:
             drawing.suptitle(title, fontsize=8.5, weight="bold", x=0.01, ha="left")
+    return drawing
+
+
+def transfer_heatmap(
+    accuracy: np.ndarray, clean: Sequence[float], names: Sequence[str], *, title: str = "Accuracy in percent", foot: str = ""
+) -> Drawing:
+    """How networks (columns) do on what was crafted on others (lines), and above on clean images; the line's own network has a frame.
+
+    accuracy: (N,N) percent, crafted on x attacked; clean: N percent; foot: what the numbers are of. Shaded by what is lost of the clean
+    accuracy of a column.
+    """
+    accuracy, clean = np.asarray(accuracy, float), np.asarray(clean, float)
+    if accuracy.shape != (len(names), len(names)) or clean.shape != (len(names),):
+        raise ValueError(f"accuracy: expected {(len(names),) * 2} beside {len(names)} clean ones, got {accuracy.shape} and {clean.shape}")
+    table = np.vstack([clean, accuracy])
+    lost = ((clean - table) / np.maximum(clean, 1e-9)).clip(0, 1)  # none where there is none to lose
+    with use_style():
+        drawing = figure(PAGE, 0.24 * len(table) + 1.4)
+        axes = drawing.subplots()
+        heat(axes, lost, [[f"{value:.0f}" for value in line] for line in table])
+        for i in range(len(names)):
+            axes.add_patch(Rectangle((i - 0.5, i + 0.5), 1, 1, fill=False, edgecolor=RED, linewidth=1.3, zorder=3))
+        shown = [name.replace("_", " ") for name in names]
+        axes.set_yticks(range(len(table)), ["clean images", *shown])
+        axes.set_xticks(range(len(names)), shown, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set(title=f"{title}; the darker, the more of the clean accuracy is lost", ylabel="crafted on", xlabel="classified by")
+        drawing.supxlabel(foot, fontsize=6, color=GREY, x=0.99, ha="right")
+    return drawing
+
+
+def difference_dots(differences: Mapping[str, np.ndarray], names: Sequence[str], *, axis: str, foot: str = "") -> Drawing:
+    """Differences with intervals, a line per name and a colour per series: {series: (names, 3)} of value, low and high."""
+    for series, found in differences.items():
+        if np.shape(found) != (len(names), 3):
+            raise ValueError(f"differences[{series!r}]: expected shape ({len(names)}, 3), got {np.shape(found)}")
+    with use_style():
+        drawing = figure(COLUMN * 1.5, 0.23 * len(names) + 1.0)
+        axes = drawing.subplots()
+        for k, (series, found) in enumerate(differences.items()):
+            value, low, high = np.asarray(found, float).T
+            places = np.arange(len(names)) + 0.3 * (k - (len(differences) - 1) / 2)
+            reach = np.maximum([value - low, high - value], 0)
+            axes.errorbar(value, places, xerr=reach, fmt="os^D"[k % 4], ms=3.4, color=CYCLE[k % len(CYCLE)], elinewidth=0.9, label=series)
+        axes.axvline(0, color=BLACK, lw=0.6, zorder=0)
+        axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+        axes.tick_params(axis="y", length=0)
+        axes.set(xlabel=axis, ylim=(len(names) - 0.4, -0.6))
+        axes.grid(axis="x")
+        drawing.legend(loc="outside upper center", ncols=len(differences))
+        drawing.supxlabel(foot, fontsize=6, color=GREY, x=0.99, ha="right")
     return drawing
 
 

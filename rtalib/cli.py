@@ -1,4 +1,4 @@
-"""The command line: run the notebooks, see how far they are, write the report, corrupt a data set, print the environment.
+"""The command line: run the notebooks, see how far they are, write the report, train sources, corrupt a data set, print the environment.
 
 Everything heavy is imported by the command that needs it, so that --help answers at once.
 """
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = _command(commands, "reproduce", _reproduce, "run the numbered notebooks in order and write the report")
     status = _command(commands, "status", _status, "show what is done, running, failed and missing")
     report = _command(commands, "report", _report, "write the report from the finished rows")
+    sources = _command(commands, "sources", _sources, "train or find the source models that RTA attacks, and measure them")
     _corrupt_options(_command(commands, "corrupt", _corrupt, "write a corrupted copy of a data set or of a folder of pictures"))
     _command(commands, "env", _env, "print versions and hardware as JSON")
 
@@ -53,12 +54,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--executor", help="serial | processes: how a table's cells are computed (default: the notebook's own)")
     add("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a notebook's parameter; may be repeated")
     add("--timeout", type=float, metavar="MINUTES", help="stop a notebook that takes longer (default: never)")
-    for command in (reproduce, status, report):
+    sources.add_argument("--sources", metavar="A,B", help="comma-separated (default: all fifteen)")
+    sources.add_argument("--executor", default="processes", help="serial | processes (default: processes)")
+    for command in (reproduce, status, report, sources):
         add = command.add_argument
         add("--scale", default="demo", help="smoke | demo | cpu | small | paper (default: demo)")
         add("--dataset", default="shapes10", help="shapes10 | cifar10 | tiny-imagenet | a path (default: shapes10, built in)")
         add("--outputs", metavar="DIR", help="folder for results (default: $RTALIB_OUTPUTS, else ./outputs)")
-        add("--notebooks", metavar="DIR", help="folder of notebooks (default: the repository's)")
+    for command in (reproduce, status, report):
+        command.add_argument("--notebooks", metavar="DIR", help="folder of notebooks (default: the repository's)")
     return parser
 
 
@@ -122,6 +126,22 @@ def _status(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     _write_report(_run_name(options))
+    return 0
+
+
+def _sources(options: argparse.Namespace) -> int:
+    from rtalib import grid, source_study
+
+    os.environ["RTALIB_OUTPUTS"] = str(_outputs())  # for the workers
+    chosen = {"sources": options.sources.split(",")} if options.sources else {}
+    try:
+        rows = source_study.run_study(options.scale, options.dataset, executor=options.executor, **chosen)
+    except grid.GridError as error:
+        print(f"rtalib: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, FileNotFoundError) as error:  # of the arguments: those of a cell come as GridError
+        raise UsageError(error) from None
+    print(f"\n{source_study.text_table(rows)}")
     return 0
 
 

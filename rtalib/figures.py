@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from rtalib.array_figures import alpha_heatmap, heat, image_grid, selection_map, severity_gallery
+from rtalib.array_figures import alpha_heatmap, difference_dots, heat, image_grid, selection_map, severity_gallery, transfer_heatmap
 from rtalib.cell_drawing import draw_cell
 from rtalib.papers import CORRUPTION_LABELS, Published, label
 from rtalib.plot_style import BLACK, BLUE, COLUMN, CYCLE, GREY, ORANGE, PAGE, PALE, PALE_BLUE, Drawing, colour, figure, save, use_style
@@ -20,6 +20,7 @@ __all__ = [
     "alpha_heatmap",
     "corruption_dots",
     "difference_bars",
+    "difference_dots",
     "draw_cell",
     "image_grid",
     "proxy_parts",
@@ -29,6 +30,7 @@ __all__ = [
     "severity_curves",
     "severity_gallery",
     "short_name",
+    "transfer_heatmap",
     "use_style",
 ]
 

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,7 @@ def run(
     inputs: Any = None,
     executor: str = "processes",
     workers: int | None = None,
+    describe: Callable[[dict], str] | None = None,
 ) -> list[dict]:
     """Rows of all cells, in their order; cells whose row is stored are not computed again.
 
@@ -52,6 +53,7 @@ def run(
     the key, the seconds and the provenance stamp. `version` is part of the key: bump it when the function's results change.
     inputs: what the cells read that their fields only name, as digests or keys (JSON types); part of every key.
     workers: default one per visible GPU, else one per CPU core; the CPU's cores are divided among them as threads.
+    describe(row): what the line that is printed for a finished cell says of its result.
     A cell that raises is retried on the next call, its traceback kept beside the rows; the others finish first, then GridError is raised.
     A worker that dies (killed, out of memory) is replaced and its cells are tried again, RETRIES times.
     """
@@ -68,7 +70,8 @@ def run(
     for job, error in execute(missing, workers):
         if error:
             failures[job.key] = error
-        report.send(job.key)
+        row = store.read_row(run, table, job.key)
+        report.send(describe(row) if describe and row else "")
     report.close()
     if failures:
         first = next(iter(failures.values()))
@@ -151,17 +154,18 @@ def _compute(job: _Job) -> str | None:
     return None
 
 
-def _progress(table: str, total: int, missing: int) -> Iterator[None]:
-    """Prints a line per finished cell: how many, how long, how long yet."""
+def _progress(table: str, total: int, missing: int) -> Generator[None, str, None]:
+    """Prints a line per finished cell: how many, how long, how long yet, and the text that it is sent."""
     started, done = time.time(), 0
     if missing < total:
         print(f"[{table}] {total - missing}/{total} cells were stored", flush=True)
     while True:
-        yield
+        text = yield
         done += 1
         elapsed = time.time() - started
         left = elapsed / done * (missing - done)
-        print(f"[{table}] {total - missing + done}/{total} cells, {_clock(elapsed)} elapsed, about {_clock(left)} left", flush=True)
+        count = f"[{table}] {total - missing + done}/{total} cells, {_clock(elapsed)} elapsed, about {_clock(left)} left"
+        print(f"{count}: {text}" if text else count, flush=True)
 
 
 def _clock(seconds: float) -> str:

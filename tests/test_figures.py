@@ -45,6 +45,15 @@ DRAW = {
         [name.replace("_", " ") for name in papers.CORRUPTION_LABELS],
         title="shapes10 with the constants of cifar10-c",
     ),
+    "transfer_heatmap": lambda: figures.transfer_heatmap(
+        100 * np.random.default_rng(0).random((15, 15)), [100.0] * 15, [f"a_source_of_{i}" for i in range(15)], foot="scale demo"
+    ),
+    "difference_dots": lambda: figures.difference_dots(
+        {"against PGD-22": np.tile([1.0, -2, 4], (15, 1)), "against PGD-22 margin": np.tile([-1.0, -3, 1], (15, 1))},
+        [f"a_source_of_{i}" for i in range(15)],
+        axis="points",
+        foot="scale demo",
+    ),
     "image_grid": lambda: figures.image_grid(np.zeros((5, 3, 8, 8), np.uint8), list("abcde"), columns=3, title="t"),
 }
 
@@ -110,6 +119,25 @@ def test_bars_have_the_measured_heights():
     rows = rta_rows()
     expected = [np.mean([r["score"] for r in rows if r["method"] == method]) for method in papers.RTA["table1"].rows]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(expected)
+
+
+def test_transfer_heatmap_shows_every_number_and_frames_the_diagonal():
+    drawing = figures.transfer_heatmap(np.array([[0, 40], [70, 20]]), [90, 80], ["a", "b"])
+    axes = drawing.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["90", "80", "0", "40", "70", "20"]
+    assert [patch.get_xy() for patch in axes.patches] == [(-0.5, 0.5), (0.5, 1.5)]
+    nothing = figures.transfer_heatmap(np.zeros((1, 1)), [0], ["a"]).axes[0].images[0].get_array()
+    assert nothing[0, 0] == nothing[1, 0] == pytest.approx(0.08)  # a network without accuracy has none to lose
+    with pytest.raises(ValueError, match="accuracy: expected"):
+        figures.transfer_heatmap(np.zeros((2, 3)), [1, 2], ["a", "b"])
+
+
+def test_difference_dots_lie_at_their_values():
+    drawing = figures.difference_dots({"one": np.array([[1, 0, 3], [-2, -5, 4]])}, ["a", "b"], axis="points")
+    dots = drawing.axes[0].lines[0]
+    assert dots.get_xdata().tolist() == [1, -2]
+    with pytest.raises(ValueError, match="differences"):
+        figures.difference_dots({"one": np.zeros((2, 2))}, ["a", "b"], axis="points")
 
 
 def test_difference_bars_pair_seeds():

@@ -78,6 +78,14 @@ def test_rows_in_order_and_never_twice(cells, executor, capsys):
     assert grid.status("demo", "squares") == {"done": 4, "running": 0, "failed": 0, "missing": 0}
 
 
+def test_a_finished_cell_is_described_and_a_failed_one_is_not(cells, capsys):
+    common = {"run": "demo", "table": "t", "executor": "serial"}
+    with pytest.raises(grid.GridError):
+        grid.run(odd_fails, cells[:2], describe=lambda row: f"{row['number']} gives {row['square']}", **common)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(" left: 0 gives 0") and lines[1].endswith(" left")
+
+
 def test_new_version_computes_again(cells):
     grid.run(square, cells[:1], run="demo", table="t", executor="serial")
     grid.run(square, cells[:1], run="demo", table="t", executor="serial", version=2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rtalib import nb, widgets
+from rtalib import attacks, nb, widgets
 from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, corrupt
 from rtalib.data import LabeledImages, load_dataset
 from rtalib.inference import predict
@@ -124,6 +124,65 @@ def test_bad_states_are_named(data):
         widgets.corruption_view(data.images[0], "fog", 6, "cifar10-c", 0)
 
 
+@pytest.mark.parametrize("attack", widgets.ATTACKS)
+def test_attack_view_shows_the_stored_bytes_of_every_attack(data, network, attack):
+    image, label = data.images[1], int(data.hard_labels[1])
+    drawing = widgets.attack_view(image, label, network, attack, 4, 3, 5, data.classes)
+    recipe = widgets.ATTACKS[attack](4 / 255, 3)
+    found = attacks.attack(recipe, network, image[None], torch.tensor([label]), seed=5)
+    shown = pictures(drawing)
+    assert torch.equal(shown[0], image) and torch.equal(shown[1], found.images[0])
+    assert (shown[1].int() - image.int()).abs().max() <= 4
+    assert torch.equal(shown[2], widgets.magnified(image, shown[1], 16)) and drawing.axes[2].get_title(loc="left") == "Difference × 16"
+    right = int(predict(network, image[None]).argmax()) == label
+    verdict = "wrong from the start" if not right else "fooled" if found.success else "not fooled"
+    cost = f"{int(found.gradients)} gradient" + "s" * (int(found.gradients) != 1)
+    assert drawing.get_label().startswith(f"{attack}, eps 4/255, {cost}: {verdict}, the class is {data.classes[label]}. The network sees ")
+    assert drawing.get_label().endswith("in the attacked one.")
+
+
+def test_attacks_of_the_explorer_take_their_parameters(data, network):
+    batch = data.images / 255, data.hard_labels
+    gradients = {name: int(build(8 / 255, 10).record(network, *batch).gradients.max()) for name, build in widgets.ATTACKS.items()}
+    assert gradients | {"ODI-BIM": 0} == {"FGSM": 1, "BIM": 10, "MI-FGSM": 10, "PGD": 10, "ODI-PGD": 12, "ODI-BIM": 0}
+    assert widgets.ATTACKS["PGD"](8 / 255, 10) == attacks.PGD(steps=10)
+
+
+def test_title_of_an_attack_says_what_became_of_the_image(data):
+    class Bright(torch.nn.Module):
+        """Class 1 for an image that is brighter than `level`, else class 0."""
+
+        def __init__(self, level):
+            super().__init__()
+            self.level = torch.nn.Parameter(torch.tensor(level))
+
+        def forward(self, x):
+            score = x.mean((1, 2, 3)) - self.level
+            return torch.stack([-score, score], dim=1)
+
+    image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
+    for level, label, verdict in ((101 / 255, 0, "fooled"), (200 / 255, 0, "not fooled"), (200 / 255, 1, "wrong from the start")):
+        drawing = widgets.attack_view(image, label, Bright(level), "FGSM", 8, classes=["dark", "bright"], source="by_hand")
+        expected = f"FGSM on by hand, eps 8/255, 1 gradient: {verdict}, the class is {('dark', 'bright')[label]}"
+        assert drawing.texts[0].get_text() == expected
+
+
+def test_same_attack_gives_the_same_pixels(data, network):
+    first, again = (pixels(widgets.attack_view(data.images[0], 3, network, "PGD", seed=2)) for _ in range(2))
+    assert (first == again).all()
+
+
+def test_bad_attacks_are_named(data, network):
+    for arguments, message in [
+        ((data.images, 0, network, "PGD"), "image: expected shape"),
+        ((data.images[0], 0, network, "PGDD"), "Did you mean 'PGD'"),
+        ((data.images[0], 0, network, "PGD", 0), "eps: expected 1 to 255 grey levels, got 0"),
+        ((data.images[0], 0, network, "PGD", 8, 0), "steps: expected"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            widgets.attack_view(*arguments)
+
+
 def test_filmstrip_shows_the_views_in_order(data, network):
     views = [widgets.corruption_view(data.images[0], "fog", severity, "cifar10-c", 0, network) for severity in (1, 5)]
     strip = widgets.filmstrip(views)
@@ -161,6 +220,25 @@ def test_every_control_redraws_the_view_of_its_state(data, network, shown):
         assert shown[-1][1] == {"image/png": {"alt": expected.get_label()}}
     assert len(shown) == 6  # one figure when opened, one per change
     assert plt.get_fignums() == []
+
+
+def test_every_control_of_the_attacks_redraws_the_view_of_its_state(data, network, shown):
+    torch.manual_seed(1)
+    networks = {"first": network, "second": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10)).eval()}
+    controls = {control.description: control for control in widgets.explore_attacks(data, networks).children[0].children}
+    state = {"image": 0, "source": "first", "attack": "PGD", "eps / 255": 8, "steps": 10}
+    assert {name: control.value for name, control in controls.items()} == state
+    for name, value in {"image": 3, "source": "second", "attack": "ODI-BIM", "eps / 255": 3, "attack ": "BIM", "steps": 2}.items():
+        before = pixels(shown[-1][0])
+        controls[name.strip()].value = state[name.strip()] = value
+        index, source, *rest = state.values()
+        label = int(data.hard_labels[index])
+        expected = widgets.attack_view(data.images[index], label, networks[source], *rest, classes=data.classes, source=source)
+        assert (pixels(shown[-1][0]) == pixels(expected)).all() and (pixels(expected) != before).any(), name
+        assert shown[-1][1] == {"image/png": {"alt": expected.get_label()}}
+    assert len(shown) == 7 and plt.get_fignums() == []
+    with pytest.raises(ValueError, match="networks: got none"):
+        widgets.explore_attacks(data, {})
 
 
 def test_explorer_works_without_a_network_and_refuses_what_is_out_of_range(data, shown):
