@@ -30,7 +30,8 @@ def shot_noise(image: np.ndarray, photons: int) -> np.ndarray:
 
 
 def impulse_noise(image: np.ndarray, amount: float) -> np.ndarray:
-    return util.random_noise(image / 255.0, mode="s&p", amount=amount).clip(0, 1) * 255
+    rng = np.random.default_rng(np.random.randint(2**31))  # random_noise would seed itself from the system
+    return util.random_noise(image / 255.0, mode="s&p", amount=amount, rng=rng).clip(0, 1) * 255
 
 
 def defocus_blur(image: np.ndarray, constants: Defocus) -> np.ndarray:
