@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from rtalib.errors import unknown
 from rtalib.recipes import RECIPES, Recipe
+from rtalib.sources import SOURCES
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,6 @@ class Scale:
     corruptions: CorruptionScale = CorruptionScale()
 
 
-CLEAN = ("clean_resnet50", "clean_wideresnet")
-ROBUST = ("pgd_at", "wideresnet_trades", "fast_at", "label_smoothing")
-
 SMOKE = Scale(
     name="smoke",
     seeds=(0,),
@@ -148,7 +146,7 @@ DEMO = Scale(
         originals=600,
         targets=("convnet", "convnet_small"),
         budget=("fast", 8),
-        sources=(*CLEAN, "pgd_at", "wideresnet_trades", "fast_at"),
+        sources=tuple(SOURCES),
         clean_model="convnet",
         wide_model="wide_resnet10_1",
         robust_model="convnet",
@@ -187,9 +185,7 @@ DEMO = Scale(
 CPU = Scale(
     name="cpu",
     seeds=(0, 1, 2),
-    rta=replace(
-        DEMO.rta, originals=1500, sources=(*CLEAN, *ROBUST), source_images=6000, attack_steps=3, evaluated=400, plan_epochs=8, restarts=6
-    ),
+    rta=replace(DEMO.rta, originals=1500, source_images=6000, attack_steps=3, evaluated=400, plan_epochs=8, restarts=6),
     repair=replace(
         DEMO.repair,
         images=4000,
@@ -209,7 +205,7 @@ SMALL = Scale(
         originals=5000,
         targets=("resnet18", "preact_resnet18"),
         budget=("table1", 30),
-        sources=(*CLEAN, *ROBUST),
+        sources=tuple(SOURCES),
         clean_model="resnet18",
         wide_model="wide_resnet28_4",
         robust_model="resnet18",
@@ -247,7 +243,7 @@ PAPER = Scale(
         originals=10_000,
         targets=("resnet50", "densenet121"),
         budget=("table1", 110),
-        sources=(*CLEAN, *ROBUST),
+        sources=tuple(SOURCES),
         clean_model="resnet50",
         wide_model="wide_resnet28_4",
         robust_model="wide_resnet34_10",
