@@ -1,5 +1,6 @@
 """The expensive things that tables share, kept in the store: trained networks and made data sets."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -80,6 +81,15 @@ def fingerprint(dataset: str) -> dict[str, str]:
 def frost_kind() -> str:
     """'procedural' or 'files': the published photographs are checked by their hashes, so where they lie does not matter."""
     return frost_source().partition(":")[0]
+
+
+def network_digest(model: nn.Module) -> str:
+    """16 hex digits of the SHA-256 over the names and values of a network's state, in any order of its modules."""
+    state = hashlib.sha256(type(model).__name__.encode())
+    for name, value in sorted(model.state_dict().items()):
+        state.update(name.encode())
+        state.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else str(value.item()).encode())
+    return state.hexdigest()[:16]
 
 
 def history(entry: store.Entry) -> list[dict]:

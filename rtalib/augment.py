@@ -4,6 +4,7 @@ Everything maps uint8 (N,3,H,W) to uint8 (N,3,H,W), one operation per image; lab
 (seed, copy, its index) and on what is in the bank, not on the images around it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from rtalib.trivial import trivial_augment
 __all__ = ["Bank", "adversarial", "corruptions_only", "cutout", "low_logit_sources", "rta", "trivial_augment"]
 
 CIFAR_MEAN = (125, 123, 114)  # of the CIFAR-10 training images, per channel, in grey levels
+IDENTITY = "identity"
 PROBED = 512  # images that decide whether a source has low logits
 
 
@@ -53,6 +55,8 @@ class Bank:
 
     severity 2 and benchmark 'imagecorruptions' are what RTA's authors ran; preset, restarts and steps are those of attacks.odi_bim_recipe.
     low_logits: the sources that preset 'author' attacks on their logits. batch_size: of the attacks, as in adversarial.
+    identity: whether leaving the image as it is counts as an operation (not in the paper; in one saved run of its authors).
+    weights: how often an operation is drawn, relative to the others; 1 for those that are not named.
     """
 
     sources: Mapping[str, nn.Module] = field(default_factory=dict)
@@ -64,16 +68,28 @@ class Bank:
     eps: float = EPS
     low_logits: frozenset[str] = frozenset()
     batch_size: int | None = None
+    identity: bool = False
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shared = sorted(set(self.sources) & set(CORRUPTIONS))
         if shared:
             raise ValueError(f"sources: {shared} are names of corruptions; expected other names")
+        for name, weight in self.weights.items():
+            if name not in self.operations:
+                raise unknown("operation in weights", name, self.operations)
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"weights: expected a finite number of at least 0 for {name!r}, got {weight}")
+        if sum(self._weight(name) for name in self.operations) == 0:
+            raise ValueError("weights: all are zero; expected at least one operation that can be drawn")
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """Corruptions in the benchmark's order, then the attacks, each by the name of its source."""
-        return (*CORRUPTIONS, *self.sources)
+        """Corruptions in the benchmark's order, then the attacks, each by the name of its source, then the identity if asked for."""
+        return (*CORRUPTIONS, *self.sources, *([IDENTITY] if self.identity else []))
+
+    def _weight(self, operation: str) -> float:
+        return self.weights.get(operation, 1.0)
 
     def recipe(self, source: str) -> ODIBIM:
         """The attack on one source."""
@@ -83,6 +99,8 @@ class Bank:
     def apply(self, operation: str, data: LabeledImages, *, index: Tensor | None = None, seed: int = 0) -> Tensor:
         """uint8 (N,3,H,W): one operation on all images of `data`; `index` as in adversarial."""
         index = _index(index, len(data))
+        if operation == IDENTITY and self.identity:
+            return data.images.clone()
         if operation in CORRUPTIONS:
             at = index.to(data.images.device)
             return corrupt(data.images, operation, self.severity, seed=seed, index=at, benchmark=self.benchmark)
@@ -91,14 +109,24 @@ class Bank:
         return adversarial(data, self.sources[operation], self.recipe(operation), seed=seed, index=index, batch_size=self.batch_size)
 
     def draw(self, data: LabeledImages, *, index: Tensor | None = None, seed: int = 0, copy: int = 0) -> tuple[Tensor, list[str]]:
-        """(uint8 images, operation of each): one operation per image, uniform over `operations`; only the drawn ones are computed."""
+        """(uint8 images, operation of each): one operation per image, by `weights`; only the drawn ones are computed."""
         index, key = _index(index, len(data)), copy_seed(seed, copy)
-        drawn = rng.integers(key, index, rng.stream("rta operation"), 1, len(self.operations)).squeeze(1)
+        drawn = self._drawn(key, index)
         images = data.images.clone()
         for number in drawn.unique().tolist():
             at = (drawn == number).nonzero().squeeze(1)
             images[at] = self.apply(self.operations[number], data.subset(at), index=index[at], seed=key)
         return images, [self.operations[number] for number in drawn.tolist()]
+
+    def _drawn(self, key: int, index: Tensor) -> Tensor:
+        """int64 (N,): the number of each image's operation."""
+        stream = rng.stream("rta operation")
+        if not self.weights:
+            return rng.integers(key, index, stream, 1, len(self.operations)).squeeze(1)
+        shares = torch.tensor([self._weight(name) for name in self.operations], dtype=torch.float64)
+        bounds = (shares / shares.sum()).cumsum(0)
+        found = torch.searchsorted(bounds, rng.uniform(key, index, stream, 1), right=True).squeeze(1)
+        return found.clamp_max(int(shares.nonzero()[-1]))  # rounding may leave the last bound a little below one
 
 
 def copy_seed(seed: int, copy: int) -> int:
@@ -120,15 +148,19 @@ def rta(
     restarts: int | None = None,
     batch_size: int | None = None,
     index: Tensor | None = None,
+    identity: bool = False,
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[LabeledImages, list[str]]:
     """Robust TrivialAugment: each image replaced by one of 15 corruptions or an attack on one of `sources`, drawn uniformly.
 
     Returns the images with their labels as they were, and each image's operation ('fog', ..., 'pgd_at', ...). Each `copy` is a
     fresh draw. index: int64 (N,), default 0..N-1; a slice of a data set gets the same images as the whole when given its indices (and,
-    with preset 'author', when the slice agrees with the whole on which sources have low logits).
+    with preset 'author', when the slice agrees with the whole on which sources have low logits). identity, weights: see Bank.
     """
     low = low_logit_sources(data, sources) if preset == "author" else frozenset()
-    bank = Bank(sources, severity, benchmark, preset, restarts, low_logits=low, batch_size=batch_size)
+    bank = Bank(
+        *(sources, severity, benchmark, preset, restarts), low_logits=low, batch_size=batch_size, identity=identity, weights=weights or {}
+    )
     images, operations = bank.draw(data, index=index, seed=seed, copy=copy)
     return data.with_images(images, f"{data.name}-rta"), operations
 

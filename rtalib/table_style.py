@@ -12,7 +12,7 @@ from rtalib.papers import label
 ORANGE, BLUE, GREEN, RED = "rgba(230,159,0,.28)", "rgba(0,114,178,.30)", "rgba(0,158,115,.30)", "rgba(213,94,0,.26)"
 SIGNED = ("gain, published", "gain, measured")
 GREY = "rgba(128,128,128,.22)"
-VERDICT_COLOURS = {"reproduced": GREEN, "direction agrees": BLUE, "not reproduced": RED, "missing": GREY}
+VERDICT_COLOURS = {"reproduced": GREEN, "undecided": BLUE, "not reproduced": RED, "missing": GREY}
 RULES = [
     {"selector": "", "props": "border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px;"},
     {"selector": "caption", "props": "caption-side: top; text-align: left; padding: 0 0 .5em; font-size: 13px; opacity: .85;"},

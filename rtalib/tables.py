@@ -157,8 +157,8 @@ def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
 
     Columns: claim, text, better, worse, metric, published (difference printed in the paper), published_p (Welch's t on the printed means
     and deviations), difference (measured), low, high (95 % interval), pairs, seeds, p, verdict:
-    "reproduced": difference > 0 and p < .05 over at least two seeds; "direction agrees": difference > 0 otherwise;
-    "not reproduced": difference <= 0; "missing": no pair was measured. With a margin m, difference + m is tested in its place.
+    "reproduced": difference > 0, "not reproduced": difference < 0, both with p < .05 over at least two seeds; "undecided" at this number
+    of seeds otherwise; "missing": no pair was measured. With a margin m, difference + m is tested in its place.
     """
     return pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
 
@@ -179,9 +179,9 @@ def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
     if len(pairs) > 1 and pairs.std(ddof=1) > 1e-9:  # identical differences say nothing about the spread
         p = float(stats.ttest_1samp(pairs, -claim.margin).pvalue)
     above = mean + claim.margin > 0
-    verdict = "missing" if not len(pairs) else "not reproduced" if not above else "direction agrees"
-    if verdict == "direction agrees" and seeds > 1 and p < LEVEL:
-        verdict = "reproduced"
+    verdict = "undecided" if len(pairs) else "missing"
+    if seeds > 1 and p < LEVEL:
+        verdict = "reproduced" if above else "not reproduced"
     return {
         **{
             "claim": claim.id,

@@ -109,12 +109,13 @@ def test_rta_pairs_are_seed_and_model():
 @pytest.mark.parametrize(
     "better,margin,verdict",
     [
-        ([5.0], 0.0, "direction agrees"),  # one seed proves nothing
-        ([5.0, 9.0, -3.0], 0.0, "direction agrees"),
+        ([5.0], 0.0, "undecided"),  # one seed proves nothing
+        ([5.0, 9.0, -3.0], 0.0, "undecided"),
         ([5.0, 5.2, 4.9], 0.0, "reproduced"),
-        ([5.0, 5.0, 5.0], 0.0, "direction agrees"),  # no spread, no test
+        ([5.0, 5.0, 5.0], 0.0, "undecided"),  # no spread, no test
         ([-1.0, -1.1, -0.9], 0.0, "not reproduced"),
-        ([0.0, 0.0], 0.0, "not reproduced"),
+        ([0.0, 0.0], 0.0, "undecided"),  # no difference
+        ([-5.0, -9.0, 3.0], 0.0, "undecided"),
         ([-0.1, -0.12, -0.09], 0.5, "reproduced"),
         ([float("nan")], 0.0, "missing"),
     ],
@@ -127,7 +128,7 @@ def test_verdicts(better, margin, verdict):
 def test_models_of_one_seed_prove_nothing():
     rows = [row("a", 0, model=m, fail=50 + d) for m, d in (("x", 5.0), ("y", 5.1))] + [row("b", 0, model=m, fail=50.0) for m in "xy"]
     found = tables.verdicts(rows, [claim("a", "b")]).iloc[0]
-    assert found["p"] < 0.05 and found["verdict"] == "direction agrees"
+    assert found["p"] < 0.05 and found["verdict"] == "undecided"
 
 
 def test_missing_method_is_missing():
