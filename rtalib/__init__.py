@@ -6,8 +6,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 MODULES = (
-    "attacks augment coreset corruptions darts data figures generate grid models nb papers provenance repair report rta scales shapes10 "
-    "sources store tables training widgets"
+    "attacks augment coreset corruptions darts data export figures generate grid iterative_search models nb papers provenance repair "
+    "report rta scales shapes10 sources store tables training widgets your_images"
 ).split()
 
 

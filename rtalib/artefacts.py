@@ -84,11 +84,12 @@ def frost_kind() -> str:
 
 
 def network_digest(model: nn.Module) -> str:
-    """16 hex digits of the SHA-256 over the names and values of a network's state, in any order of its modules."""
+    """16 hex digits of the SHA-256 over the names and values of a network's state; the memory format of its weights does not count."""
     state = hashlib.sha256(type(model).__name__.encode())
     for name, value in sorted(model.state_dict().items()):
-        state.update(name.encode())
-        state.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else str(value.item()).encode())
+        state.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        flat = value.detach().cpu().clone(memory_format=torch.contiguous_format).flatten()
+        state.update(flat.view(torch.uint8).numpy().tobytes())
     return state.hexdigest()[:16]
 
 

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from rtalib import rng
 from rtalib.attacks import EPS, FGSM, ODIBIM, PGD, attack, has_low_logits, odi_bim_recipe
+from rtalib.augmix import augmix
 from rtalib.corruptions import CORRUPTIONS, corrupt
+from rtalib.cutmix import cutmix
 from rtalib.data import LabeledImages
 from rtalib.errors import check_images, unknown
 from rtalib.inference import device_of
 from rtalib.trivial import trivial_augment
 
-__all__ = ["Bank", "adversarial", "corruptions_only", "cutout", "low_logit_sources", "rta", "trivial_augment"]
+__all__ = ["Bank", "adversarial", "augmix", "corruptions_only", "cutmix", "cutout", "low_logit_sources", "rta", "trivial_augment"]
 
 CIFAR_MEAN = (125, 123, 114)  # of the CIFAR-10 training images, per channel, in grey levels
 IDENTITY = "identity"

@@ -1,4 +1,4 @@
-"""The command line: run the notebooks, see how far they are, write the report, train sources, corrupt a data set, print the environment.
+"""The command line: run the notebooks, see how far they are, write the report, train sources, corrupt a data set, make a robust one.
 
 Everything heavy is imported by the command that needs it, so that --help answers at once.
 """
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", _report, "write the report from the finished rows")
     sources = _command(commands, "sources", _sources, "train or find the source models that RTA attacks, and measure them")
     _corrupt_options(_command(commands, "corrupt", _corrupt, "write a corrupted copy of a data set or of a folder of pictures"))
+    _rta_options(_command(commands, "rta", _rta, "make a robust data set of your own images"))
     _command(commands, "env", _env, "print versions and hardware as JSON")
 
     add = reproduce.add_argument
@@ -89,6 +90,24 @@ def _corrupt_options(command: argparse.ArgumentParser) -> None:
     add("--format", help="of folders: png (default, lossless) | jpeg (quality 85 as in Tiny-ImageNet-C, and the default for tiny-imagenet)")
     add("--device", default="auto", help="auto | cpu | cuda (default: auto)")
     add("--workers", type=int, metavar="N", help="processes on the CPU (default: one per core)")
+
+
+def _rta_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--images", required=True, metavar="DIR", help="class folders with pictures of any sizes | cifar10 | shapes10 | a .npz | a .parquet"
+    )
+    add("--out", required=True, metavar="DIR", help="folder for data.npz (or what --format asks for), card.json, preview.png")
+    add("--size", type=int, required=True, metavar="N", help="images to make; more than there are take every image again")
+    add("--iterative", action="store_true", help="mine them with the networks themselves (default: draw them)")
+    add("--originals", action="store_true", help="put the originals in front; they count towards N")
+    add("--side", type=int, default=32, help="pixels to which pictures in folders are scaled, 16 to 64 (default: 32)")
+    add("--format", default="npz", help="comma-separated: npz | parquet | competition (default: npz)")
+    add("--scale", default="demo", help="of the sources and the search: smoke | demo | cpu | small | paper (default: demo)")
+    add("--seed", type=int, default=0, help="of all random draws (default: 0)")
+    add("--score", action="store_true", help="train on the originals and on the robust set, and score both on perturbed test images")
+    add("--executor", default="processes", help="serial | processes (default: processes)")
+    add("--workers", type=int, metavar="N", help="processes (default: one per GPU, else one per core)")
 
 
 def _command(commands: Any, name: str, function: Any, help: str) -> argparse.ArgumentParser:
@@ -163,6 +182,29 @@ def _corrupt(options: argparse.Namespace) -> int:
         print(f"rtalib: {error}; what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 1
     print("\n".join(generate.report(options.out, manifest)))
+    return 0
+
+
+def _rta(options: argparse.Namespace) -> int:
+    from rtalib import grid, your_images
+
+    os.environ["RTALIB_OUTPUTS"] = str(_outputs())  # for the workers
+    how = {"executor": options.executor, "workers": options.workers}
+    try:
+        order = your_images.Order(
+            *(options.images, options.size, options.iterative, options.originals, options.side, options.scale, options.seed)
+        )
+        robust = your_images.make(order, options.out, options.format.split(","), **how)
+        rows = your_images.score(order, **how) if options.score else []
+    except grid.GridError as error:
+        print(f"rtalib: {error}", file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise UsageError(error) from None
+    print(f"\n{your_images.text(robust, options.out)}")
+    for row in rows:
+        parts = ", ".join(f"{part} {row[part]:.1f}" for part in ("clean", "corruptions", "transfer_pgd"))
+        print(f"{row['model']} trained on {row['trained_on']} ({row['n_train']} images): score {row['score']:.1f} ({parts})")
     return 0
 
 

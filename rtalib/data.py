@@ -130,6 +130,7 @@ def load_dataset(
     folder, or parquet; 'test' is its labelled validation split); 'cifar10-c/<corruption>/<severity>' and
     'tiny-imagenet-c/<corruption>/<severity>' ('test' only); or a path to a folder of class folders, a .npz or a .parquet. A folder may hold
     train/ and test/ (or val/), else one file in five is a test image; a file is taken whole, unless a .npz names its arrays by split.
+    A folder that holds data.npy and label.npy (see readers.read_data_label) is taken whole, too.
     root: where named data sets are looked for; default $RTALIB_DATA, else ~/.cache/rtalib.
     limit: keep that many images, classes balanced as far as they reach, chosen by `seed`; every prefix is balanced too.
     download: fetch cifar10 by torchvision when it is not there; allowed for cifar10 alone.
@@ -265,6 +266,8 @@ def _path(name: str, base: Path) -> Path:
 
 def _read_path(path: Path, split: str) -> decoding.Raw:
     if path.is_dir():
+        if (path / readers.DATA_FILE).is_file():
+            return readers.read_data_label(path)
         files = archives.parquet_files(path, readers.SPLIT_NAMES[split])
         return archives.read_parquet(files) if files else readers.read_class_folders(path, split)
     if path.suffix == ".npz":

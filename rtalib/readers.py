@@ -21,6 +21,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 CIFAR10_BATCHES = {"train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"]}
 CIFAR10_FOLDER = "cifar-10-batches-py"
 SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
+DATA_FILE, LABEL_FILE = "data.npy", "label.npy"
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "valid", "validation", "val")}
 
 
@@ -126,7 +127,7 @@ def _load_npy(path: Path) -> np.ndarray:
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return np.array(images.transpose(0, 3, 1, 2), order="C")  # always a copy, as what comes may be a read-only map of the file
 
 
 def read_tiny_imagenet_c(folder: Path, corruption: str, severity: int) -> Raw:
@@ -135,6 +136,32 @@ def read_tiny_imagenet_c(folder: Path, corruption: str, severity: int) -> Raw:
     if corruption not in names:
         raise unknown("corruption", corruption, names)
     return _read_labelled(_class_files(folder / corruption / str(severity)))
+
+
+# Two arrays in a folder: the layout of the AAAI 2022 contest on data-centric robust learning.
+
+
+def read_data_label(folder: Path) -> Raw:
+    """data.npy, uint8 (N,H,W,3), and label.npy, integers (N,) or soft floats (N,K); the classes are named '0' to 'K-1'.
+
+    Of integer labels K is the largest label plus one. Raises FileNotFoundError where label.npy is missing, TypeError for other images
+    than uint8, and ValueError for other shapes or labels.
+    """
+    data, label = folder / DATA_FILE, folder / LABEL_FILE
+    if not label.is_file():
+        raise FileNotFoundError(f"{label} is missing: {data} needs its labels")
+    images, labels = _load_npy(data), _load_npy(label)
+    if images.dtype != np.uint8:
+        raise TypeError(f"{data}: expected uint8 with values 0-255, got {images.dtype}")
+    if images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(f"{data}: expected shape (N,H,W,3), got {images.shape}")
+    if (labels.ndim, labels.dtype.kind) not in ((1, "i"), (1, "u"), (2, "f")):
+        raise ValueError(f"{label}: expected integers (N,) or soft floats (N,K), got {labels.dtype} {labels.shape}")
+    if len(labels) != len(images):
+        raise ValueError(f"{label}: expected {len(images)} labels, one for each image of {DATA_FILE}, got {len(labels)}")
+    count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
+    labels = labels.astype(np.float32) if labels.ndim == 2 else in_range(labels.astype(np.int64), count, str(label))
+    return _channels_first(images), labels, tuple(str(k) for k in range(count))
 
 
 # Folders of image files.
@@ -155,7 +182,12 @@ def read_tiny_imagenet_folder(folder: Path, split: str) -> Raw:
 
 
 def read_class_folders(folder: Path, split: str) -> Raw:
-    """A folder of class folders, or train/ and test/ (or val/, valid/, validation/) that hold class folders.
+    """The images of class_folder_files, all of one size."""
+    return _read_labelled(class_folder_files(folder, split))
+
+
+def class_folder_files(folder: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
+    """([(file, class)], class names) of a folder of class folders, or of train/ and test/ (or val/, valid/, validation/) that hold such.
 
     Without split folders one file in five, chosen by the hash of its class and name, is a test image: adding files never moves others.
     What `python -m rtalib corrupt` wrote of one split is that split, whole.
@@ -164,18 +196,18 @@ def read_class_folders(folder: Path, split: str) -> Raw:
     if made_of is not None:
         if made_of != split:
             raise ValueError(f"split: {folder} holds corrupted images of the {made_of!r} split, got {split!r}")
-        return _read_labelled(_class_files(folder))
+        return _class_files(folder)
     found = split_folders(folder)
     if not found:
         files, classes = _class_files(folder)
         files = [(file, k) for file, k in files if _is_test(file, classes[k]) == (split == "test")]
         if not files:
             raise ValueError(f"{folder}: too few images for a {split} split by file name; make train/ and test/ folders")
-        return _read_labelled((files, classes))
+        return files, classes
     if found[split] is None:
         raise FileNotFoundError(f"{folder} has train/ but no {'/, '.join(SPLIT_NAMES['test'])}/ folder for split={split!r}")
     classes = _class_files(found["train"])[1]
-    return _read_labelled(_class_files(found[split], classes))
+    return _class_files(found[split], classes)
 
 
 def split_folders(folder: Path) -> dict[str, Path | None]:

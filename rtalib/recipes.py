@@ -103,7 +103,9 @@ RECIPES: dict[str, Recipe] = {
     "released": replace(_FINAL, momentum=0.0),  # the same as its released configuration ran: momentum was never set
     "darts": _DARTS,  # Liu et al. 2019, CIFAR-10 evaluation
     "pc_darts": replace(_DARTS, drop_path=0.3),  # Xu et al. 2020
-    # For two CPU cores: most of a small network's accuracy in few epochs; "small_darts" is that for small networks of DARTS cells.
+    # For two CPU cores: most of a small network's accuracy in few epochs; "brief" is that for few images, "small_darts" for small networks
+    # of DARTS cells.
     "fast": _FAST,
+    "brief": replace(_FAST, batch_size=32, lr=0.05),
     "small_darts": replace(_FAST, batch_size=32, lr=0.05, weight_decay=3e-4, grad_clip=5.0),
 }

@@ -21,7 +21,7 @@ class CorruptionScale:
 
 @dataclass(frozen=True)
 class RtaScale:
-    """Paper one. Counts are of images; `budget` names a preset of RECIPES and its epochs."""
+    """Paper one. Counts are of images; `budget` names a preset of RECIPES and the epochs that stand for Table 1's 110."""
 
     originals: int  # Table 1's first row; four augmented copies of it make the other rows
     targets: tuple[str, ...]  # the score is the mean over these
@@ -45,10 +45,21 @@ class RtaScale:
     restarts: int | None = None  # of ODI-BIM; None: the preset's 14
     copies: int = 4
     severity: int = 2
+    stage2_targets: tuple[str, ...] = ()  # of Table 4's second stage; default the same targets
+    pieces: int = 5  # T of iterative search
+    offered: int | None = None  # operations drawn for an image to make its candidates; None: all of them
+    short_rounds: bool = True  # all rounds of iterative search but the last train by recipe(), not by final_recipe()
 
     def recipe(self) -> Recipe:
+        """Of Table 1: no label smoothing, weight decay 1e-4."""
         preset, epochs = self.budget
-        return RECIPES[preset].scaled(epochs)
+        return replace(RECIPES[preset].scaled(epochs), label_smoothing=0.0, weight_decay=1e-4)
+
+    def final_recipe(self, epochs: int = 180, milestones: tuple[int, ...] = (120, 140, 160)) -> Recipe:
+        """Of Table 3: label smoothing 0.1, weight decay 5e-4, lr times 0.1 at each milestone, shortened as the scale shortens Table 1."""
+        preset, stand_for_110 = self.budget
+        published = replace(RECIPES[preset], epochs=epochs, schedule="step", milestones=milestones, label_smoothing=0.1, weight_decay=5e-4)
+        return published.scaled(round(epochs * stand_for_110 / 110))
 
     def source_recipe(self, *, robust: bool) -> Recipe:
         preset, epochs = self.source_budget
@@ -120,6 +131,8 @@ SMOKE = Scale(
         evaluated=20,
         plan_epochs=1,
         restarts=1,
+        pieces=3,
+        offered=3,
     ),
     repair=RepairScale(
         images=80,
@@ -143,9 +156,9 @@ DEMO = Scale(
     name="demo",
     seeds=(0, 1),
     rta=RtaScale(
-        originals=600,
+        originals=300,
         targets=("convnet", "convnet_small"),
-        budget=("fast", 8),
+        budget=("brief", 8),
         sources=tuple(SOURCES),
         clean_model="convnet",
         wide_model="wide_resnet10_1",
@@ -155,11 +168,12 @@ DEMO = Scale(
         source_budget=("fast", 8),
         robust_epochs=8,
         attack_steps=2,
-        evaluated=160,
+        evaluated=120,
         plan_epochs=4,
         plan_warm_up=3,
         plan_lr=0.3,
         restarts=4,
+        offered=6,
     ),
     repair=RepairScale(
         images=1500,
@@ -185,7 +199,17 @@ DEMO = Scale(
 CPU = Scale(
     name="cpu",
     seeds=(0, 1, 2),
-    rta=replace(DEMO.rta, originals=1500, source_images=6000, attack_steps=3, evaluated=400, plan_epochs=8, restarts=6),
+    rta=replace(
+        DEMO.rta,
+        originals=1500,
+        budget=("fast", 8),
+        source_images=6000,
+        attack_steps=3,
+        evaluated=400,
+        plan_epochs=8,
+        restarts=6,
+        offered=10,
+    ),
     repair=replace(
         DEMO.repair,
         images=4000,
@@ -242,6 +266,8 @@ PAPER = Scale(
     rta=RtaScale(
         originals=10_000,
         targets=("resnet50", "densenet121"),
+        stage2_targets=("wide_resnet28_4", "preact_resnet18"),
+        short_rounds=False,
         budget=("table1", 110),
         sources=tuple(SOURCES),
         clean_model="resnet50",

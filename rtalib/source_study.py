@@ -70,12 +70,13 @@ def run_study(
     """Rows in the order of `sources`: each source trained or found, and measured on the scale's test images; stored rows are kept.
 
     seed: of the attacks' random starts. Row fields: source, seed, dataset, scale; clean and the names of ATTACKS: accuracy in percent, on
-    attacked images as stored bytes; n_eval; paired (see paired_counts) of ODI and each of RIVALS; origin; parameters of the network, its
-    key, and trained_seconds (None for weights of the user). Raises ValueError for unknown names.
+    attacked images as stored bytes; all: under all of them together, the claim of robustness; n_eval; paired (see paired_counts) of ODI and
+    each of RIVALS; origin; parameters of the network, its key, and trained_seconds (None for weights of the user).
+    Raises ValueError for unknown names.
     """
     setup, common = _common(scale, dataset, sources, executor)
     cells = [StudyCell(name, seed, dataset, scale, setup) for name in sources]
-    return grid.run(study_cell, cells, table="source-study", describe=one_line, **common)
+    return grid.run(study_cell, cells, table="source-study", version=2, describe=one_line, **common)
 
 
 def run_transfer(
@@ -119,6 +120,7 @@ def study_cell(cell: StudyCell) -> dict:
     return {
         "clean": 100 * evaluate(network, test),
         **{name: 100 * (~wrong).double().mean().item() for name, wrong in fooled.items()},
+        "all": 100 * (~torch.stack(list(fooled.values())).any(0)).double().mean().item(),
         "paired": {rival: paired_counts(fooled[ODI], fooled[rival]) for rival in RIVALS},
         "n_eval": len(test),
         "origin": origin(entry),
@@ -231,7 +233,7 @@ def _card(source: Source) -> dict:
 def beside_cards(rows: Sequence[dict]) -> pd.DataFrame:
     """run_study's rows beside the cards: a line per source, in percent."""
     columns = {"origin": "origin", "clean": "clean", "fgsm": "FGSM", "pgd10": "PGD-10", "pgd22": "PGD-22"}
-    columns |= {"pgd22_margin": "PGD-22 margin", "odi22": "ODI-PGD"}
+    columns |= {"pgd22_margin": "PGD-22 margin", "odi22": "ODI-PGD", "all": "all attacks"}
     table = pd.DataFrame([{"source": row["source"]} | {text: row[name] for name, text in columns.items()} for row in rows])
     published = cards()[["clean", "AutoAttack"]].astype(float).add_suffix(", published")
     return table.set_index("source").join(published)

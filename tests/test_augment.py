@@ -222,6 +222,32 @@ def test_the_wide_space_is_torchvisions_and_the_narrow_one_is_narrower() -> None
     assert trivial.magnitudes("TranslateX", wide=False)[-1] == 10
 
 
+def test_weights_decide_how_often_an_operation_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = augment.Bank(identity=True, weights={"fog": 3.0, "snow": 0.0, "identity": 2.0})
+    monkeypatch.setattr(augment.Bank, "apply", lambda self, operation, data, **_: data.images)
+    n = 20_000
+    data = LabeledImages(torch.zeros(n, 3, 1, 1, dtype=torch.uint8), torch.arange(n) % 2, ("a", "b"), "dots")
+    names = bank.draw(data, seed=2)[1]
+    shares = {name: names.count(name) / n for name in bank.operations}
+    assert shares["snow"] == 0
+    for name, weight in ("fog", 3), ("identity", 2), ("gaussian_noise", 1), ("jpeg_compression", 1):
+        share = weight / (13 + 3 + 2)
+        assert shares[name] == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / n))
+
+
+def test_identity_leaves_the_image() -> None:
+    data = pictures()
+    found, names = augment.rta(data, {}, seed=1, identity=True, weights={name: 0.0 for name in CORRUPTIONS})
+    assert set(names) == {"identity"} and torch.equal(found.images, data.images)
+    with pytest.raises(ValueError, match="unknown operation 'identity'"):
+        augment.Bank().apply("identity", data)
+    for wrong, message in ({"fogg": 1.0}, "Did you mean 'fog'"), ({"fog": -1.0}, "weights: expected"), ({"fog": float("nan")}, "weights"):
+        with pytest.raises(ValueError, match=message):
+            augment.Bank(weights=wrong)
+    with pytest.raises(ValueError, match="all are zero"):
+        augment.Bank(weights={name: 0.0 for name in CORRUPTIONS})
+
+
 def test_trivial_augment_draws_uniformly_and_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[tuple[str, float], int] = {}
 

@@ -153,7 +153,7 @@ def _mine(folder: str, first: tuple[int, str] | None = None) -> str:
 def test_killed_and_resumed_is_identical_byte_for_byte(tmp_path, monkeypatch):
     expected = search().training_set().digest
     folder, context = str(tmp_path / "killed"), multiprocessing.get_context("spawn")
-    for stage in ("rta-candidates", "network", "mined-piece"):
+    for stage in ("mined-piece", "network", "rta-candidates"):  # in the order in which they begin
         process = context.Process(target=_mine, args=(folder,))
         process.start()
         deadline = time.time() + 120

@@ -45,6 +45,7 @@ def test_rows_hold_what_is_measured_by_hand(study):
         pgd, odi = attacks.PGD(steps=22), attacks.ODIPGD(restarts=1)
         fooled = [attacks.attack(recipe, network, test).success for recipe in (odi, pgd)]
         assert [row["odi22"], row["pgd22"]] == pytest.approx([100 - 100 * float(which.double().mean()) for which in fooled])
+        assert row["all"] <= min(row[name] for name in source_study.ATTACKS)
         assert row["paired"]["pgd22"] == source_study.paired_counts(*fooled)
         assert (row["network"], row["origin"], row["n_eval"]) == (entry.key, "substitute", SETUP.evaluated)
 

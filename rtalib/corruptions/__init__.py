@@ -7,5 +7,6 @@ function that makes its draws from 32-bit words; so recorded draws can be fed to
 from .api import corrupt
 from .constants import BENCHMARKS, CORRUPTIONS
 from .frost import frost_source
+from .held_out import HELD_OUT, corrupt_held_out
 
-__all__ = ["BENCHMARKS", "CORRUPTIONS", "corrupt", "frost_source"]
+__all__ = ["BENCHMARKS", "CORRUPTIONS", "HELD_OUT", "corrupt", "corrupt_held_out", "frost_source"]

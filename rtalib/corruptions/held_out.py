@@ -1,0 +1,116 @@
+"""Three of the benchmark's four validation types, meant for choosing settings: they count in no mean over the fifteen.
+
+Speckle noise, Gaussian blur and saturation, by the arithmetic of Hendrycks and Dietterich's scripts. The fourth type, spatter, is left out:
+its drops of water need an edge detector and a distance transform.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+
+from .. import rng
+from ..errors import check_images, unknown
+from .api import Corruption, _check_index, _check_severity
+from .draws import Words
+from .filters import from_pixels, to_pixels, truncate, unit_floats
+from .filters import gaussian_blur as blur_pixels
+from .noise import _alias, _counts, _sample, draw_values
+from .weather import _hsv_to_rgb
+
+HELD_OUT = ("speckle_noise", "gaussian_blur", "saturate")
+# speckle noise: standard deviation relative to the value; Gaussian blur: sigma in px; saturation: factor and addend
+HELD_OUT_CONSTANTS = {
+    "cifar10-c": {
+        "speckle_noise": (0.06, 0.1, 0.12, 0.16, 0.2),
+        "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1),
+        "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+    },
+    "imagecorruptions": {
+        "speckle_noise": (0.15, 0.2, 0.35, 0.45, 0.6),
+        "gaussian_blur": (1, 2, 3, 4, 6),
+        "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+    },
+}
+
+
+def corrupt_held_out(
+    images: torch.Tensor,
+    name: str,
+    severity: int | torch.Tensor,
+    *,
+    seed: int = 0,
+    index: torch.Tensor | None = None,
+    benchmark: str = "cifar10-c",
+) -> torch.Tensor:
+    """Corrupt a batch of images by a type outside the fifteen; arguments, result and errors as in corrupt().
+
+    images: uint8 (N,3,H,W) of any size. name: one of HELD_OUT. severity: 1 to 5, or an integer tensor (N,).
+    index: integer tensor (N,); speckle noise depends on (seed, severity, index[i]) and the image alone. benchmark: 'cifar10-c' or
+    'imagecorruptions'. Runs in plain torch on every device.
+    """
+    check_images(images)
+    if name not in HELD_OUT:
+        raise unknown("corruption", name, HELD_OUT)
+    if benchmark not in HELD_OUT_CONSTANTS:
+        raise unknown("benchmark", benchmark, HELD_OUT_CONSTANTS)
+    levels = _check_severity(severity, len(images))
+    index = _check_index(index, len(images), images.device)
+    levels = torch.full((len(images),), levels) if isinstance(levels, int) else levels
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    apply, draw, pixels = TYPES[name]
+    step = max(1, pixels // (images.shape[2] * images.shape[3]))
+    for level in levels.unique().tolist():
+        constants = HELD_OUT_CONSTANTS[benchmark][name][level - 1]
+        for at in (levels == level).nonzero()[:, 0].to(images.device).split(step):
+            draws = draw(Words(seed, index[at], rng.stream(name, level)), *images.shape[2:], constants) if draw else ()
+            out[at] = apply(images[at].contiguous(), constants, *draws)
+    return out
+
+
+@lru_cache(maxsize=32)
+def speckle_table(std: float, device: torch.device) -> torch.Tensor:
+    """For each byte v the law of trunc(255 clip(v / 255 (1 + std z))), z ~ N(0,1): 256 alias tables end to end."""
+    table = _alias(_counts([1.0] * 256), 256)  # black stays black
+    for value in range(1, 256):
+        cumulative = [0.5 * math.erfc((1 - (level + 1) / value) / (std * math.sqrt(2))) for level in range(256)]
+        table += _alias(_counts(cumulative), 256)
+    return torch.tensor(table, device=device)
+
+
+def speckle_noise(images: torch.Tensor, std: float, words: torch.Tensor) -> torch.Tensor:
+    """trunc(255 clip(v + v std z)), independent z ~ N(0,1) per value; exact up to the resolution of a word, as the other noises."""
+    row = images.flatten(1).long()
+    return _sample(speckle_table(std, images.device), 256, words, row).to(torch.uint8).view(images.shape)
+
+
+def gaussian_blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur over 4 sigma, edge pixels repeated."""
+    return from_pixels(truncate(blur_pixels(unit_floats(to_pixels(images)), sigma)))
+
+
+def saturate(images: torch.Tensor, constants: tuple[float, float]) -> torch.Tensor:
+    """HSV saturation times a factor plus an addend. Grey has hue 0, so that the addend turns it reddish."""
+    factor, addend = constants
+    hue, saturation, value = _rgb_to_hsv(unit_floats(images))
+    return truncate(_hsv_to_rgb(hue, saturation.mul_(factor).add_(addend).clamp_(0, 1), value))
+
+
+def _rgb_to_hsv(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """float64 RGB (N,3,H,W) -> planes (N,H,W) of hue, saturation and value in 0..1; the textbook's steps, one by one."""
+    red, green, blue = image.unbind(1)
+    value = image.amax(1)
+    spread = value - image.amin(1)
+    grey = spread == 0
+    hue = torch.where(red == value, (green - blue) / spread, 0.0)
+    hue = torch.where(green == value, (blue - red) / spread + 2.0, hue)
+    hue = torch.where(blue == value, (red - green) / spread + 4.0, hue).div_(6.0)
+    hue = torch.where(hue < 0, hue + 1.0, hue).masked_fill_(grey, 0.0)
+    return hue, (spread / value).masked_fill_(grey, 0.0), value
+
+
+TYPES = {
+    "speckle_noise": Corruption(speckle_noise, draw_values, pixels=32 * 1024),
+    "gaussian_blur": Corruption(gaussian_blur, pixels=32 * 1024),
+    "saturate": Corruption(saturate, pixels=32 * 1024),
+}
