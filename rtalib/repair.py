@@ -91,7 +91,8 @@ def run_table(
         raise unknown("corruption", corruption, CORRUPTIONS)
     settings = scales.get(scale)
     seeds = seeds or settings.seeds
-    common = {"run": scales.run_name(scale, dataset), "inputs": fingerprint(dataset), "executor": executor}
+    # version 2: gradients of searches on the CPU were wrong before
+    common = {"run": scales.run_name(scale, dataset), "inputs": fingerprint(dataset), "executor": executor, "version": 2}
     study = Study(dataset, corruption, protocol, scale, settings.repair)
     grid.run(deployed_cell, [study], table="cf-deployed", **common)
     cells = [Cell(method, seed, dataset, corruption, protocol, scale, settings.repair) for seed in seeds for method in METHODS]
@@ -155,7 +156,7 @@ def searched(study: Study, train: LabeledImages, val: LabeledImages, *, seed: in
         (folder / "trace.json").write_text(json.dumps(result.trace, indent=1))
         save_file({name: value.contiguous() for name, value in result.state.items()}, folder / "state.safetensors")
 
-    return store.make("search", 1, parameters, build, label=f"darts-s{seed}")
+    return store.make("search", 2, parameters, build, label=f"darts-s{seed}")
 
 
 def genotype(search: store.Entry) -> darts.Genotype:

@@ -14,6 +14,7 @@ from rtalib.data import LabeledImages, concat, load_dataset
 from rtalib.errors import unknown
 from rtalib.recipes import Recipe
 from rtalib.scales import RtaScale
+from rtalib.source_study import remembered
 from rtalib.source_training import origin, source_network, weights_in_use
 from rtalib.training import evaluate
 
@@ -167,16 +168,16 @@ def training_set(method: str, seed: int, dataset: str, protocol: str, setup: Rta
     originals = load_dataset(dataset, "train" if protocol == "disjoint" else "test", limit=setup.originals, seed=seed)
     kind = TABLE1[method]
     names = {"rta": setup.sources, "fgsm": (CLEAN_SOURCE,), "i_fgsm": (CLEAN_SOURCE,)}.get(kind, ())
-    networks = {name: source_network(name, dataset, setup) for name in names}
+    networks = {name: remembered(name, dataset, setup) for name in names}
     parameters = {"kind": kind, "seed": seed, "data": originals.digest, "copies": setup.copies, "severity": setup.severity}
     parameters |= {"frost": frost_kind(), "restarts": setup.restarts, "sources": {name: entry.key for name, (_, entry) in networks.items()}}
 
     def build(folder: Path) -> None:
-        data, drawn = _augmented(originals, kind, seed, setup, {name: network for name, (network, _) in networks.items()})
+        data, drawn = _augmented(originals, kind, seed, setup, {name: attacks.prepared(network) for name, (network, _) in networks.items()})
         save_images(folder, data)
         (folder / "drawn.json").write_text(json.dumps(drawn))
 
-    entry = store.make("rta-set", 1, parameters, build, label=f"{kind or 'baseline'}-s{seed}")
+    entry = store.make("rta-set", 2, parameters, build, label=f"{kind or 'baseline'}-s{seed}")
     return load_images(entry.path), entry
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from rtalib import augment, grid, models, rta_score, store
+from rtalib import attacks, augment, grid, models, rta_score, store
 from rtalib.data import load_dataset
 from rtalib.inference import evaluate
 from rtalib.iterative_search import Search, Settings
@@ -129,7 +129,7 @@ def _search_of(spec: SearchSpec, outputs: Path) -> Search:
     data = load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)
     bank = augment.Bank(severity=setup.severity)
     if spec.attacks:
-        sources = {name: remembered(name, spec.dataset, setup)[0] for name in setup.sources}
+        sources = {name: attacks.prepared(remembered(name, spec.dataset, setup)[0]) for name in setup.sources}
         bank = augment.Bank(sources, setup.severity, restarts=setup.restarts, low_logits=augment.low_logit_sources(data, sources))
     return Search(data, {name: partial(models.build, name, data.num_classes) for name in spec.targets}, bank, spec.settings, spec.seed)
 

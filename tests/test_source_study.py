@@ -174,7 +174,7 @@ def test_command_prints_a_line_per_source_and_the_table(study, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "[source-study] 2/2 cells were stored"
     assert lines[2] == "accuracy in percent on 20 test images of shapes10, scale smoke, attacks at 8/255"
-    assert [line.split()[:2] for line in lines[4:]] == [[name, "substitute"] for name in PAIR]
+    assert [line.split()[:2] for line in lines[4:]] == [*([name, "substitute"] for name in PAIR), ["'all", "attacks'"]]
     assert "89.7" in lines[5] and "59.5" in lines[5] and "NaN" not in lines[4]
 
 

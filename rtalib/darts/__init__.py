@@ -1,21 +1,35 @@
 """Differentiable architecture search: genotypes, the networks they stand for, and how to find them."""
 
+from rtalib.darts.choose import choose
 from rtalib.darts.genotype import GENOTYPES, Genotype, random_genotype
 from rtalib.darts.network import Network
-from rtalib.darts.search import METHODS, SearchResult, search
-from rtalib.darts.select import magnitude
+from rtalib.darts.presets import METHODS, PRESETS
+from rtalib.darts.robust import early_stop
+from rtalib.darts.search import SearchResult, search
+from rtalib.darts.select import edge_normalized, magnitude
+from rtalib.darts.settings import Adaptation, Choice, Curvature, Projection, Settings, StopRule
 from rtalib.darts.space import SPACES, Space
 from rtalib.darts.supernet import Supernet
 
 __all__ = [
     "GENOTYPES",
     "METHODS",
+    "PRESETS",
     "SPACES",
+    "Adaptation",
+    "Choice",
+    "Curvature",
     "Genotype",
     "Network",
+    "Projection",
     "SearchResult",
+    "Settings",
     "Space",
+    "StopRule",
     "Supernet",
+    "choose",
+    "early_stop",
+    "edge_normalized",
     "magnitude",
     "random_genotype",
     "search",

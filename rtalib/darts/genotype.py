@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rtalib.darts.operations import OPERATIONS
+from rtalib.darts.operations import KNOWN, OPERATIONS
 from rtalib.errors import unknown
 
 Edge = tuple[str, int]
@@ -19,8 +19,8 @@ def _check_cell(cell: str, edges: tuple[Edge, ...], concat: tuple[int, ...]) -> 
     nodes = 2 + len(edges) // 2
     for position, (name, source) in enumerate(edges):
         node = 2 + position // 2
-        if name not in OPERATIONS[1:]:
-            raise unknown("operation", name, OPERATIONS[1:])
+        if name not in KNOWN[1:]:
+            raise unknown("operation", name, KNOWN[1:])
         if not 0 <= source < node:
             raise ValueError(f"{cell}: node {node} takes {name} of node {source}; expected a source in 0..{node - 1}")
         if position % 2 and edges[position - 1][1] == source:

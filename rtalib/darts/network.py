@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rtalib.darts.genotype import GENOTYPES, Genotype
-from rtalib.darts.operations import Normalize, parametric, pool, preprocessing, reduction_positions
+from rtalib.darts.operations import NOISE, Normalize, noise, parametric, pool, preprocessing, reduction_positions
 from rtalib.errors import unknown
 
 
@@ -36,6 +36,8 @@ class Cell(nn.Module):
             out = self.operations[str(edge)](rectified)
         elif name == "skip_connect":
             return x
+        elif name == NOISE:
+            out = noise(x, self.strides[edge])
         else:
             out = pool(name, x, self.strides[edge])
         return drop_path(out, drop) if drop > 0 else out

@@ -1,7 +1,7 @@
 """The candidate operations of a DARTS cell (Liu et al., ICLR 2019, section 2.1), without their leading ReLU.
 
 Every parametric operation of the paper starts with a ReLU of its input. Here the caller applies it, because all operations on one
-source share it: the modules of this file take `relu(x)`. Pools, 'none' and the stride-1 skip have no parameters and take `x` itself.
+source share it: the modules of this file take `relu(x)`. Pools, noise, 'none' and the stride-1 skip have no parameters and take `x`.
 """
 
 import torch
@@ -18,6 +18,8 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+NOISE = "noise"  # RobustDARTS' harmful candidate (Zela et al., ICLR 2020, space S4): fresh N(0,1) in place of the source
+KNOWN = (*OPERATIONS, NOISE)
 
 
 def batch_norm(channels: int, affine: bool) -> nn.BatchNorm2d:
@@ -30,6 +32,11 @@ def pool(name: str, x: torch.Tensor, stride: int) -> torch.Tensor:
     if name == "max_pool_3x3":
         return F.max_pool2d(x, 3, stride, padding=1)
     return F.avg_pool2d(x, 3, stride, padding=1, count_include_pad=False)
+
+
+def noise(x: torch.Tensor, stride: int) -> torch.Tensor:
+    """Fresh N(0,1) of the shape that the other operations give: (N,C,H,W) -> (N,C,ceil(H/stride),ceil(W/stride))."""
+    return torch.randn_like(x[..., ::stride, ::stride])
 
 
 class DepthwiseSeparable(nn.Module):
@@ -122,7 +129,7 @@ class Project(Operation):
 
 
 def parametric(name: str, channels: int, stride: int, affine: bool) -> Operation | None:
-    """The module of an operation, or None for those without parameters ('none', the pools, the skip at stride 1)."""
+    """The module of an operation, or None for those without parameters ('none', pools, noise, the skip at stride 1)."""
     if name.startswith("sep_conv"):
         return SepConv(channels, int(name[-1]), stride, affine)
     if name.startswith("dil_conv"):

@@ -1,124 +1,43 @@
-"""Differentiable architecture search: architecture parameters by validation loss, weights by training loss, in turns."""
+"""Differentiable architecture search: architecture parameters by validation loss, weights by training loss, in turns.
+
+One loop serves all methods; what they differ in are their settings (see `presets`).
+"""
 
 import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
-from rtalib import checkpoints, rng
-from rtalib.batches import pixels
-from rtalib.darts import select
+from rtalib import checkpoints
+from rtalib.darts import perturbation, robust, trace
+from rtalib.darts.choose import choose, numbered
+from rtalib.darts.draws import draw_batch, draw_pass, seeded_epoch
 from rtalib.darts.genotype import Genotype
-from rtalib.darts.space import Space, get_space
+from rtalib.darts.presets import settings_for
+from rtalib.darts.settings import Settings
+from rtalib.darts.space import get_space
+from rtalib.darts.steps import Steps
 from rtalib.darts.supernet import Supernet
 from rtalib.data import LabeledImages
-from rtalib.errors import unknown
 from rtalib.models.base import seeded
-
-METHODS = ("darts",)
-ORDERS = (1,)
-CROP_PADDING = 4
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """`genotype` of the last epoch; `trace`, a flat dict per epoch; `state`, the supernet's tensors (CPU), for another search's `init`."""
+    """`genotype` found; `trace`, a dict per epoch; `state`, the supernet's tensors (CPU), for another search's `init`.
+
+    candidates: where the settings have a grid, one dict per search: weight_decay, drop_path, genotype, accuracy (in [0,1], of the short
+    training by which one was chosen), chosen; genotype, trace and state are then those of the chosen one.
+    """
 
     genotype: Genotype
     trace: list[dict]
     state: dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class _Config:
-    """What must be equal for a checkpoint to be continued."""
-
-    method: str
-    order: int
-    space: str
-    channels: int
-    layers: int
-    epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    lr: float
-    lr_min: float
-    momentum: float
-    weight_decay: float
-    arch_lr: float
-    arch_weight_decay: float
-    grad_clip: float
-    seed: int
-    init: str
-    train: str
-    val: str
-
-
-def draw_batch(data: LabeledImages, size: int, *, seed: int, epoch: int, step: int, stream: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """`size` images drawn with replacement, randomly cropped after padding by 4 and flipped: float32 (B,3,H,W) in [0,1], labels (B,).
-
-    Depends on (seed, epoch, step, stream) alone, so a search that resumes sees what it would have seen.
-    """
-    device = data.images.device
-    position = (epoch << 32) + step * size + torch.arange(size)
-    words = rng.words(seed, position, rng.stream("darts-search", stream), 4)
-    sides = torch.tensor([len(data), 2 * CROP_PADDING + 1, 2 * CROP_PADDING + 1, 2])
-    pick, top, left, flip = ((words * sides) >> 32).to(device).unbind(dim=1)
-    images = F.pad(data.images[pick], (CROP_PADDING,) * 4)
-    height, width = data.images.shape[-2:]
-    rows = top[:, None] + torch.arange(height, device=device)
-    columns = left[:, None] + torch.arange(width, device=device)
-    columns = torch.where(flip[:, None].bool(), columns.flip(1), columns)
-    batch = torch.arange(size, device=device)[:, None, None]
-    cropped = images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]]  # (B,H,W,3)
-    return pixels(cropped.permute(0, 3, 1, 2)), data.labels[pick]
-
-
-class _Optimizers:
-    """The two half-steps of a first-order search (Liu et al., section 2.3 with xi = 0), saved and loaded like one optimiser."""
-
-    def __init__(self, supernet: Supernet, config: _Config):
-        self.supernet, self.config = supernet, config
-        self.weights, self.alphas = supernet.weight_parameters(), supernet.arch_parameters()
-        self.sgd = torch.optim.SGD(self.weights, config.lr, config.momentum, weight_decay=config.weight_decay, foreach=True)
-        self.adam = torch.optim.Adam(self.alphas, config.arch_lr, betas=(0.5, 0.999), weight_decay=config.arch_weight_decay)
-
-    def _descend(self, optimizer: torch.optim.Optimizer, parameters: list, batch: tuple, clip: float | None) -> torch.Tensor:
-        """One step on `parameters` alone: autograd is not asked for the others. Returns the loss, detached."""
-        images, labels = batch
-        loss = F.cross_entropy(self.supernet(images), labels)
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
-
-    def step(self, train_batch: tuple, val_batch: tuple) -> tuple[torch.Tensor, torch.Tensor]:
-        """Architecture first, then weights; returns (training loss, validation loss)."""
-        val_loss = self._descend(self.adam, self.alphas, val_batch, None)
-        return self._descend(self.sgd, self.weights, train_batch, self.config.grad_clip), val_loss
-
-    def state_dict(self) -> dict:
-        return {"sgd": self.sgd.state_dict(), "adam": self.adam.state_dict()}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.sgd.load_state_dict(state["sgd"])
-        self.adam.load_state_dict(state["adam"])
-
-    def set_lr(self, epoch: int) -> float:
-        """Cosine from lr to lr_min over the epochs."""
-        config = self.config
-        lr = config.lr_min + (config.lr - config.lr_min) * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-        for group in self.sgd.param_groups:
-            group["lr"] = lr
-        return lr
+    candidates: tuple[dict, ...] = ()
 
 
 def search(
@@ -126,74 +45,174 @@ def search(
     val: LabeledImages,
     method: str = "darts",
     *,
-    space: str | Space = "darts",
-    channels: int = 16,
-    layers: int = 8,
-    epochs: int = 50,
-    steps_per_epoch: int | None = None,
-    batch_size: int = 64,
-    lr: float = 0.025,
-    lr_min: float = 1e-3,
-    momentum: float = 0.9,
-    weight_decay: float = 3e-4,
-    arch_lr: float = 3e-4,
-    arch_weight_decay: float = 1e-3,
-    grad_clip: float = 5.0,
-    order: int = 1,
+    preset: str = "published",
     init: dict[str, torch.Tensor] | None = None,
     seed: int = 0,
     checkpoint: Path | str | None = None,
     device: torch.device | str | None = None,
     on_epoch: Callable[[dict], None] | None = None,
+    **changes: object,
 ) -> SearchResult:
-    """Search a cell with the weights trained on `train` and the architecture on `val`. Defaults are DARTS' on CIFAR-10.
+    """Search a cell with the weights trained on `train` and the architecture on `val`.
 
-    steps_per_epoch: default len(train) / batch_size, rounded up; batches are drawn with replacement.
+    method: 'darts' (first order; second with order=2), 'pc-darts', 'darts-pt' or 'robust-darts'. preset: one of PRESETS[method].
+    changes: fields of Settings in the place of the preset's: space, channels, layers, epochs, steps_per_epoch, batch_size, lr, ...
     init: the `state` of an earlier search in the same space at the same size (warm start), or a part of it, e.g. the two alphas
-        alone; optimisers and schedule start afresh.
-    checkpoint: a file written after each epoch; if it exists, the search goes on from it and ends as if never interrupted.
-    on_epoch: called with each new row of the trace: epoch, lr, train_loss, val_loss, entropy_normal and entropy_reduce (mean over
-        edges, nats), skips_normal and skips_reduce (of the current genotype), genotype, seconds.
+        alone; optimisers and schedule start afresh, and a refinement preset does without warm-up.
+    checkpoint: a file written after each epoch; if it exists, the search goes on from it and ends as if never interrupted. The searches
+        of a grid have files of their own next to it.
+    on_epoch: called with each new row of the trace: epoch, lr, weight_decay, drop_path, train_loss, val_loss (None in epochs without
+        architecture steps), entropy_normal and entropy_reduce (mean over edges, nats), skips_normal and skips_reduce (of the current
+        genotype), genotype, alphas_normal and alphas_reduce (lists (14, operations)), seconds; where there are some, betas_normal and
+        betas_reduce (lists (14,)), eigenvalue and eigenvalue_error, decisions, and rolled_back_to: the epoch from which the search went
+        on or, if it is the last row, whose architecture is the result. After rolling back, epochs repeat.
 
-    Raises ValueError for an unknown method, order or space, data sets of different classes, counts below 1, an init or a
-    checkpoint that does not fit, and a search that diverges.
+    Raises ValueError for an unknown method, preset or setting, settings out of range, data sets of different classes, an init or a
+    checkpoint that does not fit, alphas that are not finite, and a search that diverges.
     """
-    if method not in METHODS:
-        raise unknown("search method", method, METHODS)
-    if order not in ORDERS:
-        raise ValueError(f"order: available are {', '.join(map(str, ORDERS))} (first order), got {order!r}")
-    _check(train, val, epochs=epochs, batch_size=batch_size, steps_per_epoch=1 if steps_per_epoch is None else steps_per_epoch)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    steps = -(-len(train) // batch_size) if steps_per_epoch is None else steps_per_epoch
-    config = _Config(
-        method, order, str(get_space(space)), channels, layers, epochs, steps, batch_size, lr, lr_min, momentum, weight_decay,
-        arch_lr, arch_weight_decay, grad_clip, seed, _digest(init), train.digest, val.digest,
-    )  # fmt: skip
-    supernet = _make_supernet(get_space(space), channels, layers, train.num_classes, seed, init).to(device)
-    optimizers = _Optimizers(supernet, config)
-    resumable = checkpoint is not None and Path(checkpoint).exists()
-    trace = checkpoints.load(checkpoint, supernet, optimizers, vars(config)) if resumable else []
-    train, val = train.to(device), val.to(device)
-    for epoch in range(len(trace), epochs):
-        trace.append(_epoch(optimizers, train, val, epoch))
-        if checkpoint is not None:
-            checkpoints.save(checkpoint, supernet, optimizers, trace, vars(config))
-        if on_epoch is not None:
-            on_epoch(trace[-1])
-    state = {name: tensor.detach().cpu().clone() for name, tensor in supernet.state_dict().items()}
-    return SearchResult(_genotype(supernet), trace, state)
-
-
-def _check(train: LabeledImages, val: LabeledImages, **counts: int) -> None:
+    settings = settings_for(method, preset, warm_start=init is not None, **changes)
     if train.classes != val.classes:
         raise ValueError(f"val: expected the classes of train, {train.classes}, got {val.classes}")
-    for argument, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{argument}: expected at least 1, got {value}")
+    common = {"init": init, "seed": seed, "device": torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))}
+    checkpoint = None if checkpoint is None else Path(checkpoint)
+    if settings.grid:
+        return _grid(train, val, method, settings, checkpoint, on_epoch, common)
+    return _Search(train, val, method, settings, **common).run(checkpoint, on_epoch)
 
 
-def _make_supernet(space: Space, channels: int, layers: int, num_classes: int, seed: int, init: dict | None) -> Supernet:
-    supernet = seeded(lambda: Supernet(space, channels, layers, num_classes), seed)
+def _grid(
+    train: LabeledImages,
+    val: LabeledImages,
+    method: str,
+    settings: Settings,
+    checkpoint: Path | None,
+    on_epoch: Callable[[dict], None] | None,
+    common: dict,
+) -> SearchResult:
+    """A search per point of the grid; short trainings choose one of them."""
+    results, points = [], []
+    for i, (weight_decay, drop_path) in enumerate(settings.grid):
+        points.append({"weight_decay": weight_decay, "drop_path": drop_path})
+        point = _Search(train, val, method, replace(settings, **points[-1], grid=()), **common)
+        results.append(point.run(None if checkpoint is None else numbered(checkpoint, str(i)), on_epoch))
+    own = {"seed": common["seed"], "device": common["device"], "checkpoint": checkpoint}
+    chosen, scores = choose([result.genotype for result in results], train, val, settings.choice, **own)
+    candidates = tuple(
+        {**point, "genotype": str(result.genotype), "accuracy": score, "chosen": i == chosen}
+        for i, (point, result, score) in enumerate(zip(points, results, scores, strict=True))
+    )
+    return replace(results[chosen], candidates=candidates)
+
+
+class _Search:
+    """One search: what is trained, where it stands, and the loop; saved and loaded like one optimiser."""
+
+    def __init__(
+        self,
+        train: LabeledImages,
+        val: LabeledImages,
+        method: str,
+        settings: Settings,
+        *,
+        init: dict | None,
+        seed: int,
+        device: torch.device,
+    ):
+        self.settings, self.seed, self.device = settings, seed, device
+        self.batches_per_epoch = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
+        self.made_for = {
+            "method": method,
+            **asdict(replace(settings, steps_per_epoch=self.batches_per_epoch)),
+            "space": str(get_space(settings.space)),
+        }
+        self.made_for |= {"seed": seed, "init": _digest(init), "train": train.digest, "val": val.digest}
+        self.supernet = _make_supernet(settings, train.num_classes, seed, init).to(device)
+        self.steps = Steps(self.supernet, settings)
+        self.watch = robust.Watch(settings.stop, settings.adaptation) if settings.stop else None
+        self.next_epoch, self.stopped = 0, False
+        self.train, self.val = train.to(device), val.to(device)
+
+    def run(self, checkpoint: Path | None, on_epoch: Callable[[dict], None] | None) -> SearchResult:
+        resumable = checkpoint is not None and checkpoint.exists()
+        rows = checkpoints.load(checkpoint, self.supernet, self, self.made_for) if resumable else []
+        while self.next_epoch < self.settings.total_epochs and not self.stopped:
+            with seeded_epoch(self.seed, self.next_epoch, self.device):
+                rows.append(self._epoch(self.next_epoch))
+            if checkpoint is not None:
+                checkpoints.save(checkpoint, self.supernet, self, rows, self.made_for)
+            if on_epoch is not None:
+                on_epoch(rows[-1])
+        state = {name: tensor.detach().cpu().clone() for name, tensor in self.supernet.state_dict().items()}
+        return SearchResult(trace.genotype(self.supernet, self.steps.decisions), rows, state)
+
+    def state_dict(self) -> dict:
+        watch = {} if self.watch is None else {"watch": self.watch.state_dict()}
+        return {"steps": self.steps.state_dict(), "next_epoch": self.next_epoch, "stopped": self.stopped, **watch}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps.load_state_dict(state["steps"])
+        self.next_epoch, self.stopped = state["next_epoch"], state["stopped"]
+        if self.watch is not None:
+            self.watch.load_state_dict(state["watch"])
+
+    def _epoch(self, epoch: int) -> dict:
+        started, lr = time.perf_counter(), self.steps.start_epoch(epoch)
+        decisions = self._decide(epoch)
+        train_loss, val_loss = self._train(epoch)
+        row = {"epoch": epoch, "lr": lr, "weight_decay": self.steps.sgd.param_groups[0]["weight_decay"]}
+        row["drop_path"] = self.supernet.drop_path_prob
+        row |= {"train_loss": train_loss, "val_loss": val_loss, **trace.architecture(self.supernet, self.steps.decisions)}
+        if decisions:
+            row["decisions"] = decisions
+        self.next_epoch = epoch + 1
+        self._look_at_curvature(row, epoch)
+        return {**row, "seconds": time.perf_counter() - started}
+
+    def _decide(self, epoch: int) -> list[dict]:
+        """DARTS-PT's decisions that are due before training in this epoch."""
+        settings = self.settings
+        if not perturbation.due(settings.projection, settings.epochs, epoch):
+            return []
+
+        def measure(mixings: list[perturbation.Mixing]) -> list[float]:
+            batches = draw_pass(self.val, settings.batch_size, seed=self.seed, epoch=epoch, stream="decision")
+            return perturbation.measure(self.supernet, batches, mixings, settings.projection.criterion)
+
+        with torch.no_grad():
+            return self.steps.decisions.decide(self.supernet.mixing(), measure, seed=self.seed, epoch=epoch)
+
+    def _train(self, epoch: int) -> tuple[float, float | None]:
+        """One epoch; returns the mean training and validation loss, the latter None without architecture steps."""
+        settings, losses = self.settings, torch.zeros(2, device=self.device)
+        searching = epoch >= settings.warm_up and not settings.fixed_alphas
+        cut = {"cutout": settings.cutout, "cut": self.steps.ramp(epoch)} if settings.drop_path > 0 else {}
+        for step in range(self.batches_per_epoch):
+            place = {"seed": self.seed, "epoch": epoch, "step": step, **cut}
+            train_batch = draw_batch(self.train, settings.batch_size, stream="train", **place)
+            val_batch = draw_batch(self.val, settings.batch_size, stream="val", **place) if searching else None
+            losses += torch.stack(self.steps.step(train_batch, val_batch))
+        train_loss, val_loss = (losses / self.batches_per_epoch).tolist()
+        if not math.isfinite(train_loss + val_loss):
+            lower = f"lower lr={settings.lr} or arch_lr={settings.arch_lr}"
+            raise ValueError(f"the search diverged in epoch {epoch} (loss {train_loss}, {val_loss}): {lower}")
+        return train_loss, val_loss if searching else None
+
+    def _look_at_curvature(self, row: dict, epoch: int) -> None:
+        """Add the eigenvalue to the row where it is due, and stop or roll back where the rule says so."""
+        curvature = self.settings.curvature
+        if curvature is None or (epoch % curvature.every and epoch + 1 != self.settings.total_epochs):
+            return
+        row |= robust.eigenvalue(self.steps, self.val, curvature, seed=self.seed, epoch=epoch)
+        acted = self.watch.after(self.steps, epoch, row["eigenvalue"]) if self.watch else None
+        if acted is not None:
+            stop, goes_on = acted
+            row["rolled_back_to"] = stop.back_to
+            self.next_epoch, self.stopped = stop.back_to + 1, not goes_on
+
+
+def _make_supernet(settings: Settings, num_classes: int, seed: int, init: dict | None) -> Supernet:
+    size = settings.space, settings.channels, settings.layers, num_classes
+    supernet = seeded(lambda: Supernet(*size, partial=settings.partial, mask=settings.mask), seed)
     own = supernet.state_dict()
     for name, tensor in (init or {}).items():
         if name not in own:
@@ -202,6 +221,8 @@ def _make_supernet(space: Space, channels: int, layers: int, num_classes: int, s
             raise ValueError(
                 f"init: {name!r} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)} (same space, channels, layers)"
             )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"init: {name!r} holds NaN or infinity; expected finite numbers")
     supernet.load_state_dict(init or {}, strict=False)
     return supernet.to(memory_format=torch.channels_last)
 
@@ -215,43 +236,3 @@ def _digest(init: dict[str, torch.Tensor] | None) -> str:
         state.update(name.encode())
         state.update(init[name].detach().cpu().contiguous().numpy().tobytes())
     return state.hexdigest()[:16]
-
-
-def _epoch(optimizers: _Optimizers, train: LabeledImages, val: LabeledImages, epoch: int) -> dict:
-    config, supernet = optimizers.config, optimizers.supernet
-    started, lr = time.perf_counter(), optimizers.set_lr(epoch)
-    losses = torch.zeros(2, device=train.images.device)
-    for step in range(config.steps_per_epoch):
-        batches = [
-            draw_batch(data, config.batch_size, seed=config.seed, epoch=epoch, step=step, stream=name)
-            for data, name in ((train, "train"), (val, "val"))
-        ]
-        losses += torch.stack(optimizers.step(*batches))
-    train_loss, val_loss = (losses / config.steps_per_epoch).tolist()
-    if not math.isfinite(train_loss + val_loss):
-        raise ValueError(
-            f"the search diverged in epoch {epoch} (loss {train_loss}, {val_loss}): lower lr={config.lr} or arch_lr={config.arch_lr}"
-        )
-    genotype = _genotype(supernet)
-    return {
-        "epoch": epoch,
-        "lr": lr,
-        "train_loss": train_loss,
-        "val_loss": val_loss,
-        "entropy_normal": _entropy(supernet.alphas_normal),
-        "entropy_reduce": _entropy(supernet.alphas_reduce),
-        "skips_normal": genotype.skips("normal"),
-        "skips_reduce": genotype.skips("reduce"),
-        "genotype": str(genotype),
-        "seconds": time.perf_counter() - started,
-    }
-
-
-def _genotype(supernet: Supernet) -> Genotype:
-    return select.magnitude(supernet.alphas_normal, supernet.alphas_reduce, supernet.space)
-
-
-def _entropy(alphas: torch.Tensor) -> float:
-    """Mean entropy of the mixing weights of an edge, in nats: log(K) when nothing is decided, 0 when everything is."""
-    log_weights = alphas.detach().double().log_softmax(dim=1)
-    return float(-(log_weights.exp() * log_weights).sum(dim=1).mean())

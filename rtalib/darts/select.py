@@ -1,11 +1,13 @@
-"""From architecture parameters to a genotype (Liu et al., ICLR 2019, section 2.4)."""
+"""From architecture parameters to a genotype (Liu et al., ICLR 2019, section 2.4; with edge weights Xu et al., ICLR 2020, section 3.3)."""
 
 import torch
 
 from rtalib.darts.genotype import Edge, Genotype
+from rtalib.darts.partial import edge_weights
 from rtalib.darts.space import EDGES, NODES, Space, get_space
 
 INPUTS = 2  # edges kept per node
+CONCAT = tuple(range(2, 2 + NODES))
 
 
 def strongest(weights: torch.Tensor, operations: tuple[tuple[str, ...], ...]) -> tuple[Edge, ...]:
@@ -34,13 +36,48 @@ def magnitude(alphas_normal: torch.Tensor, alphas_reduce: torch.Tensor, space: s
     The softmax matters: it weighs an edge's candidates against its own 'none', so edges may rank otherwise by raw alphas.
     ValueError if the shapes do not fit the space or an alpha is not finite.
     """
-    space, concat = get_space(space), tuple(range(2, 2 + NODES))
-    cells = []
-    for argument, alphas, operations in (("alphas_normal", alphas_normal, space.normal), ("alphas_reduce", alphas_reduce, space.reduce)):
-        expected = (len(EDGES), len(operations[0]))
-        if tuple(alphas.shape) != expected:
-            raise ValueError(f"{argument}: expected shape {expected}, got {tuple(alphas.shape)}")
-        if not torch.isfinite(alphas).all():
-            raise ValueError(f"{argument}: expected finite numbers, got NaN or infinity (the search has diverged)")
-        cells.append(strongest(alphas.detach().double().cpu().softmax(dim=1), operations))
-    return Genotype(cells[0], concat, cells[1], concat)
+    space = get_space(space)
+    normal = _operation_weights("alphas_normal", alphas_normal, space.normal)
+    reduce = _operation_weights("alphas_reduce", alphas_reduce, space.reduce)
+    return from_weights(normal, reduce, space)
+
+
+def edge_normalized(
+    alphas_normal: torch.Tensor,
+    alphas_reduce: torch.Tensor,
+    betas_normal: torch.Tensor,
+    betas_reduce: torch.Tensor,
+    space: str | Space = "darts",
+) -> Genotype:
+    """PC-DARTS' rule: softmax(alphas) times the edge's weight among those into its node, betas (14,); then DARTS' rule.
+
+    ValueError if the shapes do not fit the space or a parameter is not finite.
+    """
+    space = get_space(space)
+    normal = _operation_weights("alphas_normal", alphas_normal, space.normal) * _edge_weights("betas_normal", betas_normal)
+    reduce = _operation_weights("alphas_reduce", alphas_reduce, space.reduce) * _edge_weights("betas_reduce", betas_reduce)
+    return from_weights(normal, reduce, space)
+
+
+def from_weights(normal: torch.Tensor, reduce: torch.Tensor, space: str | Space = "darts") -> Genotype:
+    """DARTS' rule on mixing weights (14, K) of both cell types as they are; DARTS-PT's, with one operation per edge at weight 1 and two
+    edges per node above 0, give exactly what was decided."""
+    space = get_space(space)
+    return Genotype(strongest(normal, space.normal), CONCAT, strongest(reduce, space.reduce), CONCAT)
+
+
+def _operation_weights(argument: str, alphas: torch.Tensor, operations: tuple[tuple[str, ...], ...]) -> torch.Tensor:
+    return _checked(argument, alphas, (len(EDGES), len(operations[0]))).softmax(dim=1)
+
+
+def _edge_weights(argument: str, betas: torch.Tensor) -> torch.Tensor:
+    return edge_weights(_checked(argument, betas, (len(EDGES),)))[:, None]
+
+
+def _checked(argument: str, parameters: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """The parameters in float64 on the CPU."""
+    if tuple(parameters.shape) != shape:
+        raise ValueError(f"{argument}: expected shape {shape}, got {tuple(parameters.shape)}")
+    if not torch.isfinite(parameters).all():
+        raise ValueError(f"{argument}: expected finite numbers, got NaN or infinity (the search has diverged)")
+    return parameters.detach().double().cpu()

@@ -1,9 +1,13 @@
 """Search spaces: which operations compete on each edge of a cell."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rtalib.darts.operations import OPERATIONS
+from rtalib.darts.operations import KNOWN, NOISE, OPERATIONS
 from rtalib.errors import unknown
+
+if TYPE_CHECKING:
+    from rtalib.darts.genotype import Genotype
 
 NODES = 4  # intermediate nodes of a cell
 EDGES = tuple((node, source) for node in range(2, 2 + NODES) for source in range(node))  # 14, by destination, then source
@@ -24,8 +28,20 @@ class Space:
             if len(edges) != len(EDGES) or len({len(names) for names in edges}) != 1:
                 raise ValueError(f"{cell}: expected {len(EDGES)} edges with equally many operations, got {[len(names) for names in edges]}")
             for name in (name for names in edges for name in names):
-                if name not in OPERATIONS:
-                    raise unknown("operation", name, OPERATIONS)
+                if name not in KNOWN:
+                    raise unknown("operation", name, KNOWN)
+
+    def check(self, genotype: "Genotype") -> None:
+        """ValueError unless a search in this space can find `genotype`: two inputs for each of the four nodes, offered on their edges."""
+        for cell in ("normal", "reduce"):
+            inputs, offered = getattr(genotype, cell), getattr(self, cell)
+            if len(inputs) != 2 * NODES:
+                raise ValueError(f"genotype: {cell} has {len(inputs) // 2} nodes, expected {NODES} as in the space")
+            for position, (name, source) in enumerate(inputs):
+                names = offered[EDGES.index((2 + position // 2, source))]
+                if name not in names:
+                    node = 2 + position // 2
+                    raise ValueError(f"genotype: {cell} takes {name} from node {source} to {node}; this space offers {', '.join(names)}")
 
 
 def uniform(*operations: str) -> Space:
@@ -62,6 +78,8 @@ SPACES = {
     "s1": Space(_expand(S1_NORMAL), _expand(S1_REDUCE)),
     "s2": uniform("skip_connect", "sep_conv_3x3"),
     "s3": uniform("none", "skip_connect", "sep_conv_3x3"),
+    "s4": uniform(NOISE, "sep_conv_3x3"),
+    "s5": uniform(*OPERATIONS),  # S1 to S5 as RobustDARTS counts them (Zela et al., ICLR 2020): the last is the full one
 }
 
 

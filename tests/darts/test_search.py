@@ -4,45 +4,12 @@ import math
 
 import pytest
 import torch
+from stripes import TINY, TRAIN, VAL, Interrupted, assert_same, stop_at
 
 from rtalib.darts import Genotype, Supernet, magnitude, search
 from rtalib.darts import search as search_function
-from rtalib.darts.search import draw_batch
+from rtalib.darts.draws import draw_batch
 from rtalib.data import LabeledImages
-
-TINY = {"space": "s2", "channels": 4, "layers": 3, "batch_size": 4, "steps_per_epoch": 2, "device": "cpu"}
-
-
-def stripes(n, seed=0, side=12):
-    """Two classes: horizontal and vertical stripes in noise."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % 2
-    wave = (torch.arange(side) % 4 < 2).float() * 120
-    images = torch.randint(0, 100, (n, 3, side, side), generator=generator).float()
-    images += torch.where(labels.view(-1, 1, 1, 1) == 0, wave.view(1, 1, side, 1), wave.view(1, 1, 1, side))
-    return LabeledImages(images.to(torch.uint8), labels, ("horizontal", "vertical"), "stripes")
-
-
-TRAIN, VAL = stripes(24), stripes(16, seed=1)
-
-
-class Interrupted(Exception):
-    pass
-
-
-def stop_at(epoch):
-    def on_epoch(row):
-        if row["epoch"] == epoch:
-            raise Interrupted
-
-    return on_epoch
-
-
-def assert_same(a, b):
-    assert a.genotype == b.genotype
-    assert a.state.keys() == b.state.keys() and all(torch.equal(a.state[name], b.state[name]) for name in a.state)
-    without_time = [[{k: v for k, v in row.items() if k != "seconds"} for row in result.trace] for result in (a, b)]
-    assert without_time[0] == without_time[1]
 
 
 def test_interrupted_search_ends_as_if_never_interrupted(tmp_path):
@@ -115,7 +82,7 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="unknown search method 'dart'. Did you mean 'darts'"):
         search(TRAIN, VAL, "dart")
     with pytest.raises(ValueError, match="order: available are 1"):
-        search(TRAIN, VAL, order=2)
+        search(TRAIN, VAL, order=3)
     with pytest.raises(ValueError, match="val: expected the classes of train"):
         search(TRAIN, LabeledImages(VAL.images, VAL.labels, ("a", "b"), "other"), **TINY)
     with pytest.raises(ValueError, match="batch_size: expected at least 1"):

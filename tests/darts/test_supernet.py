@@ -77,6 +77,22 @@ def test_equals_the_plain_sum_forward_and_in_every_gradient(space):
         torch.testing.assert_close(gradient, other, rtol=1e-6, atol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
 
 
+@pytest.mark.parametrize("partial", [1, 2])
+def test_memory_format_does_not_matter_in_any_gradient(partial):
+    """Channels-last is what a search computes in."""
+    torch.manual_seed(0)
+    supernet, x, y = Supernet("darts", 4, 3, partial=partial).double(), torch.rand(2, 3, 16, 16).double(), torch.tensor([1, 2])
+
+    def gradients(format):
+        supernet.to(memory_format=format)
+        loss = F.cross_entropy(supernet(x.to(memory_format=format)), y)
+        return torch.autograd.grad(loss, list(supernet.parameters()), materialize_grads=True)
+
+    plain, last = gradients(torch.contiguous_format), gradients(torch.channels_last)
+    for (name, _), a, b in zip(supernet.named_parameters(), plain, last, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
 def test_mode_does_not_matter_because_the_batch_normalises_itself():
     supernet, x = Supernet("s2", 4, 3), torch.rand(2, 3, 16, 16)
     assert torch.equal(supernet.train()(x), supernet.eval()(x))

@@ -1,0 +1,62 @@
+"""Choosing one of several searched cells: train each from scratch for a short time and compare on the validation images."""
+
+from pathlib import Path
+
+import torch
+
+from rtalib.darts.genotype import Genotype
+from rtalib.darts.network import Network
+from rtalib.darts.settings import Choice
+from rtalib.data import LabeledImages
+from rtalib.models.base import seeded
+from rtalib.recipes import RECIPES
+from rtalib.training import evaluate
+from rtalib.training import train as train_network
+
+
+def choose(
+    genotypes: list[Genotype],
+    train: LabeledImages,
+    val: LabeledImages,
+    choice: Choice,
+    *,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    checkpoint: Path | str | None = None,
+) -> tuple[int, list[float]]:
+    """Index of the best genotype, the first of equals, and the validation accuracy in [0,1] of each.
+
+    Liu et al. (ICLR 2019) choose so among four searches.
+    All networks start from the same seed and see the same batches; equal genotypes are trained once. checkpoint: the files of the
+    trainings, which an interrupted choice continues, are named after it. ValueError if there is no genotype.
+    """
+    if not genotypes:
+        raise ValueError("genotypes: expected at least one, got none")
+    known: dict[Genotype, float] = {}
+    for i, genotype in enumerate(genotypes):
+        if genotype not in known:
+            own = None if checkpoint is None else numbered(Path(checkpoint), f"choice-{i}")
+            known[genotype] = _accuracy(genotype, train, val, choice, seed, device, own)
+    scores = [known[genotype] for genotype in genotypes]
+    return scores.index(max(scores)), scores
+
+
+def numbered(path: Path, mark: str) -> Path:
+    """search.pt -> search-mark.pt."""
+    return path.with_name(f"{path.stem}-{mark}{path.suffix}")
+
+
+def _accuracy(
+    genotype: Genotype,
+    train: LabeledImages,
+    val: LabeledImages,
+    choice: Choice,
+    seed: int,
+    device: torch.device | str | None,
+    checkpoint: Path | None,
+) -> float:
+    recipe = RECIPES[choice.recipe].scaled(choice.epochs)
+    auxiliary = recipe.auxiliary_weight > 0
+    network = seeded(lambda: Network(genotype, choice.channels, choice.layers, train.num_classes, auxiliary), seed)
+    train_network(network, train, recipe, seed=seed, checkpoint=checkpoint, device=device)
+    return evaluate(network, val)

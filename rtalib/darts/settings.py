@@ -1,0 +1,204 @@
+"""Every number of a search, frozen and checked; the published values are in `presets`."""
+
+import math
+from dataclasses import dataclass
+
+from rtalib.darts.hessian import EIGENVALUES
+from rtalib.darts.partial import MASKS
+from rtalib.darts.space import EDGES, NODES, Space, get_space
+from rtalib.darts.unrolled import TERMS
+from rtalib.errors import unknown
+from rtalib.recipes import RECIPES
+
+ORDERS = (1, 2)
+CRITERIA = ("accuracy", "loss")
+
+
+def _check(name: str, value: object, low: float, high: float = math.inf, *, integer: bool = False, below: bool = False) -> None:
+    """Raise ValueError unless `value` is a number in [low, high], or in [low, high) if `below`."""
+    wanted = f"at least {low}" if math.isinf(high) else f"{low} to {'below ' if below else ''}{high}"
+    if not isinstance(value, int if integer else (int, float)) or isinstance(value, bool):
+        raise ValueError(f"{name}: expected {'an integer' if integer else 'a number'}, {wanted}, got {value!r}")
+    if not low <= value <= high or (below and value == high):
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """How the largest eigenvalue of the validation loss's Hessian by the architecture is measured (Zela et al., ICLR 2020).
+
+    every: epochs between two measurements; the last epoch is measured, too. images: on how many, in one batch (published: 64, which is
+    noisy: neighbouring measurements differ twofold). solver: 'lanczos' or 'dense'. The architecture's weight decay is added.
+    """
+
+    every: int = 2
+    images: int = 64
+    solver: str = "lanczos"
+
+    def __post_init__(self):
+        _check("curvature.every", self.every, 1, integer=True)
+        _check("curvature.images", self.images, 2, integer=True)
+        if self.solver not in EIGENVALUES:
+            raise unknown("solver", self.solver, EIGENVALUES)
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When the eigenvalue has risen too fast: its average over `window` measurements is above `ratio` times that of `lag` before.
+
+    centred: an average belongs to the middle one of its measurements, else to the last. The earlier one must belong to epoch `first` or
+    later. An average over a window that begins before the search takes the measurements there are, at least three.
+    """
+
+    window: int = 5
+    lag: int = 4
+    ratio: float = 1.3
+    first: int = 10
+    centred: bool = True
+
+    def __post_init__(self):
+        for name, low in (("window", 1), ("lag", 1), ("first", 0)):
+            _check(f"stop.{name}", getattr(self, name), low, integer=True)
+        _check("stop.ratio", self.ratio, 1)
+
+    @property
+    def delay(self) -> int:
+        """Measurements between the one that an average belongs to and the one that completes it."""
+        return self.window // 2 if self.centred else 0
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """DARTS-ADA (Zela et al., ICLR 2020): instead of stopping, roll back and multiply the weight decay by `factor`, up to `limit`."""
+
+    factor: float = 10.0
+    limit: float = 3e-2
+
+    def __post_init__(self):
+        _check("adaptation.factor", self.factor, 1)
+        _check("adaptation.limit", self.limit, 0)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """DARTS-PT's second phase (Wang et al., ICLR 2021, algorithm 1): a decision per cell type every `interval` epochs, until 14
+    operations and the inputs of three nodes are decided. lr: of the weights, throughout; None: a tenth of the search's, as published.
+    criterion: 'accuracy' or 'loss' on the validation set.
+    """
+
+    interval: int = 5
+    lr: float | None = None
+    criterion: str = "accuracy"
+
+    def __post_init__(self):
+        _check("projection.interval", self.interval, 1, integer=True)
+        if self.lr is not None:
+            _check("projection.lr", self.lr, 0)
+        if self.criterion not in CRITERIA:
+            raise unknown("criterion", self.criterion, CRITERIA)
+
+    @property
+    def decisions(self) -> int:
+        """Per cell type: the operation of each edge, then the inputs of each node that has more than two."""
+        return len(EDGES) + NODES - 1
+
+    @property
+    def epochs(self) -> int:
+        """The last decision is followed by one epoch."""
+        return self.interval * (self.decisions - 1) + 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one of several genotypes is chosen: each trained from scratch for a short time, the best validation accuracy wins
+    (Liu et al., ICLR 2019: 100 epochs). recipe: a name in training.RECIPES; channels, layers: of the networks.
+    """
+
+    epochs: int = 100
+    recipe: str = "darts"
+    channels: int = 16
+    layers: int = 8
+
+    def __post_init__(self):
+        for name in ("epochs", "channels", "layers"):
+            _check(f"choice.{name}", getattr(self, name), 1, integer=True)
+        if self.recipe not in RECIPES:
+            raise unknown("recipe", self.recipe, RECIPES)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All numbers of a search. Defaults are those of first-order DARTS on CIFAR-10 (Liu et al., ICLR 2019).
+
+    space: a name in SPACES, or a Space. channels, layers: of the supernet. partial: K of partial channels (1: all are mixed), `mask` which
+        channels ('fixed' or 'random').
+    epochs: with architecture and weights in turns (those of `projection` come on top); steps_per_epoch: default len(train) / batch_size,
+        rounded up; batches are drawn with replacement.
+    lr, lr_min, momentum, weight_decay, grad_clip: SGD on the weights, cosine from lr to lr_min. arch_lr, arch_weight_decay: Adam on the
+        architecture, betas (0.5, 0.999). order: 1 or 2 (unrolled, with its second `term` by 'differences' or 'exact').
+    warm_up: first epochs without architecture steps. fixed_alphas: none at all, the architecture parameters stay as initialised.
+    drop_path: probability reached at the last epoch, rising linearly; above 0, squares of `cutout` pixels are cut from both halves'
+        images, too, with a probability that rises from 0 to 1 (RobustDARTS couples the two).
+    grid: (weight_decay, drop_path) of several searches, of which `choice` takes one; empty: one search with the settings' own.
+    curvature, stop, adaptation: the eigenvalue's measurement, early stopping by it, and DARTS-ADA; None: not.
+    projection: DARTS-PT's selection; None: the strongest operations and edges, by alphas and, where there are some, betas.
+    """
+
+    space: str | Space = "darts"
+    channels: int = 16
+    layers: int = 8
+    partial: int = 1
+    mask: str = "fixed"
+    epochs: int = 50
+    steps_per_epoch: int | None = None
+    batch_size: int = 64
+    lr: float = 0.025
+    lr_min: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    grad_clip: float = 5.0
+    arch_lr: float = 3e-4
+    arch_weight_decay: float = 1e-3
+    order: int = 1
+    term: str = "differences"
+    warm_up: int = 0
+    fixed_alphas: bool = False
+    drop_path: float = 0.0
+    cutout: int = 16
+    grid: tuple[tuple[float, float], ...] = ()
+    choice: Choice = Choice()
+    curvature: Curvature | None = None
+    stop: StopRule | None = None
+    adaptation: Adaptation | None = None
+    projection: Projection | None = None
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "partial"):
+            _check(name, getattr(self, name), 1, integer=True)
+        if self.steps_per_epoch is not None:
+            _check("steps_per_epoch", self.steps_per_epoch, 1, integer=True)
+        for name in ("lr", "lr_min", "momentum", "weight_decay", "arch_lr", "arch_weight_decay"):
+            _check(name, getattr(self, name), 0)
+        for name in ("warm_up", "cutout"):
+            _check(name, getattr(self, name), 0, integer=True)
+        _check("drop_path", self.drop_path, 0, 1, below=True)
+        for weight_decay, drop_path in self.grid:
+            _check("grid: weight_decay", weight_decay, 0)
+            _check("grid: drop_path", drop_path, 0, 1, below=True)
+        for name, options in (("order", ORDERS), ("term", TERMS), ("mask", MASKS)):
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name}: available are {', '.join(map(str, options))}, got {getattr(self, name)!r}")
+        get_space(self.space)
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.stop is not None and self.curvature is None:
+            raise ValueError("stop: needs the eigenvalue, so set curvature, too")
+        if self.adaptation is not None and self.stop is None:
+            raise ValueError("adaptation: needs to know when to roll back, so set stop, too")
+        if self.projection is not None and (self.stop is not None or self.partial > 1):
+            raise ValueError("projection: goes with neither stop nor partial channels (whose bypass no decision removes)")
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs + (self.projection.epochs if self.projection else 0)
