@@ -34,7 +34,10 @@ __all__ = [
     "use_style",
 ]
 
-PARTS = ("clean", "corruptions", "held_out_corruptions", "transfer_fgsm", "transfer_pgd", "transfer_l2")
+PARTS = (
+    *("clean", "corruptions", "held_out_severities", "held_out_types"),
+    *("transfer_fgsm", "transfer_bim", "transfer_pgd", "transfer_l2"),
+)
 FIGURE_3 = ("AugMix", "CutMix", "DeepRepair", "AU-DARTSE", "RF-DARTSE", "CF-DARTSE")
 FIGURE_2 = ("clean", "fail", "gaussian_noise", "shot_noise", "impulse_noise")
 MARKERS = "osD^vPX*<>"
@@ -128,12 +131,12 @@ def proxy_parts(rows: Sequence[Mapping], *, parts: Sequence[str] | None = None) 
     table = np.array([[values(rows, method, part).mean() for part in parts] for method in methods])
     low, span = np.nanmin(table, axis=0), np.ptp(np.nan_to_num(table, nan=np.nanmin(table)), axis=0)
     with use_style():
-        drawing = figure(PAGE * 0.82, 0.27 * len(methods) + 0.95)
+        drawing = figure(PAGE, 0.27 * len(methods) + 0.95)
         axes = drawing.subplots()
         heat(axes, (table - low) / np.where(span > 0, span, 1), [[f"{v:.1f}" for v in line] for line in table], bold=table.argmax(axis=0))
         axes.set(yticks=range(len(methods)), yticklabels=[short_name(m) for m in methods])
         axes.set(xticks=range(len(parts)), xticklabels=[label(part).replace(" ", "\n", 1) for part in parts])
-        axes.set_title("Proxy parts, top-1 in percent (shade: from least to greatest of the column)")
+        axes.set_title("Proxy parts, top-1 in percent, shaded by column")
         _foot(drawing, rows)
     return drawing
 

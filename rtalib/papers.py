@@ -32,7 +32,8 @@ CORRUPTION_LABELS = {
     "jpeg_compression": "Jpeg",
 }
 LABELS = {"clean": "Clean", "fail": "Fail", **CORRUPTION_LABELS, "others": "Others", "mean": "Mean"}
-LABELS |= {"held_out_corruptions": "Held-out corruptions", "transfer_fgsm": "FGSM", "transfer_pgd": "PGD", "transfer_l2": "L2"}
+LABELS |= {"corruptions": "Seen corr.", "held_out_severities": "Other severities", "held_out_types": "Other types"}
+LABELS |= {"transfer_fgsm": "FGSM", "transfer_bim": "BIM", "transfer_pgd": "PGD", "transfer_l2": "L2"}
 # Abbreviation of a guiding corruption in the paper -> library name. Rows of tables 3 and 4 are named "gb: CF-DARTS" and so on.
 GUIDES = {"gn": "gaussian_noise", "gb": "glass_blur", "fg": "fog", "pl": "pixelate"}
 

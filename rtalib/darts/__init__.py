@@ -1,6 +1,7 @@
 """Differentiable architecture search: genotypes, the networks they stand for, and how to find them."""
 
 from rtalib.darts.choose import choose
+from rtalib.darts.fused import FusedSupernet
 from rtalib.darts.genotype import GENOTYPES, Genotype, random_genotype
 from rtalib.darts.network import Network
 from rtalib.darts.presets import METHODS, PRESETS
@@ -19,6 +20,7 @@ __all__ = [
     "Adaptation",
     "Choice",
     "Curvature",
+    "FusedSupernet",
     "Genotype",
     "Network",
     "Projection",

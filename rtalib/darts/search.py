@@ -16,6 +16,7 @@ from rtalib import checkpoints
 from rtalib.darts import perturbation, robust, trace
 from rtalib.darts.choose import choose, numbered
 from rtalib.darts.draws import draw_batch, draw_pass, seeded_epoch
+from rtalib.darts.fused import FusedSupernet
 from rtalib.darts.genotype import Genotype
 from rtalib.darts.presets import settings_for
 from rtalib.darts.settings import Settings
@@ -212,7 +213,7 @@ class _Search:
 
 def _make_supernet(settings: Settings, num_classes: int, seed: int, init: dict | None) -> Supernet:
     size = settings.space, settings.channels, settings.layers, num_classes
-    supernet = seeded(lambda: Supernet(*size, partial=settings.partial, mask=settings.mask), seed)
+    supernet = seeded(lambda: FusedSupernet(*size, partial=settings.partial, mask=settings.mask), seed)
     own = supernet.state_dict()
     for name, tensor in (init or {}).items():
         if name not in own:
