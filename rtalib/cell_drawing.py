@@ -35,18 +35,18 @@ def draw_cell(genotype: HasCells, *, cell: str = "both", title: str | None = Non
         if title:
             drawing.suptitle(title, fontsize=9, x=0.01, ha="left")
         for axes, name in zip(drawing.subplots(len(names), squeeze=False).flat, names, strict=True):
-            _circuit(axes, getattr(genotype, name), _used(genotype, name))
+            circuit(axes, getattr(genotype, name), used(genotype, name))
             axes.set_title({"normal": "Normal cell", "reduce": "Reduction cell"}[name])
     return drawing
 
 
-def _used(genotype: HasCells, name: str) -> list[int]:
+def used(genotype: HasCells, name: str) -> list[int]:
     """Feature maps that the output concatenates: the genotype's own list where it has one, else all nodes."""
     given = getattr(genotype, f"{name}_concat", None)
     return list(given) if given is not None else list(range(2, 2 + len(getattr(genotype, name)) // 2))
 
 
-def _circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int]) -> None:
+def circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int]) -> None:
     nodes = len(edges) // 2
     stride = 2 * STEP + GAP
     height = [-0.0, -1.0, *(-(2.0 + i) for i in range(nodes))]

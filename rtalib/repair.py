@@ -164,6 +164,11 @@ def genotype(search: store.Entry) -> darts.Genotype:
     return darts.Genotype.from_json((search.path / "genotype.json").read_text())
 
 
+def trace(search: store.Entry) -> list[dict]:
+    """A stored search epoch by epoch, as darts.search leaves it."""
+    return json.loads((search.path / "trace.json").read_text())
+
+
 def initial_search(study: Study) -> store.Entry:
     """phi_0's architecture: DARTS on the two halves of the training images (section 6 of the reference, point 10)."""
     data = training_images(study)

@@ -76,7 +76,7 @@ def explore_corruptions(data: LabeledImages, network: nn.Module | None = None) -
 
     for name in CORRUPTIONS:  # textures and tables are made here, not at the first move of a control
         corrupt(data.images[:1], name, 1)
-    return _around(
+    return around(
         view,
         index=BoundedIntText(0, 0, len(data) - 1, description="image"),
         name=Dropdown(options=[(name.replace("_", " "), name) for name in CORRUPTIONS], description="type"),
@@ -131,7 +131,7 @@ def explore_attacks(data: LabeledImages, networks: Mapping[str, nn.Module]) -> "
         label, network = int(data.hard_labels[index]), networks[source]
         return attack_view(data.images[index], label, network, classes=data.classes, source=source, **state)
 
-    return _around(
+    return around(
         view,
         index=BoundedIntText(0, 0, len(data) - 1, description="image"),
         source=Dropdown(options=list(networks), description="source"),
@@ -207,7 +207,7 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_CLASS else name[: LONGEST_CLASS - 1] + "…"
 
 
-def _around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
+def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
     """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative."""
     from IPython.display import display
     from ipywidgets import HBox, Layout, VBox, interactive_output

@@ -282,5 +282,5 @@ def test_output_changes_in_a_kernel(tmp_path):
     cells[0]["metadata"] = {"tags": ["parameters"]}
     toy = tmp_path / "07_toy.ipynb"
     toy.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    result = nb.run(toy, tmp_path / "out.ipynb", {}, timeout=120)
+    result = nb.run(toy, tmp_path / "out.ipynb", {}, timeout=300)
     assert result.status == "ok", result.error
