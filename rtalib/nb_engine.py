@@ -6,18 +6,23 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Empty
 from typing import Any, BinaryIO, TextIO
 
 import papermill
-from jupyter_client import AsyncKernelManager
+from jupyter_client import AsyncKernelClient, AsyncKernelManager
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import strip_color
+from traitlets import Type
 
 GRACE = 5.0  # seconds between the interrupt and the kill
+POLL = 0.5  # seconds
 LONGEST_FOLDER = 70  # a socket's path may have about 104 characters on macOS
 
 
@@ -105,8 +110,32 @@ class _Client(PapermillNotebookClient):
         self.watchdog.group = self.km.provisioner.pgid
 
 
+class _Channel(AsyncZMQSocketChannel):
+    """Looks for a message anew every POLL seconds.
+
+    When an output widget changes, nbclient sends on the socket that it waits on; if the kernel's answer arrives at that moment, the event
+    is spent on the sending, and who waits is never woken.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = POLL if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                return await super().get_msg(min(POLL, left))
+            except Empty:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+
+
+class _KernelClient(AsyncKernelClient):
+    shell_channel_class = Type(_Channel)
+
+
 class _Kernel(AsyncKernelManager):
     """A kernel of this very interpreter, whichever kernels are registered under its name."""
+
+    client_factory = Type(_KernelClient)
 
     @property
     def kernel_spec(self) -> KernelSpec:

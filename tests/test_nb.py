@@ -1,6 +1,8 @@
 """The notebook runner against notebooks that behave well, raise, kill their kernel, hang and talk."""
 
+import asyncio
 import json
+import queue
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from rtalib import nb
+from rtalib import nb, nb_engine
 
 PARAMETERS = 'scale = "demo"  # size\nseeds = [0]\neps = 0.5\ncount = 3\nflag = False\nlimit = None'
 
@@ -120,8 +122,6 @@ DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 @pytest.mark.parametrize("cell", ["import time\ntime.sleep(600)", DEAF + "import time\ntime.sleep(600)"], ids=["listens", "deaf"])
 def test_a_deadline_stops_the_notebook(tmp_path, monkeypatch, cell):
-    from rtalib import nb_engine
-
     monkeypatch.setattr(nb_engine, "GRACE", 1.0)
     started = time.monotonic()
     result = nb.run(write(tmp_path, cell), tmp_path / "out" / "01_toy.ipynb", {}, timeout=3)
@@ -230,3 +230,38 @@ def gone(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+# --------------------------------------------------------------------------------------------------------- lost wake-ups
+
+
+class _Deaf:
+    """Stands for a socket whose event was spent by a send: the first two waits end without the message that is there."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    async def get_msg(self, timeout: float | None = None) -> dict:
+        self.waits.append(timeout)
+        if len(self.waits) < 3:
+            raise queue.Empty
+        return {"content": "reply"}
+
+
+def test_a_message_whose_event_was_lost_is_found(monkeypatch):
+    deaf = _Deaf()
+    monkeypatch.setattr(nb_engine.AsyncZMQSocketChannel, "get_msg", lambda channel, timeout=None: deaf.get_msg(timeout))
+    channel = object.__new__(nb_engine._Channel)
+    assert asyncio.run(channel.get_msg()) == {"content": "reply"} and deaf.waits == [nb_engine.POLL] * 3
+
+
+def test_a_deadline_of_the_channel_is_kept(monkeypatch):
+    deaf = _Deaf()
+    monkeypatch.setattr(nb_engine.AsyncZMQSocketChannel, "get_msg", lambda channel, timeout=None: deaf.get_msg(timeout))
+    with pytest.raises(queue.Empty):
+        asyncio.run(object.__new__(nb_engine._Channel).get_msg(timeout=0))
+    assert deaf.waits == [0.0]
+
+
+def test_our_kernels_are_asked_through_that_channel():
+    assert isinstance(nb_engine._Kernel().client(), nb_engine._KernelClient)
