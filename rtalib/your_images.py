@@ -96,7 +96,7 @@ def method(order: Order) -> str:
 
 
 def prepare(order: Order) -> str:
-    """The data set as load_dataset takes it: a folder of pictures becomes OUT/work/images.npz, all of one size; other names stay."""
+    """The data set as load_dataset takes it: a folder of pictures becomes a .npz in the store, all of one size; other names stay."""
     folder = Path(order.images).expanduser()
     if not folder.is_dir() or any(folder.glob("*.npy")) or any(folder.glob("*.parquet")):
         return order.images if not folder.exists() else str(folder.absolute())
