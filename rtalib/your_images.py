@@ -69,7 +69,7 @@ def make(order: Order, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_
             raise unknown("kind", kind, export.KINDS)
     dataset = prepare(order)
     spec = spec_of(order, dataset)
-    search = rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
+    rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
     common = _common(order, dataset, spec) | grid_options
     networks = [rta.SourceCell(name, dataset, order.scale, spec.setup) for name in spec.setup.sources]
     grid.run(rta.source_cell, networks, table="rta-sources", **common)
