@@ -225,6 +225,7 @@ class FusedSupernet(Supernet):
         *,
         partial: int = 1,
         mask: str = "fixed",
+        stem: str = "cifar",
     ):
-        super().__init__(space, channels, layers, num_classes, partial=partial, mask=mask)
+        super().__init__(space, channels, layers, num_classes, partial=partial, mask=mask, stem=stem)
         self.cells = nn.ModuleList(FusedCell(cell) for cell in self.cells)

@@ -6,6 +6,7 @@ from torch import nn
 
 from rtalib.darts.genotype import GENOTYPES, Genotype
 from rtalib.darts.operations import NOISE, Normalize, noise, parametric, pool, preprocessing, reduction_positions
+from rtalib.darts.stems import stem_layers
 from rtalib.errors import unknown
 
 
@@ -58,21 +59,24 @@ class Cell(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """A second classifier on the rectified features after the second reduction cell: (N,C,8,8) -> (N,K).
+    """A second classifier on the rectified features after the second reduction cell: (N,C,8,8) -> (N,K), for ImageNet (N,C,7,7).
 
-    Larger maps leave several positions after the last convolution, which are averaged; at 8x8 there is exactly one.
+    Larger maps leave several positions after the last convolution, which are averaged; at these sizes there is exactly one. The published
+    networks for ImageNet (`imagenet`) pool with stride 2 and do not normalise after the last convolution.
     """
 
-    def __init__(self, channels: int, num_classes: int):
+    def __init__(self, channels: int, num_classes: int, imagenet: bool = False):
         super().__init__()
+        self.smallest, self.stride = (7, 2) if imagenet else (8, 3)
         self.reduce = nn.Sequential(nn.Conv2d(channels, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU())
-        self.widen = nn.Sequential(nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768), nn.ReLU())
+        self.widen = nn.Sequential(nn.Conv2d(128, 768, 2, bias=False), nn.Identity() if imagenet else nn.BatchNorm2d(768), nn.ReLU())
         self.classifier = nn.Linear(768, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if min(x.shape[-2:]) < 8:
-            raise ValueError(f"auxiliary head: expected a feature map of at least 8x8 (images of 32x32), got {tuple(x.shape[-2:])}")
-        x = F.avg_pool2d(x, 5, stride=3, count_include_pad=False)
+        if min(x.shape[-2:]) < self.smallest:
+            wanted = f"a feature map of at least {self.smallest}x{self.smallest}"
+            raise ValueError(f"auxiliary head: expected {wanted} (a quarter of the first cell's), got {tuple(x.shape[-2:])}")
+        x = F.avg_pool2d(x, 5, stride=self.stride, count_include_pad=False)
         return self.classifier(self.widen(self.reduce(x)).mean(dim=(2, 3)))
 
 
@@ -81,7 +85,7 @@ class Network(nn.Module):
 
     `genotype` is a Genotype or a name in GENOTYPES; `channels` is the width C of the first cells, `layers` the number of cells
     (the paper's CIFAR-10 network: 36 and 20). With `auxiliary`, the call returns (logits, auxiliary logits) in train mode.
-    `stem_stride=2` halves the image first: the profile for 64x64 images, whose cells then see what they see on CIFAR-10.
+    `stem`: 'cifar', 'tiny-imagenet' (64x64 images, halved first) or 'imagenet' (224x224; 48 channels and 14 layers there), see `stems`.
     `drop_path_prob` in [0,1) is an attribute, 0 at first, to be raised by the training schedule; it acts in train mode only.
     """
 
@@ -93,7 +97,7 @@ class Network(nn.Module):
         num_classes: int = 10,
         auxiliary: bool = False,
         *,
-        stem_stride: int = 1,
+        stem: str = "cifar",
     ):
         super().__init__()
         if isinstance(genotype, str):
@@ -102,24 +106,28 @@ class Network(nn.Module):
             genotype = GENOTYPES[genotype]
         self.genotype, self.drop_path_prob = genotype, 0.0
         self.normalize = Normalize()
-        self.stem = nn.Sequential(nn.Conv2d(3, 3 * channels, 3, stem_stride, padding=1, bias=False), nn.BatchNorm2d(3 * channels))
+        before = previous = channels if stem == "imagenet" else 3 * channels
+        convolutions, norm, self.second_stem = stem_layers(stem, before, tracked=True)
+        self.stem = nn.Sequential(convolutions, norm)
         self.cells = nn.ModuleList()
         reductions = reduction_positions(layers)
-        before = previous = 3 * channels
+        halve_before = self.second_stem is not None
         for layer in range(layers):
             reduction = layer in reductions
             channels *= 2 if reduction else 1
-            cell = Cell(genotype, before, previous, channels, reduction, halve_before=layer - 1 in reductions)
+            cell = Cell(genotype, before, previous, channels, reduction, halve_before)
             self.cells.append(cell)
-            before, previous = previous, channels * len(cell.concat)
+            before, previous, halve_before = previous, channels * len(cell.concat), reduction
             if layer == reductions[1]:
                 self.auxiliary_after, auxiliary_channels = layer, previous
-        self.auxiliary = AuxiliaryHead(auxiliary_channels, num_classes) if auxiliary else None
+        self.auxiliary = AuxiliaryHead(auxiliary_channels, num_classes, stem == "imagenet") if auxiliary else None
         self.classifier = nn.Linear(previous, num_classes)
 
     def _maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The last feature map, and the rectified one that feeds the auxiliary head."""
         s0 = s1 = side = F.relu(self.stem(self.normalize(x)))
+        if self.second_stem is not None:
+            s1 = F.relu(self.second_stem(s0))
         drop = self.drop_path_prob if self.training else 0.0
         for layer, cell in enumerate(self.cells):
             last = cell(s0, s1, drop)

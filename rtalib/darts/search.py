@@ -213,7 +213,7 @@ class _Search:
 
 def _make_supernet(settings: Settings, num_classes: int, seed: int, init: dict | None) -> Supernet:
     size = settings.space, settings.channels, settings.layers, num_classes
-    supernet = seeded(lambda: FusedSupernet(*size, partial=settings.partial, mask=settings.mask), seed)
+    supernet = seeded(lambda: FusedSupernet(*size, partial=settings.partial, mask=settings.mask, stem=settings.stem), seed)
     own = supernet.state_dict()
     for name, tensor in (init or {}).items():
         if name not in own:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rtalib.darts.hessian import EIGENVALUES
 from rtalib.darts.partial import MASKS
 from rtalib.darts.space import EDGES, NODES, Space, get_space
+from rtalib.darts.stems import STEMS
 from rtalib.darts.unrolled import TERMS
 from rtalib.errors import unknown
 from rtalib.recipes import RECIPES
@@ -130,12 +131,13 @@ class Choice:
 class Settings:
     """All numbers of a search. Defaults are those of first-order DARTS on CIFAR-10 (Liu et al., ICLR 2019).
 
-    space: a name in SPACES, or a Space. channels, layers: of the supernet. partial: K of partial channels (1: all are mixed), `mask` which
-        channels ('fixed' or 'random').
+    space: a name in SPACES, or a Space. channels, layers, stem: of the supernet. partial: K of partial channels (1: all are mixed), `mask`
+        which channels ('fixed' or 'random').
     epochs: with architecture and weights in turns (those of `projection` come on top); steps_per_epoch: default len(train) / batch_size,
         rounded up; batches are drawn with replacement.
     lr, lr_min, momentum, weight_decay, grad_clip: SGD on the weights, cosine from lr to lr_min. arch_lr, arch_weight_decay: Adam on the
-        architecture, betas (0.5, 0.999). order: 1 or 2 (unrolled, with its second `term` by 'differences' or 'exact').
+        architecture, betas (0.5, 0.999). order: 1 or 2 (unrolled, with its second `term` by 'differences' or 'exact'). weights_first: the
+        weights' step before the architecture's, as CF-DARTS' section 3.4 says; DARTS' own code does it the other way round.
     warm_up: first epochs without architecture steps. fixed_alphas: none at all, the architecture parameters stay as initialised.
     drop_path: probability reached at the last epoch, rising linearly; above 0, squares of `cutout` pixels are cut from both halves'
         images, too, with a probability that rises from 0 to 1 (RobustDARTS couples the two).
@@ -147,6 +149,7 @@ class Settings:
     space: str | Space = "darts"
     channels: int = 16
     layers: int = 8
+    stem: str = "cifar"
     partial: int = 1
     mask: str = "fixed"
     epochs: int = 50
@@ -161,6 +164,7 @@ class Settings:
     arch_weight_decay: float = 1e-3
     order: int = 1
     term: str = "differences"
+    weights_first: bool = False
     warm_up: int = 0
     fixed_alphas: bool = False
     drop_path: float = 0.0
@@ -185,7 +189,7 @@ class Settings:
         for weight_decay, drop_path in self.grid:
             _check("grid: weight_decay", weight_decay, 0)
             _check("grid: drop_path", drop_path, 0, 1, below=True)
-        for name, options in (("order", ORDERS), ("term", TERMS), ("mask", MASKS)):
+        for name, options in (("order", ORDERS), ("term", TERMS), ("mask", MASKS), ("stem", STEMS)):
             if getattr(self, name) not in options:
                 raise ValueError(f"{name}: available are {', '.join(map(str, options))}, got {getattr(self, name)!r}")
         get_space(self.space)

@@ -35,17 +35,22 @@ class Steps:
         return F.cross_entropy(logits, labels)
 
     def step(self, train_batch: Batch, val_batch: Batch | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Architecture first, then weights; returns (training loss, validation loss). No val_batch: weights alone, validation loss 0."""
-        val_loss = torch.zeros((), device=train_batch[0].device)
-        if val_batch is not None:
-            val_loss = self._architecture_step(train_batch, val_batch)
-        loss = self.loss(train_batch)
+        """Architecture, then weights, or the other way round; returns (training loss, validation loss).
+
+        No val_batch: weights alone, validation loss 0.
+        """
+        loss = self._weight_step(train_batch) if self.settings.weights_first else None
+        val_loss = torch.zeros((), device=train_batch[0].device) if val_batch is None else self._architecture_step(train_batch, val_batch)
+        return self._weight_step(train_batch) if loss is None else loss, val_loss
+
+    def _weight_step(self, batch: Batch) -> torch.Tensor:
+        loss = self.loss(batch)
         weights = list(self.weights.values())
         _set_gradients(weights, torch.autograd.grad(loss, weights, materialize_grads=True))
         torch.nn.utils.clip_grad_norm_(weights, self.settings.grad_clip)
         self.sgd.step()
         self.sgd.zero_grad()
-        return loss.detach(), val_loss
+        return loss.detach()
 
     def _architecture_step(self, train_batch: Batch, val_batch: Batch) -> torch.Tensor:
         """Autograd is asked for the architecture alone. Returns the loss, which with order 2 is that after the virtual step."""

@@ -18,6 +18,7 @@ from rtalib.darts import partial as partial_channels
 from rtalib.darts.network import drop_path
 from rtalib.darts.operations import NOISE, Normalize, noise, parametric, pool, preprocessing, reduction_positions
 from rtalib.darts.space import EDGES, NODES, Space, get_space
+from rtalib.darts.stems import stem_layers
 
 ARCHITECTURE = ("alphas_", "betas_")  # how the names of architecture parameters begin
 
@@ -157,7 +158,7 @@ class Supernet(nn.Module):
     in eval mode too, and has no parameters except in the stem.
 
     `partial` is PC-DARTS' K: above 1, only C/K channels are mixed, and there are `betas_normal` and `betas_reduce`, (14,), too.
-    `mask` says which channels: 'fixed' (the first, shuffled after each node) or 'random' (drawn in each forward pass).
+    `mask` says which channels: 'fixed' (the first, shuffled after each node) or 'random' (drawn in each forward pass). `stem`: see `stems`.
     `drop_path_prob` in [0,1) is an attribute, 0 at first; in train mode it drops whole edges of a sample (RobustDARTS).
     ValueError for fewer than 3 layers, a `partial` that does not divide `channels`, an unknown space or mask.
     """
@@ -171,25 +172,25 @@ class Supernet(nn.Module):
         *,
         partial: int = 1,
         mask: str = "fixed",
+        stem: str = "cifar",
     ):
         super().__init__()
         partial_channels.check(channels, partial, mask)
         self.space, self.partial, self.drop_path_prob = get_space(space), partial, 0.0
         self.normalize = Normalize()
-        self.stem = nn.Conv2d(3, 3 * channels, 3, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(3 * channels, track_running_stats=False)
+        before = previous = 3 * channels
+        self.stem, self.stem_norm, self.second_stem = stem_layers(stem, before, tracked=False)
         self.cells = nn.ModuleList()
         reductions = reduction_positions(layers)
         if layers < 3:
             raise ValueError(f"layers: expected at least 3 in a supernet (two reduction cells and a normal one), got {layers}")
-        before = previous = 3 * channels
+        halve_before = self.second_stem is not None
         for layer in range(layers):
             reduction = layer in reductions
             channels *= 2 if reduction else 1
             edges = self.space.reduce if reduction else self.space.normal
-            halve_before = layer - 1 in reductions
             self.cells.append(MixedCell(edges, before, previous, channels, reduction, halve_before, partial, mask))
-            before, previous = previous, NODES * channels
+            before, previous, halve_before = previous, NODES * channels, reduction
         self.classifier = nn.Linear(previous, num_classes)
         self.alphas_normal = nn.Parameter(1e-3 * torch.randn(len(EDGES), len(self.space.normal[0])))
         self.alphas_reduce = nn.Parameter(1e-3 * torch.randn(len(EDGES), len(self.space.reduce[0])))
@@ -221,6 +222,8 @@ class Supernet(nn.Module):
         normal_betas, reduce_betas = self.edge_weights()
         drop = self.drop_path_prob if self.training else 0.0
         s0 = s1 = F.relu(self.stem_norm(self.stem(self.normalize(x))))
+        if self.second_stem is not None:
+            s1 = F.relu(self.second_stem(s0))
         for cell in self.cells:
             weights, betas = (reduce, reduce_betas) if cell.reduction else (normal, normal_betas)
             last = cell(s0, s1, weights, betas, drop)

@@ -18,6 +18,7 @@ def weights(*args, **kwargs):
 
 def test_parameter_counts_are_the_published_ones():
     assert weights("darts", partial=4) == 299_578  # the repository's own model
+    assert weights("darts", 16, 8, 1000, partial=2, stem="imagenet") == 956_512  # a log in PC-DARTS' issue 15
     assert weights("s4") == 624_506  # RobustDARTS
     assert weights("s5") == 1_930_618
 

@@ -57,6 +57,15 @@ def test_both_losses_fall_and_the_alphas_move():
     assert result.state["alphas_normal"].abs().max() > 0.02
 
 
+def test_weights_first_shows_the_architecture_the_updated_weights():
+    once = {**TINY, "epochs": 1, "steps_per_epoch": 1}
+    published, still, moved = (search(TRAIN, VAL, **once, **more).trace[0] for more in ({}, {"lr": 0.0}, {"lr": 0.1}))
+    assert published["val_loss"] == still["val_loss"] == moved["val_loss"]  # before any weight has moved
+    still, moved = (search(TRAIN, VAL, **once, lr=lr, lr_min=0.0, weights_first=True).trace[0] for lr in (0.0, 0.1))
+    assert still["val_loss"] == published["val_loss"] != moved["val_loss"]
+    assert still["train_loss"] == moved["train_loss"] != published["train_loss"]  # before the alphas have moved
+
+
 def test_batches_depend_on_seed_epoch_and_step_alone_and_cut_real_windows():
     images, labels = draw_batch(TRAIN, 6, seed=1, epoch=2, step=3, stream="train")
     again, _ = draw_batch(TRAIN, 6, seed=1, epoch=2, step=3, stream="train")
