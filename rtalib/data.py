@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -157,9 +158,17 @@ def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:
 
     if limit is None:
         return shapes10.make(split)
+    images, labels = _drawn(split, limit, seed)
+    return LabeledImages(images.clone(), labels.clone(), shapes10.CLASSES, "shapes10")
+
+
+@lru_cache(maxsize=8)  # cells of a grid ask for the same few sets again and again, and drawing 3,000 images takes half a second
+def _drawn(split: str, limit: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    from rtalib import shapes10
+
     index, labels = shapes10.numbers(split)
     chosen = balanced(labels, len(shapes10.CLASSES), limit, seed)
-    return LabeledImages(shapes10.render(index[chosen], labels[chosen]), labels[chosen], shapes10.CLASSES, "shapes10")
+    return shapes10.render(index[chosen], labels[chosen]), labels[chosen]
 
 
 def balanced(labels: torch.Tensor, classes: int, limit: int, seed: int) -> torch.Tensor:

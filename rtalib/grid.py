@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from rtalib.provenance import stamp
 
 EXECUTORS = ("serial", "processes")
 RETRIES = 2
+_crew: dict[int | None, concurrent.futures.ProcessPoolExecutor] | None = None  # by number of workers; None outside `crew`
 
 
 class GridError(RuntimeError):
@@ -50,7 +52,8 @@ def run(
     """Rows of all cells, in their order; cells whose row is stored are not computed again.
 
     function: importable, takes a frozen dataclass, returns a flat dict of results. Its row is the cell's own fields, these results, and
-    the key, the seconds and the provenance stamp. `version` is part of the key: bump it when the function's results change.
+    the key, the seconds (by the clock, and of all cores together) and the provenance stamp. `version` is part of the key: bump it when
+    the function's results change.
     inputs: what the cells read that their fields only name, as digests or keys (JSON types); part of every key.
     workers: default one per visible GPU, else one per CPU core; the CPU's cores are divided among them as threads.
     describe(row): what the line that is printed for a finished cell says of its result.
@@ -79,6 +82,22 @@ def run(
     return store.rows(run, table)
 
 
+@contextmanager
+def crew() -> Iterator[None]:
+    """Inside, or in a function decorated with `@grid.crew()`, all calls of `run` share their workers: a start costs seconds."""
+    global _crew
+    if _crew is not None:
+        yield
+        return
+    _crew = {}
+    try:
+        yield
+    finally:
+        pools, _crew = _crew, None
+        for pool in pools.values():
+            pool.shutdown()
+
+
 def _serial(jobs: list[_Job], workers: int | None) -> Iterator[tuple[_Job, str | None]]:
     for job in jobs:
         yield job, _compute(job)
@@ -91,7 +110,7 @@ def _processes(jobs: list[_Job], workers: int | None) -> Iterator[tuple[_Job, st
         if not left:
             return
         try:
-            with _pool(len(left), workers) as pool:
+            with _workers(len(left), workers) as pool:
                 pending = {pool.submit(_compute, job): job for job in left}
                 for future in concurrent.futures.as_completed(pending):
                     error = future.result()
@@ -102,7 +121,23 @@ def _processes(jobs: list[_Job], workers: int | None) -> Iterator[tuple[_Job, st
                 raise GridError(f"workers died {attempt + 1} times over {left[0].table}; out of memory?") from None
 
 
-def _pool(jobs: int, workers: int | None) -> concurrent.futures.ProcessPoolExecutor:
+@contextmanager
+def _workers(jobs: int, workers: int | None) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+    """The crew's workers, or some for these jobs alone."""
+    if _crew is None:
+        with _pool(jobs, workers) as pool:
+            yield pool
+        return
+    if workers not in _crew:
+        _crew[workers] = _pool(None, workers)
+    try:
+        yield _crew[workers]
+    except BrokenProcessPool:
+        _crew.pop(workers).shutdown()
+        raise
+
+
+def _pool(jobs: int | None, workers: int | None) -> concurrent.futures.ProcessPoolExecutor:
     import torch
 
     gpus = torch.cuda.device_count()
@@ -113,7 +148,7 @@ def _pool(jobs: int, workers: int | None) -> concurrent.futures.ProcessPoolExecu
     slots = context.Queue()
     for slot in range(workers):
         slots.put(slot % gpus if gpus else None)
-    return concurrent.futures.ProcessPoolExecutor(min(jobs, workers), context, _start_worker, (slots, threads))
+    return concurrent.futures.ProcessPoolExecutor(min(jobs or workers, workers), context, _start_worker, (slots, threads))
 
 
 def _start_worker(slots: Any, threads: int) -> None:
@@ -140,14 +175,15 @@ def _compute(job: _Job) -> str | None:
     with store.locked(path.with_name(f".{job.key}.lock")):
         if path.exists():
             return None
-        started = time.time()
+        started, busy = time.time(), time.process_time()
         try:
             result = job.function(job.cell)
         except Exception:
             error = traceback.format_exc()
             store.write_atomic(path.with_name(f"failed-{job.key}-{time.time_ns()}.txt"), error)
             return error
-        facts = {"table": job.table, "key": job.key, "seconds": round(time.time() - started, 2), "stamp": stamp()}
+        spent = {"seconds": round(time.time() - started, 2), "cpu_seconds": round(time.process_time() - busy, 2)}
+        facts = {"table": job.table, "key": job.key, **spent, "stamp": stamp()}
         store.write_row(job.run, job.table, job.key, store.plain(job.cell) | result | facts)
         for old in path.parent.glob(f"failed-{job.key}-*.txt"):
             old.unlink()

@@ -102,10 +102,11 @@ RECIPES: dict[str, Recipe] = {
     "final": _FINAL,  # RTA's last submission: Tables 2 to 4
     "released": replace(_FINAL, momentum=0.0),  # the same as its released configuration ran: momentum was never set
     "darts": _DARTS,  # Liu et al. 2019, CIFAR-10 evaluation
+    "darts_tiny_imagenet": replace(_DARTS, crop_padding=8, cutout=32),  # the same shares of 64x64 images; for stem="tiny-imagenet"
     "pc_darts": replace(_DARTS, drop_path=0.3),  # Xu et al. 2020
     # For two CPU cores: most of a small network's accuracy in few epochs; "brief" is that for few images, "small_darts" for small networks
     # of DARTS cells.
     "fast": _FAST,
-    "brief": replace(_FAST, batch_size=32, lr=0.05),
+    "brief": replace(_FAST, batch_size=32, lr=0.03),
     "small_darts": replace(_FAST, batch_size=32, lr=0.05, weight_decay=3e-4, grad_clip=5.0),
 }

@@ -89,6 +89,7 @@ class TargetCell:
     setup: RtaScale
 
 
+@grid.crew()
 def run_table(
     table: str = "table1",
     *,

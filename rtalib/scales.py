@@ -154,11 +154,11 @@ SMOKE = Scale(
 
 DEMO = Scale(
     name="demo",
-    seeds=(0, 1),
+    seeds=(0, 1, 2),
     rta=RtaScale(
-        originals=300,
+        originals=200,
         targets=("convnet", "convnet_small"),
-        budget=("brief", 8),
+        budget=("brief", 6),
         sources=tuple(SOURCES),
         clean_model="convnet",
         wide_model="wide_resnet10_1",
@@ -173,7 +173,8 @@ DEMO = Scale(
         plan_warm_up=3,
         plan_lr=0.3,
         restarts=4,
-        offered=6,
+        severity=1,  # at 2, as published, trainings this short learn nothing from corrupted images
+        offered=4,
     ),
     repair=RepairScale(
         images=1500,
@@ -208,6 +209,7 @@ CPU = Scale(
         evaluated=400,
         plan_epochs=8,
         restarts=6,
+        severity=2,
         offered=10,
     ),
     repair=replace(

@@ -68,6 +68,20 @@ def calls(cells) -> list[str]:
     return (Path(cells[0].folder) / "calls").read_text().split()
 
 
+def which_worker(cell: Cell) -> dict:
+    return {"worker": os.getpid()}
+
+
+@pytest.mark.slow
+def test_a_crew_shares_its_workers_and_outlives_one_that_is_killed(cells):
+    with grid.crew():
+        one, two = ({row["worker"] for row in grid.run(which_worker, cells, run="demo", table=table, workers=1)} for table in "ab")
+        assert one == two and len(one) == 1
+        assert len(grid.run(killed_once, cells, run="demo", table="c", workers=1)) == 4
+        three = {row["worker"] for row in grid.run(which_worker, cells, run="demo", table="d", workers=1)}
+    assert len(three) == 1 and three != one and not any(psutil.pid_exists(pid) for pid in one | three)
+
+
 @pytest.mark.parametrize("executor", ["serial", pytest.param("processes", marks=pytest.mark.slow)])
 def test_rows_in_order_and_never_twice(cells, executor, capsys):
     rows = grid.run(square, cells, run="demo", table="squares", executor=executor)
