@@ -83,6 +83,7 @@ def run_study(
     return grid.run(study_cell, cells, table="source-study", version=2, describe=one_line, **common)
 
 
+@grid.crew()
 def run_transfer(
     scale: str = "demo",
     dataset: str = "shapes10",
