@@ -7,6 +7,8 @@ the letter, never updates the distances and returns one example B times; with th
 
 import torch
 
+from rtalib import kernels
+
 CHUNK = 1024  # rows per block of the distance matrix to the initial centres
 POOL = 1024  # candidates among which the greedy picks between two updates of all distances
 TAKEN = -1.0  # below every squared distance
@@ -103,6 +105,10 @@ def k_center_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, budg
     else:
         picks, distance = [], _nearest(x, fixed)
     left = budget - len(picks)
+    if left and _on_device(x):
+        from rtalib.kernels.kcenter import greedy
+
+        return torch.cat([*picks, greedy(x, distance, left)])
     while left:
         chosen = _greedy_in_pool(x, norm, distance, left)
         distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), torch.cat([*picks, chosen]))
@@ -111,10 +117,32 @@ def k_center_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, budg
     return torch.cat(picks)
 
 
+def _on_device(x: torch.Tensor) -> bool:
+    """Whether the kernel picks: on a GPU the turns below would wait for the host at every pick."""
+    return x.is_cuda and kernels.usable()
+
+
 def _taken(distance: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
     """`distance` with the picks below every other candidate, so that none is picked twice even among duplicates."""
     distance[picks] = TAKEN
     return distance
+
+
+def balanced_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, labels: torch.Tensor, budget: int) -> torch.Tensor:
+    """`k_center_greedy` in each class by itself, one pick of each class in turn; a class that runs out is passed over.
+
+    labels: int64 (N,), the classes of the candidates. Result, nesting and errors as in `k_center_greedy`; ValueError for other labels.
+    """
+    _check_features(candidates, "candidates")
+    _check_budget(budget, len(candidates))
+    if labels.dtype != torch.int64 or labels.shape != candidates.shape[:1]:
+        raise ValueError(f"labels: expected int64 ({len(candidates)},), got {labels.dtype} {tuple(labels.shape)}")
+    members = [(labels == label).nonzero().flatten().to(candidates.device) for label in labels.unique()]
+    turns = sorted((turn, number) for number, rows in enumerate(members) for turn in range(len(rows)))[:budget]
+    quota = torch.tensor([number for _, number in turns]).bincount(minlength=len(members)).tolist()
+    pairs = zip(members, quota, strict=True)
+    picks = [rows[k_center_greedy(candidates[rows], centers, most)] if most else rows[:0] for rows, most in pairs]
+    return torch.stack([picks[number][turn] for turn, number in turns])
 
 
 def farthest(candidates: torch.Tensor, centers: torch.Tensor | None, budget: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rtalib import coreset
-from rtalib.coreset import covering_radius, farthest, k_center_greedy, random_selection
+from rtalib.coreset import balanced_greedy, covering_radius, farthest, k_center_greedy, random_selection
 
 
 def clusters(n, m, dimensions=12, seed=0):
@@ -118,6 +118,24 @@ def test_random_selection_is_seeded_and_nested():
     assert not torch.equal(random_selection(100, 20, 3), random_selection(100, 20, 4))
 
 
+def test_balanced_greedy_gives_each_class_its_turn_and_its_own_centers():
+    candidates, centers = clusters(60, 20)
+    labels = torch.tensor([2] * 40 + [0] * 17 + [5] * 3)
+    picks = balanced_greedy(candidates, centers, labels, 30)
+    assert labels[picks[:9]].tolist() == [0, 2, 5] * 3 and labels[picks].bincount().tolist() == [14, 0, 13, 0, 0, 3]
+    for label in (0, 2, 5):
+        rows = (labels == label).nonzero().flatten()
+        own = picks[labels[picks] == label]
+        assert torch.equal(own, rows[k_center_greedy(candidates[rows], centers, len(own))])
+    assert torch.equal(balanced_greedy(candidates, centers, labels, 11), picks[:11])
+    assert balanced_greedy(candidates, None, labels, 60).sort().values.tolist() == list(range(60))
+
+
+def test_failures_of_one_class_only_are_selected_as_any_others():
+    candidates, centers = clusters(40, 20)
+    assert torch.equal(balanced_greedy(candidates, centers, torch.full((40,), 7), 15), k_center_greedy(candidates, centers, 15))
+
+
 def test_wrong_input_is_named():
     candidates, centers = clusters(10, 5)
     with pytest.raises(ValueError, match="budget: expected 1 to 10 .*got 11"):
@@ -134,5 +152,14 @@ def test_wrong_input_is_named():
     broken[3, 2] = torch.nan
     with pytest.raises(ValueError, match="centers: expected finite features; 1 of 5 rows hold NaN or infinity, the first is row 3"):
         k_center_greedy(candidates, broken, 2)
+    with pytest.raises(ValueError, match="candidates: expected finite features; 1 of 5 rows"):
+        k_center_greedy(broken, candidates, 2)
+    for select in (farthest, k_center_greedy):
+        with pytest.raises(ValueError, match="budget: expected 1 to 10 .*got 11"):
+            select(candidates, None, 11)
+    with pytest.raises(ValueError, match=r"labels: expected int64 \(10,\), got torch.int64 \(9,\)"):
+        balanced_greedy(candidates, centers, torch.zeros(9, dtype=torch.int64), 2)
+    with pytest.raises(ValueError, match="labels: .*got torch.float32"):
+        balanced_greedy(candidates, centers, torch.zeros(10), 2)
     with pytest.raises(ValueError, match="selected"):
         covering_radius(candidates, None, torch.empty(0, dtype=torch.int64))
