@@ -9,7 +9,7 @@ import torch
 
 from rtalib import kernels
 
-CHUNK = 1024  # rows per block of the distance matrix to the initial centres
+BLOCKS = {"cpu": (512, 1024), "cuda": (4096, 8192)}  # of distances at a time: what stays in a processor's cache, or fills a GPU
 POOL = 1024  # candidates among which the greedy picks between two updates of all distances
 TAKEN = -1.0  # below every squared distance
 
@@ -33,13 +33,13 @@ def _centred(candidates: torch.Tensor, centers: torch.Tensor | None) -> tuple[to
     """Both sets minus the candidates' mean, in float32: distances stay, and the products below lose fewer digits."""
     _check_features(candidates, "candidates")
     mean = candidates.mean(dim=0, dtype=torch.float64)
-    moved = (candidates - mean.to(candidates.dtype)).float()
+    moved = (candidates - mean.to(candidates.dtype)).float().detach()
     if centers is None or not len(centers):
         return moved, None
     _check_features(centers, "centers")
     if centers.shape[1] != candidates.shape[1]:
         raise ValueError(f"centers: expected {candidates.shape[1]} dimensions like the candidates, got {centers.shape[1]}")
-    return moved, (centers.to(candidates.device) - mean.to(centers.dtype)).float()
+    return moved, (centers.to(candidates.device) - mean.to(centers.dtype)).float().detach()
 
 
 def _squared(x: torch.Tensor, x_norm: torch.Tensor, y: torch.Tensor, y_norm: torch.Tensor) -> torch.Tensor:
@@ -49,15 +49,17 @@ def _squared(x: torch.Tensor, x_norm: torch.Tensor, y: torch.Tensor, y_norm: tor
 
 def _nearest(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Squared distance (n,) from each row of x to the nearest row of y (m,D), in blocks: never n x m at once."""
-    nearest = x.new_full((len(x),), torch.inf)
-    x_norm, y_norm = x.square().sum(dim=1), y.square().sum(dim=1)
-    for start in range(0, len(x), CHUNK):
-        rows = slice(start, start + CHUNK)
-        for other in range(0, len(y), 8 * CHUNK):
-            part = slice(other, other + 8 * CHUNK)
-            block = _squared(x[rows], x_norm[rows], y[part], y_norm[part])
-            nearest[rows] = torch.minimum(nearest[rows], block.amin(dim=1))
-    return nearest
+    nearest, y_norm = x.new_full((len(x),), torch.inf), y.square().sum(dim=1)
+    rows, columns = BLOCKS.get(x.device.type, BLOCKS["cuda"])
+    buffer = x.new_empty(min(rows, len(x)) * min(columns, len(y)))  # one for all: fresh memory takes longer than the product in it
+    for start in range(0, len(x), rows):
+        part = x[start : start + rows]
+        for other in range(0, len(y), columns):
+            centers = y[other : other + columns]
+            block = buffer[: len(part) * len(centers)].view(len(part), len(centers))
+            torch.addmm(y_norm[other : other + columns], part, centers.T, alpha=-2, out=block)
+            torch.minimum(nearest[start : start + rows], block.amin(dim=1), out=nearest[start : start + rows])
+    return nearest.add_(x.square().sum(dim=1)).clamp_(min=0)
 
 
 def _greedy_in_pool(x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor, most: int) -> torch.Tensor:

@@ -38,7 +38,7 @@ def radius(x, centers):
 @pytest.mark.parametrize("pool", [4, 32, 1024])
 def test_lazy_blocks_pick_what_the_plain_loop_picks(monkeypatch, pool):
     monkeypatch.setattr(coreset, "POOL", pool)
-    monkeypatch.setattr(coreset, "CHUNK", 64)
+    monkeypatch.setitem(coreset.BLOCKS, "cpu", (64, 48))
     candidates, centers = clusters(700, 900)
     assert k_center_greedy(candidates, centers, 120).tolist() == plain_greedy(candidates, centers, 120)
 
@@ -74,6 +74,12 @@ def test_rotation_and_translation_change_nothing():
     rotation = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(5))).Q
     moved = k_center_greedy(candidates @ rotation + 100, centers @ rotation + 100, 30)
     assert torch.equal(moved, k_center_greedy(candidates, centers, 30))
+
+
+def test_features_that_carry_gradients_are_features():
+    candidates, centers = clusters(40, 20)
+    picks = k_center_greedy(candidates.clone().requires_grad_(), centers.clone().requires_grad_(), 10)
+    assert torch.equal(picks, k_center_greedy(candidates, centers, 10))
 
 
 def test_duplicates_come_last_and_none_is_picked_twice():
