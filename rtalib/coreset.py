@@ -173,3 +173,17 @@ def covering_radius(candidates: torch.Tensor, centers: torch.Tensor | None, sele
         raise ValueError("selected: expected at least one index when there are no centers")
     worst = x[_nearest(x, covers).argmax()]
     return float((covers - worst).double().square().sum(dim=1).min().sqrt())  # differences, not products: exact for equal rows
+
+
+def covering_radii(candidates: torch.Tensor, centers: torch.Tensor | None, selected: torch.Tensor) -> torch.Tensor:
+    """float32 (len(selected) + 1,): `covering_radius` of every prefix of `selected`, the empty one first, in one pass.
+
+    Infinite where there is no centre yet. Errors as in `k_center_greedy`.
+    """
+    x, fixed = _centred(candidates, centers)
+    distance = x.new_full((len(x),), torch.inf) if fixed is None else _nearest(x, fixed)
+    radii = [distance.max()]
+    for pick in selected.tolist():
+        distance = torch.minimum(distance, (x - x[pick]).square().sum(dim=1))
+        radii.append(distance.max())
+    return torch.stack(radii).sqrt()

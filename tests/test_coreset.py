@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rtalib import coreset
-from rtalib.coreset import balanced_greedy, covering_radius, farthest, k_center_greedy, random_selection
+from rtalib.coreset import balanced_greedy, covering_radii, covering_radius, farthest, k_center_greedy, random_selection
 
 
 def clusters(n, m, dimensions=12, seed=0):
@@ -116,6 +116,16 @@ def test_k_center_covers_what_the_farthest_and_the_random_leave_out():
     assert len(set((ours // 5).tolist())) > len(set((top // 5).tolist()))  # base images: the farthest are near-duplicates
     distances = torch.cdist(candidates, centers).amin(dim=1)
     assert torch.equal(top, distances.argsort(descending=True)[:40])
+
+
+def test_radii_of_all_prefixes_are_those_of_each():
+    candidates, centers = clusters(80, 40)
+    picks = random_selection(80, 12, 1)
+    radii = covering_radii(candidates, centers, picks)
+    expected = [covering_radius(candidates, centers, picks[:budget]) for budget in range(13)]
+    assert radii.tolist() == pytest.approx(expected, rel=1e-5)
+    without = covering_radii(candidates, None, picks)
+    assert without[0] == torch.inf and float(without[5]) == pytest.approx(covering_radius(candidates, None, picks[:5]), rel=1e-5)
 
 
 def test_random_selection_is_seeded_and_nested():
