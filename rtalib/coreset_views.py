@@ -87,11 +87,11 @@ def core_view(found: CoreMap, rule: str = "k-center", budget: int = SHOWN) -> Dr
     chosen = found.picks[rule][:budget]
     with use_style():
         drawing = figure(PAGE, 4.7)
-        grid = drawing.add_gridspec(2, SHOWN, height_ratios=(3.4, 1))
-        _map(drawing.add_subplot(grid[0, :6]), found, rule, chosen)
-        _curves(drawing.add_subplot(grid[0, 6:]), found, rule, budget)
-        for number in range(SHOWN):
-            axes = drawing.add_subplot(grid[1, number])
+        upper, lower = drawing.subfigures(2, 1, height_ratios=(3.4, 1))
+        plane, curves = upper.subplots(1, 2, width_ratios=(3, 2))
+        _map(plane, found, rule, chosen)
+        _curves(curves, found, rule, budget)
+        for number, axes in enumerate(lower.subplots(1, SHOWN)):
             axes.axis("off")
             if number < len(chosen):
                 pick = int(chosen[number])
