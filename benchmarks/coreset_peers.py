@@ -40,7 +40,7 @@ def deepcore(x: Tensor, centers: Tensor, budget: int) -> Tensor:
 
     def distances(rows: Tensor) -> Tensor:
         total = rows.square().sum(1)[:, None] + norm[None]
-        return torch.addmm(total, rows, pooled.T, alpha=-2).clamp(min=1e-12).sqrt()
+        return total.addmm_(rows, pooled.T, alpha=-2).clamp(min=1e-12).sqrt()
 
     kept = torch.zeros(len(centers) + budget - 1, len(pooled))
     kept[: len(centers)] = distances(centers)

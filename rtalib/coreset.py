@@ -10,7 +10,7 @@ import torch
 from rtalib import kernels
 
 BLOCKS = {"cpu": (512, 1024), "cuda": (4096, 8192)}  # of distances at a time: what stays in a processor's cache, or fills a GPU
-POOL = 1024  # candidates among which the greedy picks between two updates of all distances
+POOL = 512  # candidates among which the greedy picks between two updates of all distances
 TAKEN = -1.0  # below every squared distance
 
 
@@ -83,8 +83,8 @@ def _greedy_in_pool(x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor,
         if inside[best] <= outside:
             break
         picks.append(best)
-        inside = torch.minimum(inside, mutual[best])
-        inside[picks] = TAKEN
+        torch.minimum(inside, mutual[best], out=inside)  # those taken stay so: no distance is below TAKEN
+        inside[best] = TAKEN
     return pool[torch.tensor(picks, device=x.device)]
 
 
@@ -113,7 +113,7 @@ def k_center_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, budg
         return torch.cat([*picks, greedy(x, distance, left)])
     while left:
         chosen = _greedy_in_pool(x, norm, distance, left)
-        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), torch.cat([*picks, chosen]))
+        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), chosen)
         picks.append(chosen)
         left -= len(chosen)
     return torch.cat(picks)
