@@ -1,7 +1,7 @@
 """AugMix (Hendrycks et al., ICLR 2020) offline: chains of simple operations, mixed with one another and with the clean image.
 
 Every operation works on a whole batch with one magnitude per image, in the arithmetic of Pillow, which the published code calls; so a
-result equals the published one for equal draws. The training loss of the paper (consistency of three views) is not part of this.
+result equals the published one for equal draws. The training loss of the paper (consistency of three views) is in mixing_objectives.py.
 """
 
 from collections.abc import Callable
@@ -181,6 +181,7 @@ def augmix(
     depth: int = -1,
     alpha: float = 1.0,
     posterize: bool = True,
+    twins: Tensor | None = None,
 ) -> Tensor:
     """AugMix of uint8 (N,3,H,W): (1 - m) image + m sum_k w_k chain_k(image), rounded; uint8 (N,3,H,W) on the same device.
 
@@ -189,6 +190,8 @@ def augmix(
     depth: operations in a chain; -1: one, two or three, drawn per chain. Operations are uniform over autocontrast, equalize, posterize,
     rotate, solarize, shear and translate along x and y; signs are random. posterize=False leaves that one out, as the list in the paper of
     CF-DARTS does. alpha: w ~ Dirichlet(alpha, ..., alpha), m ~ Beta(alpha, alpha), alpha from 0.05; values but 1 need SciPy.
+    twins: another picture of each image, like `images`: one more operation, as likely as the others, which puts the twin in the image's
+    place at the front of the chain (DeepRepair's stylised images).
 
     Mixing grey levels equals mixing normalised values, as the published code does, up to the rounding at the end.
     Raises TypeError or ValueError that name the argument.
@@ -203,28 +206,45 @@ def augmix(
     if depth != -1 and depth < 1:
         raise ValueError(f"depth: expected -1 (drawn) or at least 1 operation, got {depth}")
     check_concentration(alpha, "alpha")
+    if twins is not None:
+        check_images(twins, "twins")
+        if twins.shape != images.shape:
+            raise ValueError(f"twins: expected {tuple(images.shape)}, one picture for each image, got {tuple(twins.shape)}")
     names = tuple(name for name in OPERATIONS if posterize or name != "posterize")
     result = torch.empty_like(images, memory_format=torch.contiguous_format)
     step = max(1, PIXELS // (images.shape[2] * images.shape[3] * width))
     for start in range(0, len(images), step):
         part = slice(start, start + step)
-        result[part] = _mixed(images[part], seed, index[part].cpu(), severity, width, depth, alpha, names)
+        twin = None if twins is None else twins[part]
+        result[part] = _mixed(images[part], twin, seed, index[part].cpu(), severity, width, depth, alpha, names)
     return result
 
 
 def _mixed(
-    images: Tensor, seed: int, index: Tensor, severity: float, width: int, depth: int, alpha: float, names: tuple[str, ...]
+    images: Tensor,
+    twins: Tensor | None,
+    seed: int,
+    index: Tensor,
+    severity: float,
+    width: int,
+    depth: int,
+    alpha: float,
+    names: tuple[str, ...],
 ) -> Tensor:
     """augmix of one part of the batch; all chains of all its images are worked on together, one after another in (N * width, 3, H, W)."""
     steps = RANDOM_DEPTHS if depth == -1 else depth
     count = width * steps
-    operation = rng.integers(seed, index, rng.stream("augmix", "operation"), count, len(names)).view(-1, steps)
+    choices = len(names) + (twins is not None)
+    operation = rng.integers(seed, index, rng.stream("augmix", "operation"), count, choices).view(-1, steps)
     level = rng.uniform(seed, index, rng.stream("augmix", "level"), count).view(-1, steps) * (severity - LEAST_LEVEL) + LEAST_LEVEL
     sign = 1 - 2 * rng.integers(seed, index, rng.stream("augmix", "sign"), count, 2).view(-1, steps)
     length = torch.full((len(index) * width,), steps)
     if depth == -1:
         length = rng.integers(seed, index, rng.stream("augmix", "depth"), width, RANDOM_DEPTHS).flatten() + 1
     chains = images.repeat_interleave(width, dim=0)
+    if twins is not None:
+        styled = ((operation == len(names)) & (torch.arange(steps) < length[:, None])).any(1).nonzero().squeeze(1)
+        chains.index_copy_(0, styled.to(images.device), twins.index_select(0, (styled // width).to(images.device)))
     for turn in range(steps):
         for number, name in enumerate(names):
             at = ((operation[:, turn] == number) & (turn < length)).nonzero().squeeze(1)

@@ -7,8 +7,10 @@ the letter, never updates the distances and returns one example B times; with th
 
 import torch
 
-CHUNK = 1024  # rows per block of the distance matrix to the initial centres
-POOL = 1024  # candidates among which the greedy picks between two updates of all distances
+from rtalib import kernels
+
+BLOCKS = {"cpu": (512, 1024), "cuda": (4096, 8192)}  # of distances at a time: what stays in a processor's cache, or fills a GPU
+POOL = 512  # candidates among which the greedy picks between two updates of all distances
 TAKEN = -1.0  # below every squared distance
 
 
@@ -31,13 +33,13 @@ def _centred(candidates: torch.Tensor, centers: torch.Tensor | None) -> tuple[to
     """Both sets minus the candidates' mean, in float32: distances stay, and the products below lose fewer digits."""
     _check_features(candidates, "candidates")
     mean = candidates.mean(dim=0, dtype=torch.float64)
-    moved = (candidates - mean.to(candidates.dtype)).float()
+    moved = (candidates - mean.to(candidates.dtype)).float().detach()
     if centers is None or not len(centers):
         return moved, None
     _check_features(centers, "centers")
     if centers.shape[1] != candidates.shape[1]:
         raise ValueError(f"centers: expected {candidates.shape[1]} dimensions like the candidates, got {centers.shape[1]}")
-    return moved, (centers.to(candidates.device) - mean.to(centers.dtype)).float()
+    return moved, (centers.to(candidates.device) - mean.to(centers.dtype)).float().detach()
 
 
 def _squared(x: torch.Tensor, x_norm: torch.Tensor, y: torch.Tensor, y_norm: torch.Tensor) -> torch.Tensor:
@@ -47,15 +49,17 @@ def _squared(x: torch.Tensor, x_norm: torch.Tensor, y: torch.Tensor, y_norm: tor
 
 def _nearest(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Squared distance (n,) from each row of x to the nearest row of y (m,D), in blocks: never n x m at once."""
-    nearest = x.new_full((len(x),), torch.inf)
-    x_norm, y_norm = x.square().sum(dim=1), y.square().sum(dim=1)
-    for start in range(0, len(x), CHUNK):
-        rows = slice(start, start + CHUNK)
-        for other in range(0, len(y), 8 * CHUNK):
-            part = slice(other, other + 8 * CHUNK)
-            block = _squared(x[rows], x_norm[rows], y[part], y_norm[part])
-            nearest[rows] = torch.minimum(nearest[rows], block.amin(dim=1))
-    return nearest
+    nearest, y_norm = x.new_full((len(x),), torch.inf), y.square().sum(dim=1)
+    rows, columns = BLOCKS.get(x.device.type, BLOCKS["cuda"])
+    buffer = x.new_empty(min(rows, len(x)) * min(columns, len(y)))  # one for all: fresh memory takes longer than the product in it
+    for start in range(0, len(x), rows):
+        part = x[start : start + rows]
+        for other in range(0, len(y), columns):
+            centers = y[other : other + columns]
+            block = buffer[: len(part) * len(centers)].view(len(part), len(centers))
+            torch.addmm(y_norm[other : other + columns], part, centers.T, alpha=-2, out=block)
+            torch.minimum(nearest[start : start + rows], block.amin(dim=1), out=nearest[start : start + rows])
+    return nearest.add_(x.square().sum(dim=1)).clamp_(min=0)
 
 
 def _greedy_in_pool(x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor, most: int) -> torch.Tensor:
@@ -79,8 +83,8 @@ def _greedy_in_pool(x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor,
         if inside[best] <= outside:
             break
         picks.append(best)
-        inside = torch.minimum(inside, mutual[best])
-        inside[picks] = TAKEN
+        torch.minimum(inside, mutual[best], out=inside)  # those taken stay so: no distance is below TAKEN
+        inside[best] = TAKEN
     return pool[torch.tensor(picks, device=x.device)]
 
 
@@ -103,18 +107,44 @@ def k_center_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, budg
     else:
         picks, distance = [], _nearest(x, fixed)
     left = budget - len(picks)
+    if left and _on_device(x):
+        from rtalib.kernels.kcenter import greedy
+
+        return torch.cat([*picks, greedy(x, distance, left)])
     while left:
         chosen = _greedy_in_pool(x, norm, distance, left)
-        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), torch.cat([*picks, chosen]))
+        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), chosen)
         picks.append(chosen)
         left -= len(chosen)
     return torch.cat(picks)
+
+
+def _on_device(x: torch.Tensor) -> bool:
+    """Whether the kernel picks: on a GPU the turns below would wait for the host at every pick."""
+    return x.is_cuda and kernels.usable()
 
 
 def _taken(distance: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
     """`distance` with the picks below every other candidate, so that none is picked twice even among duplicates."""
     distance[picks] = TAKEN
     return distance
+
+
+def balanced_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, labels: torch.Tensor, budget: int) -> torch.Tensor:
+    """`k_center_greedy` in each class by itself, one pick of each class in turn; a class that runs out is passed over.
+
+    labels: int64 (N,), the classes of the candidates. Result, nesting and errors as in `k_center_greedy`; ValueError for other labels.
+    """
+    _check_features(candidates, "candidates")
+    _check_budget(budget, len(candidates))
+    if labels.dtype != torch.int64 or labels.shape != candidates.shape[:1]:
+        raise ValueError(f"labels: expected int64 ({len(candidates)},), got {labels.dtype} {tuple(labels.shape)}")
+    members = [(labels == label).nonzero().flatten().to(candidates.device) for label in labels.unique()]
+    turns = sorted((turn, number) for number, rows in enumerate(members) for turn in range(len(rows)))[:budget]
+    quota = torch.tensor([number for _, number in turns]).bincount(minlength=len(members)).tolist()
+    pairs = zip(members, quota, strict=True)
+    picks = [rows[k_center_greedy(candidates[rows], centers, most)] if most else rows[:0] for rows, most in pairs]
+    return torch.stack([picks[number][turn] for turn, number in turns])
 
 
 def farthest(candidates: torch.Tensor, centers: torch.Tensor | None, budget: int) -> torch.Tensor:
@@ -143,3 +173,17 @@ def covering_radius(candidates: torch.Tensor, centers: torch.Tensor | None, sele
         raise ValueError("selected: expected at least one index when there are no centers")
     worst = x[_nearest(x, covers).argmax()]
     return float((covers - worst).double().square().sum(dim=1).min().sqrt())  # differences, not products: exact for equal rows
+
+
+def covering_radii(candidates: torch.Tensor, centers: torch.Tensor | None, selected: torch.Tensor) -> torch.Tensor:
+    """float32 (len(selected) + 1,): `covering_radius` of every prefix of `selected`, the empty one first, in one pass.
+
+    Infinite where there is no centre yet. Errors as in `k_center_greedy`.
+    """
+    x, fixed = _centred(candidates, centers)
+    distance = x.new_full((len(x),), torch.inf) if fixed is None else _nearest(x, fixed)
+    radii = [distance.max()]
+    for pick in selected.tolist():
+        distance = torch.minimum(distance, (x - x[pick]).square().sum(dim=1))
+        radii.append(distance.max())
+    return torch.stack(radii).sqrt()

@@ -48,19 +48,24 @@ def cutmix(
     at = (rng.uniform(seed, index, rng.stream("cutmix", "mixed"), 1)[:, 0] < probability).nonzero().squeeze(1)
     index = index[at]
     partner = rng.integers(seed, index, rng.stream("cutmix", "partner"), 1, len(partners))[:, 0].to(partners.images.device)
+    box, area = (part.to(device) for part in boxes(seed, index, beta, tuple(data.images.shape[2:])))
+    at = at.to(device)
+    images, labels = data.images.clone(), soft(data.labels, data.num_classes)
+    images[at] = torch.where(box, partners.images[partner].to(device), images[at])
+    given = soft(partners.labels[partner], data.num_classes).to(device)
+    labels[at] += area[:, None] * (given - labels[at])
+    return LabeledImages(images, labels, data.classes, f"{data.name}-cutmix")
+
+
+def boxes(seed: int, index: Tensor, beta: float, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """One box for each of `index` (N,): where it is, bool (N,1,H,W), and the share of the pixels that it has, float32 (N,)."""
     share = (1 - beta_quantiles(middles(seed, index, rng.stream("cutmix", "lambda"), 1), beta)).sqrt()
     rows, columns = (
         _span(rng.integers(seed, index, rng.stream("cutmix", axis), 1, side), share, side)
-        for axis, side in zip(("rows", "columns"), data.images.shape[2:], strict=True)
+        for axis, side in zip(("rows", "columns"), size, strict=True)
     )
-    area = rows.sum(1) * columns.sum(1) / (rows.shape[1] * columns.shape[1])
-    at, rows, columns, area = (part.to(device) for part in (at, rows, columns, area))
-    images, labels = data.images.clone(), _soft(data.labels, data.num_classes)
     box = rows[:, None, :, None] & columns[:, None, None, :]
-    images[at] = torch.where(box, partners.images[partner].to(device), images[at])
-    given = _soft(partners.labels[partner], data.num_classes).to(device)
-    labels[at] += area.float()[:, None] * (given - labels[at])
-    return LabeledImages(images, labels, data.classes, f"{data.name}-cutmix")
+    return box, (rows.sum(1) * columns.sum(1) / (size[0] * size[1])).float()
 
 
 def _span(centre: Tensor, share: Tensor, side: int) -> Tensor:
@@ -70,6 +75,6 @@ def _span(centre: Tensor, share: Tensor, side: int) -> Tensor:
     return (position >= centre - half) & (position < centre + half)
 
 
-def _soft(labels: Tensor, classes: int) -> Tensor:
+def soft(labels: Tensor, classes: int) -> Tensor:
     """A float32 (N,K) copy of the labels, hard ones as one-hot."""
     return labels.clone() if labels.ndim == 2 else torch.nn.functional.one_hot(labels, classes).float()

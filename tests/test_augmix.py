@@ -73,12 +73,16 @@ def draws(index: int, what: str, count: int, high: int | None = None) -> list:
     return (rng.uniform(3, at, stream, count) if high is None else rng.integers(3, at, stream, count, high))[0].tolist()
 
 
-@pytest.mark.parametrize("depth, posterize, severity", [(-1, True, 3.0), (-1, False, 10.0), (2, True, 6.5)])
-def test_equals_the_published_loop_with_pillow(depth: int, posterize: bool, severity: float) -> None:
-    """One image, one chain, one operation at a time, fed with the same draws."""
+@pytest.mark.parametrize(
+    "depth, posterize, severity, twinned", [(-1, True, 3.0, False), (-1, False, 10.0, False), (2, True, 6.5, False), (-1, True, 3.0, True)]
+)
+def test_equals_the_published_loop_with_pillow(depth: int, posterize: bool, severity: float, twinned: bool) -> None:
+    """One image, one chain, one operation at a time, fed with the same draws; a twin, drawn anywhere in a chain, stands at its front."""
     images, index = make_images(24, 32, 40, seed=8), torch.arange(50, 74)
-    found = augmix(images, seed=3, index=index, depth=depth, posterize=posterize, severity=severity)
-    names = [name for name in OPERATIONS if posterize or name != "posterize"]
+    twins = make_images(24, 32, 40, seed=9)
+    given = {"twins": twins} if twinned else {}
+    found = augmix(images, seed=3, index=index, depth=depth, posterize=posterize, severity=severity, **given)
+    names = [name for name in OPERATIONS if posterize or name != "posterize"] + ["twin"] * twinned
     steps = 3 if depth == -1 else depth
     for i, image in enumerate(hwc(images)):
         k = int(index[i])
@@ -88,8 +92,12 @@ def test_equals_the_published_loop_with_pillow(depth: int, posterize: bool, seve
         weights, share = exponentials / exponentials.sum(), draws(k, "share", 1)[0]
         mixture = np.zeros(image.shape)
         for chain in range(3):
-            picture = Image.fromarray(image)
-            for at in range(chain * steps, chain * steps + lengths[chain]):
+            turns = range(chain * steps, chain * steps + lengths[chain])
+            twin = any(names[chosen[at]] == "twin" for at in turns)
+            picture = Image.fromarray(hwc(twins)[i] if twin else image)
+            for at in turns:
+                if names[chosen[at]] == "twin":
+                    continue
                 level = torch.tensor(0.1 + (severity - 0.1) * levels[at], dtype=torch.float64)
                 magnitude = float(magnitude_of(names[chosen[at]], level, 32, 40))
                 picture = with_pillow(picture, names[chosen[at]], -magnitude if signs[at] and names[chosen[at]] in SIGNED else magnitude)
@@ -206,6 +214,8 @@ def test_extreme_concentrations_give_finite_weights() -> None:
     "change, error, words",
     [
         ({"images": make_images(2).float()}, TypeError, "images.*uint8"),
+        ({"twins": make_images(3)}, ValueError, r"twins: expected \(2, 3, 32, 32\)"),
+        ({"twins": make_images(2).float()}, TypeError, "twins.*uint8"),
         ({"index": torch.arange(3)}, ValueError, r"index: expected int64 \(2,\)"),
         ({"index": torch.arange(2.0)}, ValueError, "index.*float32"),
         ({"severity": 0.05}, ValueError, "severity.*0.1 to 10.*0.05"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rtalib import coreset
-from rtalib.coreset import covering_radius, farthest, k_center_greedy, random_selection
+from rtalib.coreset import balanced_greedy, covering_radii, covering_radius, farthest, k_center_greedy, random_selection
 
 
 def clusters(n, m, dimensions=12, seed=0):
@@ -38,7 +38,7 @@ def radius(x, centers):
 @pytest.mark.parametrize("pool", [4, 32, 1024])
 def test_lazy_blocks_pick_what_the_plain_loop_picks(monkeypatch, pool):
     monkeypatch.setattr(coreset, "POOL", pool)
-    monkeypatch.setattr(coreset, "CHUNK", 64)
+    monkeypatch.setitem(coreset.BLOCKS, "cpu", (64, 48))
     candidates, centers = clusters(700, 900)
     assert k_center_greedy(candidates, centers, 120).tolist() == plain_greedy(candidates, centers, 120)
 
@@ -74,6 +74,12 @@ def test_rotation_and_translation_change_nothing():
     rotation = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(5))).Q
     moved = k_center_greedy(candidates @ rotation + 100, centers @ rotation + 100, 30)
     assert torch.equal(moved, k_center_greedy(candidates, centers, 30))
+
+
+def test_features_that_carry_gradients_are_features():
+    candidates, centers = clusters(40, 20)
+    picks = k_center_greedy(candidates.clone().requires_grad_(), centers.clone().requires_grad_(), 10)
+    assert torch.equal(picks, k_center_greedy(candidates, centers, 10))
 
 
 def test_duplicates_come_last_and_none_is_picked_twice():
@@ -112,10 +118,38 @@ def test_k_center_covers_what_the_farthest_and_the_random_leave_out():
     assert torch.equal(top, distances.argsort(descending=True)[:40])
 
 
+def test_radii_of_all_prefixes_are_those_of_each():
+    candidates, centers = clusters(80, 40)
+    picks = random_selection(80, 12, 1)
+    radii = covering_radii(candidates, centers, picks)
+    expected = [covering_radius(candidates, centers, picks[:budget]) for budget in range(13)]
+    assert radii.tolist() == pytest.approx(expected, rel=1e-5)
+    without = covering_radii(candidates, None, picks)
+    assert without[0] == torch.inf and float(without[5]) == pytest.approx(covering_radius(candidates, None, picks[:5]), rel=1e-5)
+
+
 def test_random_selection_is_seeded_and_nested():
     assert torch.equal(random_selection(100, 20, 3), random_selection(100, 50, 3)[:20])
     assert len(set(random_selection(100, 100, 3).tolist())) == 100
     assert not torch.equal(random_selection(100, 20, 3), random_selection(100, 20, 4))
+
+
+def test_balanced_greedy_gives_each_class_its_turn_and_its_own_centers():
+    candidates, centers = clusters(60, 20)
+    labels = torch.tensor([2] * 40 + [0] * 17 + [5] * 3)
+    picks = balanced_greedy(candidates, centers, labels, 30)
+    assert labels[picks[:9]].tolist() == [0, 2, 5] * 3 and labels[picks].bincount().tolist() == [14, 0, 13, 0, 0, 3]
+    for label in (0, 2, 5):
+        rows = (labels == label).nonzero().flatten()
+        own = picks[labels[picks] == label]
+        assert torch.equal(own, rows[k_center_greedy(candidates[rows], centers, len(own))])
+    assert torch.equal(balanced_greedy(candidates, centers, labels, 11), picks[:11])
+    assert balanced_greedy(candidates, None, labels, 60).sort().values.tolist() == list(range(60))
+
+
+def test_failures_of_one_class_only_are_selected_as_any_others():
+    candidates, centers = clusters(40, 20)
+    assert torch.equal(balanced_greedy(candidates, centers, torch.full((40,), 7), 15), k_center_greedy(candidates, centers, 15))
 
 
 def test_wrong_input_is_named():
@@ -134,5 +168,14 @@ def test_wrong_input_is_named():
     broken[3, 2] = torch.nan
     with pytest.raises(ValueError, match="centers: expected finite features; 1 of 5 rows hold NaN or infinity, the first is row 3"):
         k_center_greedy(candidates, broken, 2)
+    with pytest.raises(ValueError, match="candidates: expected finite features; 1 of 5 rows"):
+        k_center_greedy(broken, candidates, 2)
+    for select in (farthest, k_center_greedy):
+        with pytest.raises(ValueError, match="budget: expected 1 to 10 .*got 11"):
+            select(candidates, None, 11)
+    with pytest.raises(ValueError, match=r"labels: expected int64 \(10,\), got torch.int64 \(9,\)"):
+        balanced_greedy(candidates, centers, torch.zeros(9, dtype=torch.int64), 2)
+    with pytest.raises(ValueError, match="labels: .*got torch.float32"):
+        balanced_greedy(candidates, centers, torch.zeros(10), 2)
     with pytest.raises(ValueError, match="selected"):
         covering_radius(candidates, None, torch.empty(0, dtype=torch.int64))

@@ -1,8 +1,8 @@
-"""Triton kernels of the corruptions, one file per algorithm.
+"""Triton kernels: of the corruptions, one file per algorithm, and of k-center greedy (kcenter.py, with its specification beside it).
 
-A kernel is a function `(images, constants, words) -> images`, equal byte for byte to the plain-torch function of the same name in
-`rtalib.corruptions`, which is its specification; the random words are drawn inside, so that nothing but images crosses the memory bus.
-`corrupt` takes them for images on a CUDA device. Elsewhere they run in Triton's interpreter (TRITON_INTERPRET=1), for tests.
+A corruption's kernel is a function `(images, constants, words) -> images`, equal byte for byte to the plain-torch function of the same
+name in `rtalib.corruptions`, which is its specification; the random words are drawn inside, so that nothing but images crosses the memory
+bus. `corrupt` and `k_center_greedy` take kernels on a CUDA device; in tests they run in Triton's interpreter (TRITON_INTERPRET=1).
 """
 
 import importlib
@@ -42,5 +42,5 @@ def usable() -> bool:
     """Whether Triton is installed; says so once where it is not, since the plain path on a GPU is much slower."""
     if importlib.util.find_spec("triton"):
         return True
-    warnings.warn("Triton is not installed: corruptions on the GPU run through plain torch", RuntimeWarning, stacklevel=3)
+    warnings.warn("Triton is not installed: work on the GPU runs through plain torch", RuntimeWarning, stacklevel=3)
     return False

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import traceback
+from functools import partial
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ INEXACT = re.compile(r"\b(?:fma\.|div\.full|\w+\.approx|(?:add|sub|mul)\.f(?:32|
 
 @pytest.fixture(scope="session")
 def findings(tmp_path_factory):
-    """For each corruption: `kernels`, names of those launched; `inexact`, instructions found in them; `error`, a traceback or ''."""
+    """For each corruption and k_center: `kernels`, names of those launched; `inexact`, instructions in them; `error`, a traceback or ''."""
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     env["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     run = subprocess.run([sys.executable, "-W", "ignore", __file__], env=env, capture_output=True, text=True, timeout=600)
@@ -42,6 +43,12 @@ def test_compiles_without_inexact_arithmetic(name, findings):
     assert not found["error"], found["error"]
     assert found["kernels"], "no kernel was launched"
     assert not found["inexact"]
+
+
+def test_k_center_compiles(findings):
+    """Its sums may be fused: picks are equal where distances differ by more than rounding."""
+    assert not findings["k_center"]["error"], findings["k_center"]["error"]
+    assert findings["k_center"]["kernels"] == ["_turn"]
 
 
 def _aligned(value):
@@ -76,22 +83,34 @@ def _instead_of_launching(launched):
     return run
 
 
-def _compile(name):
+def _compile(launch):
     from triton.runtime.jit import JITFunction
 
     launched, error = {}, ""
     JITFunction.run = _instead_of_launching(launched)
-    images, index = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.arange(2)
     try:
-        for benchmark, severity in LEVELS:
-            constants = CONSTANTS[benchmark][name][severity - 1]
-            kernels.kernel(name)(images, constants, Words(2**40, index, rng.stream(name, severity)))
+        launch()
     except Exception:
         error = traceback.format_exc()
     inexact = {kernel: sorted(set(INEXACT.findall("".join(texts)))) for kernel, texts in launched.items()}
     return {"kernels": list(launched), "inexact": {kernel: found for kernel, found in inexact.items() if found}, "error": error}
 
 
+def _corrupt(name):
+    images, index = torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.arange(2)
+    for benchmark, severity in LEVELS:
+        constants = CONSTANTS[benchmark][name][severity - 1]
+        kernels.kernel(name)(images, constants, Words(2**40, index, rng.stream(name, severity)))
+
+
+def _pick():
+    from rtalib.kernels.kcenter import greedy
+
+    for dimensions in (64, 70):
+        greedy(torch.zeros(100, dimensions), torch.ones(100), 2)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(json.dumps({name: _compile(name) for name in kernels.FILES}))
+    found = {name: _compile(partial(_corrupt, name)) for name in kernels.FILES}
+    print(json.dumps(found | {"k_center": _compile(_pick)}))
