@@ -17,8 +17,8 @@ def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return pairwise_distances(x, y)
     distance = x @ y.T
     distance *= -2
-    distance += (x * x).sum(1)[:, None]
-    distance += (y * y).sum(1)[None]
+    distance += np.einsum("ij,ij->i", x, x)[:, None]
+    distance += np.einsum("ij,ij->i", y, y)
     return np.sqrt(np.maximum(distance, 0, out=distance), out=distance)
 
 

@@ -235,8 +235,7 @@ def _plan(options: argparse.Namespace) -> tuple[str, list[Job]]:
     run = _run_name(options)
     if options.executor not in (None, *grid.EXECUTORS):
         raise UsageError(unknown("executor", options.executor, grid.EXECUTORS))
-    seeds = options.seeds or ",".join(map(str, scales.get(options.scale).seeds))
-    common = {"scale": options.scale, "dataset": options.dataset, "seeds": seeds}
+    common = {"scale": options.scale, "dataset": options.dataset}
     if options.executor:
         common["executor"] = options.executor
     notebooks = _select(_notebooks(options), options.numbers)
@@ -250,7 +249,9 @@ def _plan(options: argparse.Namespace) -> tuple[str, list[Job]]:
     jobs = []
     for path, defaults in declared.items():
         try:
-            values = {name: nb.parse(name, text, defaults) for name, text in (common | special).items() if name in defaults}
+            seeds = options.seeds or ",".join(map(str, scales.get(options.scale).notebook_seeds(path.stem)))
+            given = {**common, "seeds": seeds, **special}
+            values = {name: nb.parse(name, text, defaults) for name, text in given.items() if name in defaults}
             jobs.append(Job(path, nb.coerce(values, defaults), nb.minutes(path).get(options.scale, 0.0)))
         except (TypeError, ValueError) as error:
             raise UsageError(f"{path.stem}: {error}") from None

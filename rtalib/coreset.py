@@ -9,7 +9,7 @@ import torch
 
 from rtalib import kernels
 
-BLOCKS = {"cpu": (512, 1024), "cuda": (4096, 8192)}  # of distances at a time: what stays in a processor's cache, or fills a GPU
+BLOCKS = {"cpu": (512, 1024), "cuda": (2048, 8192)}  # of distances at a time: what stays in a processor's cache, or fills a GPU
 POOL = 512  # candidates among which the greedy picks between two updates of all distances
 TAKEN = -1.0  # below every squared distance
 

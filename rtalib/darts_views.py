@@ -1,4 +1,4 @@
-"""A search, epoch by epoch: a pure view of one row of its trace, and a slider over the epochs."""
+"""A search, epoch by epoch: a pure view of one row of its trace, and a slider over the epochs; what it found beside chance."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from rtalib.array_figures import heat
 from rtalib.cell_drawing import circuit, used
 from rtalib.darts.genotype import Genotype
 from rtalib.darts.space import EDGES, Space, get_space
-from rtalib.plot_style import GREY, PAGE, RED, Drawing, figure, use_style
+from rtalib.plot_style import COLUMN, GREY, PAGE, RED, Drawing, figure, use_style
 from rtalib.widgets import around
 
 if TYPE_CHECKING:
@@ -54,6 +54,30 @@ def search_view(trace: Sequence[Mapping], epoch: int, space: str | Space = "dart
         facts = f"epoch {row['epoch'] + 1}: training loss {row['train_loss']:.2f}, {entropy}"
         drawing.supxlabel(f"{facts}, skips {row['skips_normal']} and {row['skips_reduce']}", fontsize=7, color=GREY)
     drawing.set_label(f"Mixing weights of a search after {facts}; genotype {row['genotype']}")
+    return drawing
+
+
+def chance_dots(rows: Sequence[Mapping], *, foot: str = "") -> Drawing:
+    """Accuracy of searched cells beside that of random ones of the same size, seed by seed; the bar is the random cells' median.
+
+    rows: of chance.run.
+    """
+    with use_style():
+        drawing = figure(COLUMN * 1.3, 2.4)
+        axes = drawing.subplots()
+        seeds = list(dict.fromkeys(row["seed"] for row in rows))
+        for place, seed in enumerate(seeds):
+            found, drawn = (
+                [row["clean"] for row in rows if row["seed"] == seed and bool(row["number"]) == other] for other in (False, True)
+            )
+            axes.plot(np.full(len(drawn), place), drawn, "o", ms=4, color=GREY, alpha=0.7, label=None if place else "random cells")
+            axes.plot([place - 0.25, place + 0.25], [np.median(drawn)] * 2, color=GREY, lw=1.2, label=None if place else "their median")
+            axes.plot([place], found, "D", ms=5, color=RED, label=None if place else "searched cell")
+        axes.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
+        axes.set(xlabel="seed", ylabel="top-1, percent", xlim=(-0.6, len(seeds) - 0.4))
+        drawing.legend(loc="outside upper center", ncols=3)
+        drawing.supxlabel(foot, fontsize=6, color=GREY, x=0.99, ha="right")
+    drawing.set_label("Top-1 of searched cells and of random cells of the same size, by seed")
     return drawing
 
 

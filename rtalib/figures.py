@@ -64,7 +64,7 @@ def _methods(rows: Sequence[Mapping]) -> list[str]:
     return list(dict.fromkeys(str(row["method"]) for row in rows))
 
 
-def _foot(drawing: Drawing, rows: Sequence[Mapping]) -> None:
+def foot(drawing: Drawing, rows: Sequence[Mapping]) -> None:
     """The scale, the data set and the seeds, on the figure's face."""
     facts = context(rows)
     parts = [f"{name} {facts[name]}" for name in ("scale", "dataset", "protocol", "seed") if name in facts]
@@ -85,7 +85,7 @@ def score_bars(rows: Sequence[Mapping], published: Published | None = None, *, m
         _measured_bars(panels[0], rows, methods, metric)
         if published:
             _published_dots(panels[1], published, methods, metric)
-        _foot(drawing, rows)
+        foot(drawing, rows)
     return drawing
 
 
@@ -137,7 +137,7 @@ def proxy_parts(rows: Sequence[Mapping], *, parts: Sequence[str] | None = None) 
         axes.set(yticks=range(len(methods)), yticklabels=[short_name(m) for m in methods])
         axes.set(xticks=range(len(parts)), xticklabels=[label(part).replace(" ", "\n", 1) for part in parts])
         axes.set_title("Proxy parts, top-1 in percent, shaded by column")
-        _foot(drawing, rows)
+        foot(drawing, rows)
     return drawing
 
 
@@ -178,7 +178,7 @@ def difference_bars(
         if published:
             panels[0].plot([], [], "D", ms=3, color=ORANGE, mec=BLACK, mew=0.4, label="published")
             drawing.legend(loc="outside upper right")
-        _foot(drawing, rows)
+        foot(drawing, rows)
     return drawing
 
 
@@ -251,7 +251,7 @@ def corruption_dots(rows: Sequence[Mapping], *, methods: Sequence[str] | None = 
         axes.set(ylabel="top-1, percent", xlim=(-0.5, len(columns) - 0.5))
         axes.grid(axis="y")
         drawing.legend(loc="outside upper center", ncols=min(len(methods), LEGEND))
-        _foot(drawing, rows)
+        foot(drawing, rows)
     return drawing
 
 
@@ -276,7 +276,7 @@ def accuracy_curves(rows: Sequence[Mapping], *, metrics: Sequence[str] = FIGURE_
         panels[0].set_ylabel("top-1, percent")
         handles, names = panels[0].get_legend_handles_labels()
         drawing.legend(handles, names, loc="outside upper center", ncols=min(len(names), LEGEND))
-        _foot(drawing, with_history)
+        foot(drawing, with_history)
     return drawing
 
 
@@ -319,5 +319,5 @@ def severity_curves(rows: Sequence[Mapping], *, metric: str = "psnr", unit: str 
         for axes in panels[-1]:
             axes.set_xlabel("severity")
         drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(benchmarks))
-        _foot(drawing, rows)
+        foot(drawing, rows)
     return drawing

@@ -31,7 +31,7 @@ CORRUPTION_LABELS = {
     "pixelate": "Pixel",
     "jpeg_compression": "Jpeg",
 }
-LABELS = {"clean": "Clean", "fail": "Fail", **CORRUPTION_LABELS, "others": "Others", "mean": "Mean"}
+LABELS = {"clean": "Clean", "fail": "Fail", "common_fail": "Common fail", **CORRUPTION_LABELS, "others": "Others", "mean": "Mean"}
 LABELS |= {"corruptions": "Seen corr.", "held_out_severities": "Other severities", "held_out_types": "Other types"}
 LABELS |= {"transfer_fgsm": "FGSM", "transfer_bim": "BIM", "transfer_pgd": "PGD", "transfer_l2": "L2"}
 # Abbreviation of a guiding corruption in the paper -> library name. Rows of tables 3 and 4 are named "gb: CF-DARTS" and so on.

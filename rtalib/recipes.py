@@ -105,8 +105,9 @@ RECIPES: dict[str, Recipe] = {
     "darts_tiny_imagenet": replace(_DARTS, crop_padding=8, cutout=32),  # the same shares of 64x64 images; for stem="tiny-imagenet"
     "pc_darts": replace(_DARTS, drop_path=0.3),  # Xu et al. 2020
     # For two CPU cores: most of a small network's accuracy in few epochs; "brief" is that for few images, "small_darts" for small networks
-    # of DARTS cells.
+    # of DARTS cells, "smaller_darts" for those whose stem halves the image.
     "fast": _FAST,
     "brief": replace(_FAST, batch_size=32, lr=0.03),
     "small_darts": replace(_FAST, batch_size=32, lr=0.05, weight_decay=3e-4, grad_clip=5.0),
+    "smaller_darts": replace(_FAST, batch_size=32, lr=0.1, weight_decay=3e-4, grad_clip=5.0),
 }

@@ -4,11 +4,14 @@ smoke: seconds, for tests. demo: the first command, two CPU cores, a coffee. cpu
 small: real data, reduced networks and epochs, one GPU for half an hour or a CPU overnight. paper: the papers' own settings.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from rtalib.errors import unknown
 from rtalib.recipes import RECIPES, Recipe
 from rtalib.sources import SOURCES
+
+OTHER_SHAPES = "shapes10 redrawn at 24 px"  # a second data set where none is at hand: other draws of the same classes, at another size
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,14 @@ class RepairScale:
 
     images: int  # of the training split; 50,000 in the paper
     tests: int  # base test images; each is corrupted at five severities
-    failures: int  # B, the number of selected failure examples
+    sizes: tuple[int, ...]  # of the failure set, in the place of Table 6's 1,000 to 20,000; the first is B of all other tables
     search_epochs: int
     refine_epochs: int
     steps_per_epoch: int
     budget: tuple[str, int]
     channels: int = 36
     layers: int = 20
+    stem: str = "cifar"  # 'tiny-imagenet' halves the images first, for two CPU cores
     auxiliary: bool = True
     search_channels: int = 16
     search_layers: int = 8
@@ -95,7 +99,29 @@ class RepairScale:
     search_lr: float = 0.025
     arch_lr: float = 3e-4  # an alpha moves by about this much in a step, so short searches need more
     order: int = 1
+    published_searches: bool = False  # whether the other search methods keep their published batch, rates and order
+    searches: tuple[str, ...] = ("darts", "pc-darts", "darts-pt", "robust-darts")  # Table 5
+    pt_first_interval: int = 1  # epochs between two of DARTS-PT's decisions: in the deployed network's search, in a refinement
+    pt_interval: int = 1
+    pt_steps: int | None = None  # of its epochs, which are 17 to 97 more than the others'
+    pt_images: int | None = None  # on which it decides; None: the whole validation half
+    robust_grid: tuple[float, ...] = (3e-4, 9e-4, 27e-4, 81e-4)  # weight decays of R-DARTS (L2)
+    choice: tuple[str, int] = ("darts", 20)  # how one of several cells is chosen: a preset of RECIPES and its epochs
+    choice_channels: int = 16
+    choice_layers: int = 8
+    candidates: int = 5  # further searches, of which the best is Org. DNN-v2
+    transfer: str = "tiny-imagenet"  # Table 4's data set
+    transfer_images: int = 100_000
+    transfer_classes: int = 0  # its first so many classes; 0: all
+    curve_images: int = 100  # on which Figure 2 follows the training
+    draws: int = 5  # random cells beside each searched one (is a search better than chance?)
+    chance_tests: int = 10_000  # clean test images on which they are compared
     precision: str = "auto"  # of retraining; bf16 does not pay for small networks of depthwise convolutions on a CPU
+
+    @property
+    def failures(self) -> int:
+        """B, the number of selected failure examples."""
+        return self.sizes[0]
 
     def recipe(self) -> Recipe:
         preset, epochs = self.budget
@@ -110,6 +136,11 @@ class Scale:
     rta: RtaScale
     repair: RepairScale
     corruptions: CorruptionScale = CorruptionScale()
+    seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # number of a notebook -> its seeds, where others
+
+    def notebook_seeds(self, notebook: str) -> tuple[int, ...]:
+        """The seeds of a notebook, by its name: its own where it has some, else the scale's."""
+        return self.seeds_of.get(notebook[:2], self.seeds)
 
 
 SMOKE = Scale(
@@ -136,18 +167,30 @@ SMOKE = Scale(
     ),
     repair=RepairScale(
         images=80,
-        tests=40,
-        failures=20,
+        tests=20,
+        sizes=(8, 10, 12, 14, 16),
         search_epochs=1,
         refine_epochs=1,
         steps_per_epoch=1,
         budget=("small_darts", 1),
         channels=4,
         layers=2,
+        stem="tiny-imagenet",
         auxiliary=False,
         search_channels=4,
         search_layers=3,
-        search_batch=8,
+        search_batch=4,
+        searches=("darts", "pc-darts", "robust-darts"),  # DARTS-PT's 240 measurements take longer than all the rest
+        robust_grid=(81e-4,),
+        choice=("small_darts", 1),
+        choice_channels=4,
+        choice_layers=2,
+        candidates=2,
+        transfer=OTHER_SHAPES,
+        transfer_images=40,
+        curve_images=10,
+        draws=1,
+        chance_tests=30,
     ),
     corruptions=CorruptionScale(images=20, timed=10),
 )
@@ -155,6 +198,7 @@ SMOKE = Scale(
 DEMO = Scale(
     name="demo",
     seeds=(0, 1, 2),
+    seeds_of={"10": (0,), "12": (0, 1, 2), "13": (0,), "14": (0,), "15": (0,), "16": (0,), "17": (0,), "18": (0, 1, 2)},
     rta=RtaScale(
         originals=200,
         targets=("convnet", "convnet_small"),
@@ -177,21 +221,34 @@ DEMO = Scale(
         offered=4,
     ),
     repair=RepairScale(
-        images=1500,
-        tests=300,
-        failures=60,
-        search_epochs=4,
+        images=1400,
+        tests=160,
+        sizes=(40, 65, 90, 115, 140),
+        search_epochs=3,
         refine_epochs=2,
-        steps_per_epoch=15,
-        budget=("small_darts", 8),
+        steps_per_epoch=8,
+        budget=("smaller_darts", 3),
         channels=8,
         layers=3,
+        stem="tiny-imagenet",
         auxiliary=False,
         search_channels=4,
         search_layers=3,
         search_batch=16,
         search_lr=0.1,
-        arch_lr=0.03,
+        arch_lr=0.05,
+        pt_steps=1,
+        pt_images=16,
+        robust_grid=(3e-4, 81e-4),
+        choice=("smaller_darts", 1),
+        choice_channels=8,
+        choice_layers=3,
+        candidates=2,
+        transfer=OTHER_SHAPES,
+        transfer_images=1400,
+        curve_images=60,
+        draws=2,
+        chance_tests=1000,
         precision="fp32",
     ),
     corruptions=CorruptionScale(images=200, timed=100),
@@ -200,6 +257,7 @@ DEMO = Scale(
 CPU = Scale(
     name="cpu",
     seeds=(0, 1, 2),
+    seeds_of={"13": (0,), "14": (0,), "15": (0,), "17": (0,)},
     rta=replace(
         DEMO.rta,
         originals=1500,
@@ -214,13 +272,25 @@ CPU = Scale(
     ),
     repair=replace(
         DEMO.repair,
-        images=4000,
+        images=5000,
         tests=600,
-        failures=200,
+        sizes=(100, 200, 300, 400, 500),
         search_epochs=6,
         refine_epochs=3,
-        steps_per_epoch=20,
-        budget=("small_darts", 12),
+        steps_per_epoch=40,
+        search_batch=32,
+        arch_lr=0.02,
+        pt_steps=10,
+        pt_images=128,
+        budget=("smaller_darts", 7),
+        choice=("smaller_darts", 3),
+        candidates=3,
+        transfer="tiny-imagenet",
+        transfer_images=5000,
+        transfer_classes=10,
+        curve_images=100,
+        draws=5,
+        chance_tests=4000,
     ),
 )
 
@@ -249,7 +319,7 @@ SMALL = Scale(
     repair=RepairScale(
         images=20_000,
         tests=4000,
-        failures=400,
+        sizes=(400, 1000, 2000, 3000, 4000),
         search_epochs=20,
         refine_epochs=8,
         steps_per_epoch=150,
@@ -259,6 +329,9 @@ SMALL = Scale(
         auxiliary=False,
         search_layers=5,
         arch_lr=3e-3,
+        pt_steps=20,
+        pt_images=1000,
+        transfer_images=20_000,
     ),
 )
 
@@ -288,12 +361,15 @@ PAPER = Scale(
     repair=RepairScale(
         images=50_000,
         tests=10_000,
-        failures=1000,
+        sizes=(1000, 5000, 10_000, 15_000, 20_000),
         search_epochs=50,
         refine_epochs=20,
         steps_per_epoch=520,
         budget=("darts", 600),
         order=2,  # the paper does not say; its hours fit the second order
+        published_searches=True,
+        pt_first_interval=5,
+        pt_interval=2,
     ),
 )
 

@@ -107,12 +107,13 @@ def caption(rows: Sequence[Mapping], published: Published) -> str:
 def compare(rows: Sequence[Mapping], published: Published, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Published and measured for every method and column, in the order of the paper; methods it lacks (null baselines) follow.
 
-    columns: default those of the published table, and the corruption columns that only the rows have.
+    columns: default those of the published table, and the corruption columns, or failing examples, that only the rows have.
     Returns a table with index (method, column) and: published, published_std, measured, std, interval (half width, 95 %), seeds, difference
     (measured - published). attrs: caption, unit, context. ValueError where rows of one method mix scales, data sets or protocols.
     """
     if columns is None:
-        extra = [name for name in CORRUPTION_LABELS if name not in published.columns and any(row.get(name) is not None for row in rows)]
+        more = (*CORRUPTION_LABELS, "common_fail")
+        extra = [name for name in more if name not in published.columns and any(row.get(name) is not None for row in rows)]
         columns = [*published.columns, *extra] if set(published.columns) & set(CORRUPTION_LABELS) else published.columns
     order = [name for name in ("clean", "fail", *CORRUPTION_LABELS) if name in columns]
     columns = order + [name for name in columns if name not in order]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up import cf_rows, rta_rows
 
-from rtalib import figures, papers
+from rtalib import figures, papers, repair_figures
 
 CELL = [
     *(("sep_conv_3x3", 0), ("max_pool_3x3", 1), ("sep_conv_5x5", 0), ("skip_connect", 1)),
@@ -27,6 +27,9 @@ SEVERITIES = [
     for severity in (1, 2, 3, 4, 5)
 ]
 PICTURES = np.random.default_rng(0).integers(0, 256, (15, 5, 3, 32, 32), dtype=np.uint8)
+NULL = "Org. DNN (retrained)"
+SIZED = [row | {"method": f"{row['method']}({size})", "budget": size // 25} for size in (1000, 5000) for row in cf_rows(seeds=2)]
+SHARES = [{"method": "CF-DARTS: ratio (%)", "seed": 0, "scale": "demo", "selection": 1.5, "search": 40.0, "retraining": 58.5}]
 GENOTYPE = SimpleNamespace(normal=CELL, reduce=CELL[:4])
 DRAW = {
     "score_bars": lambda: figures.score_bars(rta_rows(), papers.RTA["table1"]),
@@ -54,6 +57,14 @@ DRAW = {
         axis="points",
         foot="scale demo",
     ),
+    "gain_heatmap": lambda: repair_figures.gain_heatmap(cf_rows(), [("CF-DARTS", NULL), ("CF-DARTSE", NULL), ("RF-DARTS", "not measured")]),
+    "size_curves": lambda: repair_figures.size_curves(
+        [*SIZED, *cf_rows()],
+        {name: [f"{name}(1000)", f"{name}(5000)"] for name in ("RF-DARTS", "CF-DARTS")},
+        published=papers.CF_DARTS["table6"],
+        reference=NULL,
+    ),
+    "cost_bars": lambda: repair_figures.cost_bars(SHARES, papers.CF_DARTS["table7"]),
     "image_grid": lambda: figures.image_grid(np.zeros((5, 3, 8, 8), np.uint8), list("abcde"), columns=3, title="t"),
 }
 

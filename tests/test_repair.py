@@ -1,102 +1,103 @@
-"""The CF-DARTS protocol: halves, leakage, failures, selection; the table itself at smoke scale is run by the notebook's test."""
+"""Every table of CF-DARTS at smoke scale: which rows it has, what they share, and bad names."""
 
-from dataclasses import replace
+from collections import Counter
 
 import pytest
-import torch
 
-from rtalib import darts, repair, scales
-from rtalib.corruptions import CORRUPTIONS
-from rtalib.data import load_dataset
+from rtalib import papers, repair, repair_tables, scales, store, tables
 
 SETUP = scales.get("smoke").repair
-STUDY = repair.Study("shapes10", "gaussian_noise", "disjoint", "smoke", SETUP)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def outputs(tmp_path_factory):
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """rows(table): computed once, all in one store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RTALIB_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
-        yield
+        known: dict[str, list[dict]] = {}
+
+        def run(table):
+            if table not in known:
+                known[table] = repair.run_table(table, scale="smoke", executor="serial")
+            return known[table]
+
+        yield run
 
 
-def test_stratified_halves_share_nothing_and_balance_every_class():
-    labels = torch.arange(103) % 10
-    first, second = repair.stratified_halves(labels, seed=3)
-    assert sorted([*first.tolist(), *second.tolist()]) == list(range(103))
-    counts = torch.stack([labels[half].bincount(minlength=10) for half in (first, second)])
-    assert (counts[0] - counts[1]).abs().max() <= 1 and abs(len(first) - len(second)) <= 1
-    assert not torch.equal(first, repair.stratified_halves(labels, seed=4)[0])
+@pytest.mark.parametrize("table", ["table1", "table2", "table3", "table4", pytest.param("table6", marks=pytest.mark.slow), "table7"])
+def test_every_published_method_has_a_row(rows, table):
+    found = tables.compare(rows(table), papers.CF_DARTS[table])
+    published = found[found.published.notna()]
+    missing = published[published.measured.isna()]
+    assert len(missing) == 0, missing.index.tolist()[:5]
 
 
-@pytest.mark.parametrize("protocol, shared", [("disjoint", 0), ("paper", SETUP.tests)])
-def test_protocols_share_as_many_base_images_as_they_say(protocol, shared):
-    study = replace(STUDY, protocol=protocol)
-    base, test = (data.images.flatten(1) for data in repair.evaluation_split(study))
-    assert int((base[:, None] == test[None]).all(dim=2).any(dim=1).sum()) == shared
-    assert repair.deployed_cell(study)["shared_base_images"] == shared
+@pytest.mark.slow
+def test_table5_has_the_rows_of_its_search_methods_and_common_failures(rows):
+    found = rows("table5")
+    bases = {"darts": "Org. DNN", **repair_tables.SEARCHES}
+    for search in SETUP.searches:
+        kinds = Counter((row["kind"], row["selection"], row["extended"]) for row in found if row["search"] == search)
+        assert set(kinds.values()) == {1} and len(kinds) == 6
+        [deployed] = [row for row in found if row["method"] == bases[search]]
+        assert deployed["fail"] == 0 and deployed["common_fail"] in (0, None)
+    assert len({row["n_common_fail"] for row in found}) == 1
+    names = {cell.method for cell in repair_tables.table5({**_common(), "setup": scales.get("paper").repair})}
+    assert set(papers.CF_DARTS["table5"].rows) < names
 
 
-def test_corrupted_stacks_five_severities_of_each_base_image():
-    test = load_dataset("shapes10", "test", limit=10)
-    data = repair.corrupted(test, "brightness")
-    assert len(data) == 50 and torch.equal(data.labels, test.labels.repeat(5))
-    change = (data.images.float() - test.images.repeat(5, 1, 1, 1).float()).view(5, -1).abs().mean(dim=1)
-    assert (change.diff() > 0).all()
+def _common():
+    return {"seed": 0, "dataset": "shapes10", "corruption": "fog", "protocol": "disjoint", "scale": "paper"}
 
 
-@pytest.mark.parametrize("protocol", repair.PROTOCOLS)
-def test_selected_images_fail_and_are_not_evaluated_as_failing(protocol):
-    study = replace(STUDY, protocol=protocol)
-    network, _, _ = repair.deployed(study)
-    for selection in ("random", "core"):
-        chosen, rows = repair.select(study, selection, seed=0)
-        assert len(chosen) == len(rows.unique()) == SETUP.failures
-        assert not repair._correct(network, chosen).any()
-        failing = repair.failing_rows(study, rows)
-        if protocol == "paper":
-            assert not torch.isin(failing, rows).any()
-        everything = repair.failing_rows(study, None)
-        assert len(everything) - len(failing) == (SETUP.failures if protocol == "paper" else 0)
+@pytest.mark.parametrize("table", [name for name in repair.TABLES if name != "table7"])
+def test_every_claim_can_be_tested_on_the_cells(table):
+    common = {**_common(), "target": None, "setup": scales.get("paper").repair}
+    cells = [{"method": cell.method, "corruption": cell.corruption} for cell in repair_tables.TABLES[table](common)]
+    for claim in papers.CLAIMS[f"cf-{table}"]:
+        for method in (claim.better, claim.worse):
+            assert tables.select(cells, method), f"{claim.id}: no cell for {method!r}"
 
 
-def test_refinement_starts_from_the_deployed_supernet_and_sees_every_failure_once(monkeypatch):
-    seen = {}
+@pytest.mark.slow
+def test_tables_share_their_networks(rows):
+    def trained():
+        return len(list((store.outputs() / "store" / "network").glob("*-*")))
 
-    def spy(train, val, **figures):
-        seen.update(train=train, val=val, init=figures["init"])
-        return darts.SearchResult(darts.GENOTYPES["darts_v1"], [], {"x": torch.zeros(1)})
-
-    repair.initial_search(STUDY)
-    monkeypatch.setattr(darts, "search", spy)
-    repair.refined_search(STUDY, "random", seed=7)
-    chosen, _ = repair.select(STUDY, "random", seed=7)
-    half = SETUP.images // 2
-    extra = torch.cat([seen["train"].images[half:], seen["val"].images[half:]])
-    assert len(seen["train"]) == len(seen["val"]) == half + SETUP.failures // 2
-    assert sorted(map(hash, map(bytes, extra.numpy()))) == sorted(map(hash, map(bytes, chosen.images.numpy())))
-    assert any(name.startswith("alphas") or "alphas" in name for name in seen["init"])
-
-
-def test_network_without_failures_needs_no_repair():
-    data = load_dataset("shapes10", "test", limit=10)
-
-    class Oracle(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, x):
-            return torch.nn.functional.one_hot(data.labels, 10).float() + self.weight
-
-    with pytest.raises(ValueError, match="nothing to repair"):
-        repair.failures(Oracle(), data)
+    rows("table2")
+    before = trained()
+    again = repair.run_table("table6", scale="smoke", executor="serial")
+    new = sum(row["version"] == 2 for row in again) + 2 * (len(SETUP.sizes) - 1)  # the original and B of Table 2 are there already
+    assert trained() - before <= new
+    by_method = {row["method"]: row for row in again}
+    two = {row["method"]: row for row in rows("table2")}
+    for method in ("CF-DARTS", "RF-DARTS"):
+        assert by_method[f"{method}(1000)"]["genotype"] == two[method]["genotype"]
+        assert by_method[f"{method}(1000)"]["severities"] == two[method]["severities"]
 
 
-def test_budget_above_the_failures_is_refused():
-    study = replace(STUDY, setup=replace(SETUP, failures=101))
-    with pytest.raises(ValueError, match="failures: 101 are to be selected, but"):
-        repair.select(study, "random", seed=0)
+def test_the_paper_s_protocol_leaks_and_the_other_does_not(rows):
+    assert all(row["shared_base_images"] == row["leaked_base_images"] == 0 for row in rows("table2"))
+    leaky = repair.run_table("table1", scale="smoke", protocol="paper", executor="serial")
+    assert all(row["shared_base_images"] == SETUP.tests for row in leaky)
+    assert all((row["leaked_base_images"] > 0) == (row["kind"] == "refined") for row in leaky)
+
+
+def test_table4_says_which_data_set_it_is_of(rows):
+    found = rows("table4")
+    assert {row["dataset"] for row in found} == {f"shapes10 → {scales.OTHER_SHAPES}"}
+    assert {row["corruption"] for row in found} == {None, *papers.GUIDES.values()}
+
+
+def test_figure4_has_three_iterations_of_both(rows):
+    names = [row["method"] for row in rows("figure4")]
+    assert {f"{name}-{k}" for name in ("CF-DARTS", "CF-DARTSE") for k in (1, 2, 3)} < set(names)
+
+
+def test_table7_adds_up(rows):
+    hours, ratio = (next(row for row in rows("table7") if row["method"] == name) for name in ("CF-DARTS", "CF-DARTS: ratio (%)"))
+    assert sum(hours[step] for step in ("selection", "search", "retraining")) == pytest.approx(hours["total"])
+    assert ratio["total"] == pytest.approx(100) and ratio["search"] == pytest.approx(100 * hours["search"] / hours["total"])
 
 
 @pytest.mark.parametrize(
@@ -111,9 +112,3 @@ def test_budget_above_the_failures_is_refused():
 def test_bad_names(arguments, message):
     with pytest.raises(ValueError, match=message):
         repair.run_table(**arguments)
-
-
-def test_evaluation_has_a_column_for_every_corruption():
-    network, entry, _ = repair.deployed(STUDY)
-    clean, right = repair.evaluation(STUDY, network, entry)
-    assert clean.shape == (SETUP.tests // 2,) and right.shape == (len(CORRUPTIONS), 5 * len(clean))

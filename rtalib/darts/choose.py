@@ -57,6 +57,6 @@ def _accuracy(
 ) -> float:
     recipe = RECIPES[choice.recipe].scaled(choice.epochs)
     auxiliary = recipe.auxiliary_weight > 0
-    network = seeded(lambda: Network(genotype, choice.channels, choice.layers, train.num_classes, auxiliary), seed)
+    network = seeded(lambda: Network(genotype, choice.channels, choice.layers, train.num_classes, auxiliary, stem=choice.stem), seed)
     train_network(network, train, recipe, seed=seed, checkpoint=checkpoint, device=device)
     return evaluate(network, val)

@@ -31,10 +31,13 @@ def draw_batch(
     return images, data.labels[pick]
 
 
-def draw_pass(data: LabeledImages, size: int, *, seed: int, epoch: int, stream: str) -> Iterator[Batch]:
-    """Batches of `size` that make up one pass over all of `data` in random order, cropped and flipped; the last may be smaller."""
+def draw_pass(data: LabeledImages, size: int, *, seed: int, epoch: int, stream: str, limit: int | None = None) -> Iterator[Batch]:
+    """Batches of `size` that make up one pass over `data` in random order, cropped and flipped; the last may be smaller.
+
+    limit: the pass ends after so many images.
+    """
     words = rng.words(seed, (epoch << 32) + torch.arange(len(data)), rng.stream("darts-search", stream), 5)
-    order = torch.argsort((words[:, 0] << 31) | (words[:, 4] >> 1), stable=True)
+    order = torch.argsort((words[:, 0] << 31) | (words[:, 4] >> 1), stable=True)[:limit]
     for part in order.split(size):
         pick = part.to(data.images.device)
         yield crop_flip(data.images[pick], words[part, 1:4]), data.labels[pick]

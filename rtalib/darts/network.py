@@ -104,7 +104,7 @@ class Network(nn.Module):
             if genotype not in GENOTYPES:
                 raise unknown("genotype", genotype, GENOTYPES)
             genotype = GENOTYPES[genotype]
-        self.genotype, self.drop_path_prob = genotype, 0.0
+        self.genotype, self.channels, self.stem_name, self.drop_path_prob = genotype, channels, stem, 0.0
         self.normalize = Normalize()
         before = previous = channels if stem == "imagenet" else 3 * channels
         convolutions, norm, self.second_stem = stem_layers(stem, before, tracked=True)

@@ -176,7 +176,8 @@ class _Search:
             return []
 
         def measure(mixings: list[perturbation.Mixing]) -> list[float]:
-            batches = draw_pass(self.val, settings.batch_size, seed=self.seed, epoch=epoch, stream="decision")
+            few = settings.projection.images
+            batches = draw_pass(self.val, settings.batch_size, seed=self.seed, epoch=epoch, stream="decision", limit=few)
             return perturbation.measure(self.supernet, batches, mixings, settings.projection.criterion)
 
         with torch.no_grad():

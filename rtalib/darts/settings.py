@@ -84,17 +84,20 @@ class Adaptation:
 class Projection:
     """DARTS-PT's second phase (Wang et al., ICLR 2021, algorithm 1): a decision per cell type every `interval` epochs, until 14
     operations and the inputs of three nodes are decided. lr: of the weights, throughout; None: a tenth of the search's, as published.
-    criterion: 'accuracy' or 'loss' on the validation set.
+    criterion: 'accuracy' or 'loss' on the validation set, or on `images` of it, drawn anew each time.
     """
 
     interval: int = 5
     lr: float | None = None
     criterion: str = "accuracy"
+    images: int | None = None
 
     def __post_init__(self):
         _check("projection.interval", self.interval, 1, integer=True)
         if self.lr is not None:
             _check("projection.lr", self.lr, 0)
+        if self.images is not None:
+            _check("projection.images", self.images, 1, integer=True)
         if self.criterion not in CRITERIA:
             raise unknown("criterion", self.criterion, CRITERIA)
 
@@ -112,17 +115,20 @@ class Projection:
 @dataclass(frozen=True)
 class Choice:
     """How one of several genotypes is chosen: each trained from scratch for a short time, the best validation accuracy wins
-    (Liu et al., ICLR 2019: 100 epochs). recipe: a name in training.RECIPES; channels, layers: of the networks.
+    (Liu et al., ICLR 2019: 100 epochs). recipe: a name in training.RECIPES; channels, layers, stem: of the networks.
     """
 
     epochs: int = 100
     recipe: str = "darts"
     channels: int = 16
     layers: int = 8
+    stem: str = "cifar"
 
     def __post_init__(self):
         for name in ("epochs", "channels", "layers"):
             _check(f"choice.{name}", getattr(self, name), 1, integer=True)
+        if self.stem not in STEMS:
+            raise unknown("stem", self.stem, STEMS)
         if self.recipe not in RECIPES:
             raise unknown("recipe", self.recipe, RECIPES)
 

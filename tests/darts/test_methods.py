@@ -232,3 +232,18 @@ def test_fixed_alphas_stay_as_initialised():
     first, last = search(TRAIN, FEW, **CHEAP, epochs=2, fixed_alphas=True).trace
     assert first["alphas_normal"] == last["alphas_normal"] and last["val_loss"] is None
     assert max(abs(a) for row in first["alphas_normal"] for a in row) < 0.01
+
+
+def test_decisions_may_look_at_a_few_images_only(monkeypatch):
+    seen = []
+
+    def measure(supernet, batches, mixings, criterion):
+        seen.append(sum(len(labels) for _, labels in batches))
+        return [0.0] * len(mixings)
+
+    monkeypatch.setattr(perturbation, "measure", measure)
+    settings = {**CHEAP, **PT, "projection": Projection(interval=1, images=5)}
+    search(TRAIN, VAL, "darts-pt", **settings)
+    assert len(seen) > 28 and set(seen) == {5}
+    with pytest.raises(ValueError, match="projection.images"):
+        Projection(images=0)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from darts_reference import MEAN, STD, cell_input, column, operation
 from torch.func import functional_call
 
-from rtalib.darts import SPACES, Supernet
+from rtalib.darts import SPACES, FusedSupernet, Supernet
 from rtalib.darts.space import EDGES
 
 
@@ -144,3 +144,13 @@ def test_sizes_without_a_normal_cell_are_refused():
         Supernet("darts", 4, 2)
     with pytest.raises(ValueError, match="Known: darts"):
         Supernet("imagenet")
+
+
+def test_strided_stem_halves_the_image_for_the_cells_plain_and_fused():
+    torch.manual_seed(0)
+    plain, fused = Supernet("darts", 4, 3, stem="tiny-imagenet"), FusedSupernet("darts", 4, 3, stem="tiny-imagenet")
+    fused.load_state_dict(plain.state_dict())
+    image, sizes = torch.rand(2, 3, 32, 32), []
+    plain.stem.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape)))
+    assert torch.allclose(plain(image), fused(image), atol=1e-5)
+    assert sizes == [(2, 12, 16, 16)]
