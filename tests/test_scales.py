@@ -7,7 +7,7 @@ from rtalib import scales
 
 def test_a_notebook_has_its_own_seeds_or_the_scale_s():
     demo = scales.get("demo")
-    assert demo.notebook_seeds("03_rta") == demo.seeds == (0, 1)
+    assert demo.notebook_seeds("03_rta") == demo.seeds == (0, 1, 2)
     assert demo.notebook_seeds("12_cf_darts") == (0, 1, 2) and demo.notebook_seeds("15_other_search_methods") == (0,)
 
 
