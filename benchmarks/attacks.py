@@ -9,7 +9,6 @@ the network itself, in float32, gets wrong afterwards, at eps 8/255 and at a sma
 """
 
 import argparse
-import csv
 import importlib.metadata
 import importlib.util
 import os
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import results
 from rtalib import attacks, load_dataset, models, provenance, training
 from rtalib.artefacts import trained_network
 
@@ -244,11 +244,7 @@ def main() -> None:
     peers = [name for name in ("torchattacks", "foolbox", "pyautoattack") if importlib.util.find_spec(name)]
     facts |= {"peers": " ".join(f"{name}=={importlib.metadata.version(name)}" for name in peers)}
     facts |= {key: stamp[key] for key in ("cpu", "gpu", "threads", "git", "time")}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*FIELDS, *facts], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | facts for row in rows)
+    results.write(arguments.out, rows, FIELDS, facts)
     print(markdown(rows), f"\n{arguments.out}")
 
 

@@ -9,7 +9,6 @@ own, beyond the features. A contestant whose largest matrix does not fit into th
 """
 
 import argparse
-import csv
 import importlib.metadata
 import multiprocessing
 import os
@@ -24,7 +23,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import coreset_peers
+from benchmarks import coreset_peers, results
 from rtalib import provenance
 from rtalib.coreset import covering_radius, k_center_greedy
 
@@ -161,11 +160,7 @@ def main() -> None:
         f"scikit-learn=={importlib.metadata.version('scikit-learn')}" if coreset_peers.SKLEARN else "scikit-learn not installed"
     )
     facts |= {key: stamp[key] for key in ("cpu", "gpu", "threads", "git", "dirty", "time")}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*FIELDS, *facts], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | facts for row in rows)
+    results.write(arguments.out, rows, FIELDS, facts)
     print(markdown(rows), f"\n{arguments.out}")
 
 

@@ -8,7 +8,6 @@ time with images resident, bytes moved (image in, image out) and their share of 
 """
 
 import argparse
-import csv
 import importlib.util
 import statistics
 import sys
@@ -22,6 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import results
 from rtalib import corrupt, load_dataset, provenance
 from rtalib.corruptions import CORRUPTIONS, frost_source
 
@@ -199,11 +199,7 @@ def main() -> None:
     stamp = provenance.stamp()
     rows = measure(arguments, images)
     facts = {"data": arguments.data, "frost": frost_source().split(":")[0]} | {key: stamp[key] for key in ("cpu", "gpu", "git", "time")}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*FIELDS, *facts], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | facts for row in rows)
+    results.write(arguments.out, rows, FIELDS, facts)
     print(markdown(rows), f"\n{arguments.out}")
 
 

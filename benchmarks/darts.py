@@ -13,7 +13,6 @@ leaves for the backward pass, each tensor once. Both are counted on meta tensors
 """
 
 import argparse
-import csv
 import importlib.metadata
 import importlib.util
 import os
@@ -31,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import results
 from benchmarks.plain_darts import PlainSupernet
 from rtalib import provenance
 from rtalib.darts import Network, Supernet
@@ -274,11 +274,7 @@ def main() -> None:
     stamp = provenance.stamp()
     peers = " ".join(f"{name}=={importlib.metadata.version(name)}" for name in ("nni",) if importlib.util.find_spec(name))
     facts = {"torch": torch.__version__, "peers": peers} | {key: stamp[key] for key in ("cpu", "gpu", "threads", "git", "dirty", "time")}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*FIELDS, *facts], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | facts for row in rows)
+    results.write(arguments.out, rows, FIELDS, facts)
     print(markdown(rows), f"\n{arguments.out}")
 
 

@@ -1,14 +1,12 @@
 """What comes before the first cell: how far an image is scaled down, and how wide it enters."""
 
+from functools import partial
+
 from torch import nn
 
 from rtalib.errors import unknown
 
 STEMS = ("cifar", "tiny-imagenet", "imagenet")
-
-
-def batch_norm(channels: int, tracked: bool) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, track_running_stats=tracked)
 
 
 def stem_layers(stem: str, width: int, *, tracked: bool) -> tuple[nn.Module, nn.BatchNorm2d, nn.Module | None]:
@@ -20,14 +18,15 @@ def stem_layers(stem: str, width: int, *, tracked: bool) -> tuple[nn.Module, nn.
     """
     if stem not in STEMS:
         raise unknown("stem", stem, STEMS)
+    norm = partial(nn.BatchNorm2d, track_running_stats=tracked)
     if stem != "imagenet":
         stride = 1 if stem == "cifar" else 2
-        return nn.Conv2d(3, width, 3, stride, padding=1, bias=False), batch_norm(width, tracked), None
+        return nn.Conv2d(3, width, 3, stride, padding=1, bias=False), norm(width), None
     first = nn.Sequential(
         nn.Conv2d(3, width // 2, 3, 2, padding=1, bias=False),
-        batch_norm(width // 2, tracked),
+        norm(width // 2),
         nn.ReLU(),
         nn.Conv2d(width // 2, width, 3, 2, padding=1, bias=False),
     )
-    second = nn.Sequential(nn.Conv2d(width, width, 3, 2, padding=1, bias=False), batch_norm(width, tracked))
-    return first, batch_norm(width, tracked), second
+    second = nn.Sequential(nn.Conv2d(width, width, 3, 2, padding=1, bias=False), norm(width))
+    return first, norm(width), second
