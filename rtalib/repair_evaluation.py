@@ -58,7 +58,8 @@ def network(cell: Cell) -> tuple[nn.Module, store.Entry]:
     own = {"parameters": {**facts, "curves": cell.setup.curve_images}, "seed": seed, "precision": cell.setup.precision}
     own |= {"label": f"{cell.kind}-s{seed}", "record": recorder(cell.study)}
     failing = examples(cell)[0] if cell.selection else data  # DeepRepair alone looks at them
-    return train_baseline(cell.kind, build, data, cell.setup.recipe(), deployed=deployed(cell.study)[0], failures=failing, **own)
+    recipe = cell.setup.recipe(data.images.shape[-1])
+    return train_baseline(cell.kind, build, data, recipe, deployed=deployed(cell.study)[0], failures=failing, **own)
 
 
 # ------------------------------------------------------------------------------------------------------------ evaluation
@@ -101,14 +102,15 @@ def rates(clean: torch.Tensor, right: torch.Tensor) -> dict:
 def facts(cell: Cell, model: nn.Module, entry: store.Entry, clean: torch.Tensor, right: torch.Tensor) -> dict:
     """What every row says besides its accuracies."""
     by_severity = {name: (100 * right[i].view(5, -1).float().mean(dim=1)).tolist() for i, name in enumerate(CORRUPTIONS)}
+    data = training_set(cell)
     return {
         "n_eval": len(clean),
-        "n_train": len(training_set(cell)),
+        "n_train": len(data),
         "severities": by_severity,
         "genotype": str(architecture(cell)),
         "params": sum(p.numel() for p in model.parameters()),
         "history": history(entry),
-        "recipe": asdict(cell.setup.recipe()),
+        "recipe": asdict(cell.setup.recipe(data.images.shape[-1])),
     }
 
 

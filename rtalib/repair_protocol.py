@@ -53,7 +53,7 @@ def retrained(study: Study, cell: darts.Genotype, data: LabeledImages, *, seed: 
     build, facts = builder(cell, setup, data)
     parameters = {**facts, "curves": setup.curve_images if curves else 0}
     own = {"seed": seed, "precision": setup.precision, "label": f"darts-s{seed}", "record": recorder(study) if curves else None}
-    return trained_network(build, lambda: data, setup.recipe(), parameters=parameters, **own)
+    return trained_network(build, lambda: data, setup.recipe(data.images.shape[-1]), parameters=parameters, **own)
 
 
 def deployed(study: Study) -> tuple[nn.Module, store.Entry, store.Entry]:

@@ -218,7 +218,7 @@ def _refined(
 def _retrained(network: darts.Network, cells: darts.Genotype, data: LabeledImages, setup: scales.RepairScale, seed: int) -> nn.Module:
     """The refined architecture at the deployed network's own size, trained from scratch by the scale's recipe."""
     classes = network.classifier.out_features
-    recipe = replace(setup.recipe(), auxiliary_weight=0.0)
+    recipe = replace(setup.recipe(data.images.shape[-1]), auxiliary_weight=0.0)
     repaired = seeded(lambda: darts.Network(cells, network.channels, len(network.cells), classes, stem=network.stem_name), 1 + seed)
     train_network(repaired, data, recipe, seed=1 + seed, precision=setup.precision)
     return repaired

@@ -123,9 +123,10 @@ class RepairScale:
         """B, the number of selected failure examples."""
         return self.sizes[0]
 
-    def recipe(self) -> Recipe:
+    def recipe(self, side: int = 32) -> Recipe:
+        """Of networks for images of `side` pixels; published are DARTS' for 32, of which Tiny-ImageNet's 64 keep the shares."""
         preset, epochs = self.budget
-        recipe = RECIPES[preset].scaled(epochs)
+        recipe = RECIPES["darts_tiny_imagenet" if preset == "darts" and side >= 64 else preset].scaled(epochs)
         return recipe if self.auxiliary else replace(recipe, auxiliary_weight=0.0)
 
 
