@@ -4,10 +4,11 @@ Li and Talwalkar (UAI 2019) asked it first; the papers here do not. A searched c
 training images, and share the test images.
 """
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 
 import torch
 
@@ -22,6 +23,7 @@ from rtalib.scales import RepairScale
 DRAWN, MEDIAN = "Random cell", "Random cell (median)"
 SEARCHED = {"darts": "DARTS", "pc-darts": "PCDARTS", "darts-pt": "DARTSPT", "robust-darts": "RobDARTS"}
 TOLERANCE = 0.1  # relative difference in parameters up to which two networks are of the same size
+DRAWS = 200  # for one rival; a collapsed cell, all pooling, is smaller than nearly all random ones
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def run(
     search: str = "darts",
     executor: str = "processes",
 ) -> list[dict]:
-    """Rows of the searched cells, one per seed, and of setup.draws random ones for each, of its size within TOLERANCE.
+    """Rows of the searched cells, one per seed, and of setup.draws random ones for each, of its size (see `rivals`).
 
     seeds: of the search, the draws and the trainings; default the scale's own. Row fields: clean (top-1 on setup.chance_tests test images,
     percent), n_eval, params, genotype. Stored rows are not computed again.
@@ -72,12 +74,19 @@ def searched_cell(cell: ChanceCell) -> darts.Genotype:
 
 
 def rivals(cell: ChanceCell, found: darts.Genotype) -> Iterator[darts.Genotype]:
-    """Genotypes drawn by the seed whose networks have as many parameters as that of `found`, within TOLERANCE."""
+    """Genotypes drawn by the seed whose networks have as many parameters as that of `found`, within TOLERANCE; of DRAWS without one, the
+    nearest."""
     target = parameters(cell, found)
-    for draw in count():
-        rival = darts.random_genotype(1_000_000 * (1 + cell.seed) + draw)
-        if abs(parameters(cell, rival) - target) <= TOLERANCE * target:
-            yield rival
+    drawn = (darts.random_genotype(1_000_000 * (1 + cell.seed) + draw) for draw in count())
+    while True:
+        nearest, least = None, math.inf
+        for rival in islice(drawn, DRAWS):
+            difference = abs(parameters(cell, rival) - target)
+            if difference < least:
+                nearest, least = rival, difference
+            if difference <= TOLERANCE * target:
+                break
+        yield nearest
 
 
 def parameters(cell: ChanceCell, found: darts.Genotype) -> int:

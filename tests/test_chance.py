@@ -20,13 +20,20 @@ ROWS = [row(seed, number, clean) for seed in (0, 1, 2) for number, clean in enum
 
 
 def test_rivals_have_the_size_of_what_was_found_and_differ_by_seed():
-    found = darts.GENOTYPES["darts_v2"]
+    found = darts.random_genotype(3)
     target = chance.parameters(CELL, found)
     first = list(islice(chance.rivals(CELL, found), 4))
     assert all(abs(chance.parameters(CELL, rival) / target - 1) <= 0.1 for rival in first)
     assert first == list(islice(chance.rivals(CELL, found), 4)) and len(set(first)) == 4
     other = chance.ChanceCell("DARTS", 1, 0, "darts", "shapes10", "smoke", CELL.setup)
     assert not set(first) & set(islice(chance.rivals(other, found), 4))
+
+
+def test_the_rivals_of_a_collapsed_cell_are_the_smallest_drawn():
+    pools = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * 4
+    found = darts.Genotype(pools, (2, 3, 4, 5), pools, (2, 3, 4, 5))
+    drawn = [darts.random_genotype(1_000_000 + draw) for draw in range(chance.DRAWS)]
+    assert next(chance.rivals(CELL, found)) == min(drawn, key=lambda rival: chance.parameters(CELL, rival))
 
 
 def test_the_searched_cell_is_compared_with_the_median_of_its_own_seed():
