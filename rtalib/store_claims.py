@@ -23,6 +23,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from rtalib.store_files import disk_full, is_full
+
 BEAT = 5.0  # seconds between two touches
 STALE = 180.0  # seconds without one; network file systems may show a touch a minute late
 POLL = (0.005, 0.5)  # seconds between two looks at another's claim: the first, and the longest after growing by half each time
@@ -77,13 +79,15 @@ class Claim:
         if _holder(self.folder):
             return False
         aside = f"{self.folder}.{self.token}"
-        os.mkdir(aside)
         try:
+            os.mkdir(aside)
             os.close(os.open(os.path.join(aside, os.path.basename(self.file)), os.O_CREAT | os.O_EXCL))
             os.rename(aside, self.folder)
         except NotADirectoryError:
             os.unlink(self.folder)  # a lock file that earlier versions left behind
         except OSError as error:
+            if is_full(error):
+                raise disk_full(error, Path(self.folder), 4096) from error
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         finally:

@@ -198,12 +198,14 @@ def test_the_lock_file_of_an_earlier_version_is_no_obstacle(path):
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_full_disk_leaves_no_claim(path, monkeypatch):
+@pytest.mark.parametrize("call", ["mkdir", "open", "rename"])
+def test_a_full_disk_leaves_no_claim(path, monkeypatch, call):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "rename", full)
-    with pytest.raises(OSError, match="No space"), store.locked(path):
+    path.parent.mkdir()
+    monkeypatch.setattr(store_claims.os, call, full)
+    with pytest.raises(store.DiskFull, match="free on the disk at"), store.locked(path):
         raise AssertionError
     assert list(path.parent.iterdir()) == []
 

@@ -91,12 +91,14 @@ def test_kill_while_a_row_is_written_leaves_the_old_row(step):
     assert store.read_row("demo", "t", "a") == {"value": 2}
 
 
-def test_racing_processes_build_once(folder):
+@pytest.mark.parametrize("machines", [1, 3])
+def test_racing_processes_build_once(folder, machines):
     code = f"""
-        import time
-        from pathlib import Path
-        from rtalib import store, store_entries
+        import sys, time
+        from rtalib import store, store_claims, store_entries
         store_entries.stamp = dict
+        if {machines} > 1:
+            store_claims.host = lambda: "host-" + sys.argv[1]
         def build(work):
             with open({str(folder / "count")!r}, "a") as handle:
                 handle.write("x")
@@ -104,7 +106,10 @@ def test_racing_processes_build_once(folder):
             (work / "payload.txt").write_text("weights")
         print(store.make("network", 1, {{}}, build).key)
         """
-    racers = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    racers = [
+        subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(number)], stdout=subprocess.PIPE, text=True)
+        for number in range(3)
+    ]
     assert len({racer.communicate()[0] for racer in racers}) == 1
     assert (folder / "count").read_text() == "x"
 
