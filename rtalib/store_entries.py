@@ -30,7 +30,11 @@ class Entry:
 
 
 class Corrupt(StoreError):
-    """What is wrong with an entry."""
+    """An entry that is not as it was written."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"{path.name}: {reason}")
+        self.path, self.reason = path, reason
 
 
 _verified: dict[Path, tuple[Entry, list]] = {}  # by folder: what was read, and the times and sizes of the files then
@@ -163,13 +167,13 @@ def _read(path: Path) -> Entry | None:
         state = _state(entry)
         for name, facts in entry.card["files"].items():
             if (found := (path / name).stat().st_size) != facts["bytes"]:
-                raise Corrupt(f"{name} has {found} bytes, not {facts['bytes']}")
+                raise Corrupt(path, f"{name} has {found} bytes, not {facts['bytes']}")
             if (found := digest(path / name)) != facts["sha256"]:
-                raise Corrupt(f"{name} has the digest {found[:12]}..., not {facts['sha256'][:12]}...")
+                raise Corrupt(path, f"{name} has the digest {found[:12]}..., not {facts['sha256'][:12]}...")
     except FileNotFoundError as error:
         if not path.exists():  # set aside or removed by another process
             return None
-        raise Corrupt(f"{Path(error.filename).name} is missing") from None
+        raise Corrupt(path, f"{Path(error.filename).name} is missing") from None
     _verified[path] = entry, state
     return entry
 
@@ -183,7 +187,7 @@ def read_card(path: Path) -> Entry:
         if not path.name.endswith(f"-{card['key']}"):
             raise ValueError(f"key {card['key']}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Corrupt(f"card.json cannot be read ({error})") from error
+        raise Corrupt(path, f"card.json cannot be read ({error})") from error
     return Entry(path, card)
 
 
@@ -195,9 +199,8 @@ def _state(entry: Entry) -> list[tuple[int, int]]:
 
 def look_or_set_aside(home: Path, key: str) -> Entry | None:
     """As _look, for the holder of the claim: nobody else moves or makes the entry."""
-    try:
-        return _look(home, key)
-    except Corrupt as error:
-        for path in home.glob(f"[!.]*-{key}"):
-            set_aside(path, str(error))
-    return None
+    while True:
+        try:
+            return _look(home, key)
+        except Corrupt as error:
+            set_aside(error.path, error.reason)

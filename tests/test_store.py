@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,17 @@ def test_corrupt_entry_is_set_aside_with_a_warning_and_made_again(how, read):
     assert store.find("network", entry.key) == again
 
 
+def test_only_the_corrupt_one_of_two_entries_with_a_key_is_set_aside():
+    entry = store.make("network", 1, {}, write("weights"), label="one")
+    damage(entry.path, "changed")
+    twin = entry.path.with_name(f"two-{entry.key}")
+    shutil.copytree(entry.path, twin)
+    (twin / "payload.txt").write_text("weights")
+    with pytest.warns(UserWarning, match="set aside"):
+        assert store.make("network", 1, {}, never).path == twin
+    assert not entry.path.exists()
+
+
 def test_digests_are_verified_once_per_process_and_again_when_a_file_was_touched(monkeypatch):
     entry = store.make("network", 1, {}, write("weights"))
     taken = []
@@ -133,10 +145,10 @@ def test_a_hit_costs_less_than_a_millisecond():
     parameters = [{"seed": seed, "epochs": list(range(50))} for seed in range(100)]
     for value in parameters:
         store.make("network", 1, value, write("weights"))
-    started = time.perf_counter()
+    started = time.process_time()  # not the clock: other work may run beside the tests
     for value in parameters:
         store.make("network", 1, value, never)
-    assert (time.perf_counter() - started) / 100 < 1e-3
+    assert (time.process_time() - started) / 100 < 1e-3
 
 
 def test_an_interrupted_build_leaves_its_checkpoints_alone():
@@ -241,9 +253,9 @@ def test_ten_thousand_rows_fold_in_a_second():
 
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         assert store.frame("demo").shape == (10_000, 22)
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     assert min(times) < 1.0
 
 
