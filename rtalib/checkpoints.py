@@ -1,6 +1,8 @@
-"""Training state on disk: written whole or not at all, read back without pickle, refused for another run."""
+"""Training state on disk: written whole or not at all, read back without pickle, refused for another run, set aside when unreadable."""
 
 import io
+import os
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -30,15 +32,22 @@ def save(
 
 
 def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, made_for: dict) -> list[dict]:
-    """Restore `model` and `optimizer` in place; returns the history, one dict per finished epoch.
+    """Restore `model` and `optimizer` in place; returns the history, one dict per finished epoch, empty where there is no checkpoint.
 
-    ValueError when the file is no readable checkpoint, was made for another run, or holds another network's weights.
+    One that cannot be read (a disk's fault, a copy cut short) is renamed to <name>.unreadable, with a warning, and the training starts
+    again: left in place, it would fail every retry. ValueError when it was made for another run or holds another network's weights.
     """
+    if not Path(path).exists():
+        return []
+    content = Path(path).read_bytes()  # here a disk may raise its own errors; those that come later are the content's
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         found = {"format": state["format"], **state["made_for"]}
-    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"checkpoint: {path} is no readable checkpoint ({error}); delete it to start over") from error
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError) as error:
+        os.replace(path, f"{path}.unreadable")
+        reason = str(error).partition("\n")[0]
+        warnings.warn(f"{path} is no readable checkpoint ({reason}); it is set aside, and training starts again", stacklevel=2)
+        return []
     expected = {"format": FORMAT, **made_for}
     different = [f"{k} was {found.get(k)!r}, is now {expected.get(k)!r}" for k in {**found, **expected} if found.get(k) != expected.get(k)]
     if different:

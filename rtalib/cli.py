@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtalib import cli_store
+
 if TYPE_CHECKING:
     from rtalib.nb import NotebookResult
 
@@ -47,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     sources = _command(commands, "sources", _sources, "train or find the source models that RTA attacks, and measure them")
     _corrupt_options(_command(commands, "corrupt", _corrupt, "write a corrupted copy of a data set or of a folder of pictures"))
     _rta_options(_command(commands, "rta", _rta, "make a robust data set of your own images"))
+    cli_store.add_command(commands)
     _command(commands, "env", _env, "print versions and hardware as JSON")
 
     add = reproduce.add_argument

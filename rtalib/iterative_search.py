@@ -141,7 +141,8 @@ class Search:
     bank: augment.Bank
     settings: Settings
     seed: int
-    _made: dict = field(default_factory=dict, init=False, repr=False)  # what this object has asked the store for
+    _kept: Callable = field(default_factory=lambda: store.remember(None)(lambda make, *which: make(*which)), init=False, repr=False)
+    """What this object has asked the store for."""
 
     def __post_init__(self) -> None:
         if not self.targets:
@@ -246,9 +247,7 @@ class Search:
 
     def piece(self, piece: int) -> store.Entry:
         """A piece of the result: images and labels, with operation.npy (n,), wrong.npy (n,M) and round.json beside them."""
-        if piece not in self._made:
-            self._made[piece] = self._make_piece(piece)
-        return self._made[piece]
+        return self._kept(self._make_piece, piece)
 
     def _make_piece(self, piece: int) -> store.Entry:
         drawn = piece == 0 or self.settings.rule == "random"
@@ -312,9 +311,7 @@ class Search:
 
     def network(self, round: int, name: str) -> tuple[nn.Module, store.Entry]:
         """A target trained on pieces 0 to `round`, from a seed of its own, and its store entry."""
-        if (round, name) not in self._made:
-            self._made[round, name] = self._train(round, name)
-        return self._made[round, name]
+        return self._kept(self._train, round, name)
 
     def _train(self, round: int, name: str) -> tuple[nn.Module, store.Entry]:
         settings = self.settings

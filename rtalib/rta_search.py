@@ -7,7 +7,7 @@ pool and the same training with rule 'random', RTA's own draw: the paper's stage
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from rtalib import attacks, augment, grid, models, rta_score, store
@@ -123,7 +123,7 @@ def search_of(spec: SearchSpec) -> Search:
     return _search_of(spec, store.outputs())
 
 
-@lru_cache(maxsize=2)
+@store.remember(maxsize=2)
 def _search_of(spec: SearchSpec, outputs: Path) -> Search:
     setup = spec.setup
     data = load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)

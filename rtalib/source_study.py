@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +176,7 @@ def remembered(name: str, dataset: str, setup: RtaScale) -> Trained:
     return _remembered(name, dataset, setup, store.outputs())
 
 
-@lru_cache(maxsize=len(SOURCES))
+@store.remember(maxsize=len(SOURCES))
 def _remembered(name: str, dataset: str, setup: RtaScale, outputs: Path) -> Trained:
     return source_network(name, dataset, setup)
 

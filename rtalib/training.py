@@ -57,7 +57,7 @@ def train(
         when the recipe smooths, and runs under autocast when precision is bf16. Two attributes of it are heeded, if there: a number
         `replays`, how many updates in a row are made with each batch, and start_epoch(epoch), called before each epoch (from 0).
     checkpoint: file written every `checkpoint_every` epochs and at the end, and resumed from if there; one that was made with another
-        recipe, seed, data or precision is refused with ValueError.
+        recipe, seed, data or precision is refused with ValueError, one that cannot be read is set aside with a warning.
     precision: 'bf16' autocast over float32 weights; 'auto' takes it where the device computes in it, else 'fp32'. Networks of many
         depthwise convolutions are faster in 'fp32' on a CPU.
     on_epoch(model, row): called after each epoch, before its checkpoint; a dict that it returns joins the row (accuracies, say), and
@@ -78,8 +78,7 @@ def train(
     made_for = {"recipe": asdict(recipe), "seed": seed, "data": data.digest, "precision": precision} if checkpoint is not None else {}
     made_for |= {name: value for name, value in (("halves", halves), ("keep_best", validation and validation.keep_best)) if value}
     history, best = [], None
-    if checkpoint is not None and Path(checkpoint).exists():
-        history = checkpoints.load(checkpoint, model, run.optimizer, made_for)
+    if checkpoint is not None and (history := checkpoints.load(checkpoint, model, run.optimizer, made_for)):
         best = checkpoints.best(checkpoint)
     for epoch in range(len(history), recipe.epochs):
         history.append(_train_epoch(run, epoch))

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from rtalib import store
+from rtalib import artefacts, models, shapes10, store
+from rtalib.recipes import RECIPES
 
 RUNS = {
     "rta-table1": "from rtalib import rta; rta.run_table('table1', scale='smoke', executor='serial')",
@@ -44,3 +46,33 @@ def test_rows_equal_those_of_an_undisturbed_run(table, tmp_path, monkeypatch):
     assert run(RUNS[table], tmp_path / "killed") == 0
     calm, killed = (results(tmp_path / name, table, monkeypatch) for name in ("calm", "killed"))
     assert len(calm) > 5 and killed == calm
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty"])
+def test_a_training_with_a_damaged_checkpoint_starts_again_and_ends_the_same(damage, tmp_path, monkeypatch):
+    data, epochs = shapes10.make("train", 40), []
+
+    def fit(outputs: str, stop: int = 0):
+        def record(model):
+            epochs.append(1)
+            if len(epochs) == stop:
+                raise KeyboardInterrupt
+            return {}
+
+        monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / outputs))
+        recipe, parameters = RECIPES["fast"].scaled(3), {"model": "tiny", "data": data.digest}
+        options = {"parameters": parameters, "seed": 0, "label": "tiny", "record": record}
+        return artefacts.trained_network(lambda: models.build("tiny"), lambda: data, recipe, **options)[0]
+
+    calm = fit("calm")
+    epochs.clear()
+    with pytest.raises(KeyboardInterrupt):
+        fit("hit", stop=2)
+    (checkpoint,) = (tmp_path / "hit" / "store" / "network").glob(".*.work-*/checkpoint.pt")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1000] if damage == "truncated" else b"")
+    epochs.clear()
+    with pytest.warns(UserWarning, match="training starts again"):
+        again = fit("hit")
+    assert len(epochs) == 3
+    assert all(torch.equal(a, b) for a, b in zip(calm.state_dict().values(), again.state_dict().values(), strict=True))
+    assert [path.name for path in (tmp_path / "hit" / "store" / "network").glob(".*")] == []

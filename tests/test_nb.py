@@ -46,7 +46,7 @@ def test_runs_this_interpreter_in_the_working_folder_with_the_parameters(tmp_pat
     assert seen == [sys.executable, str(tmp_path), "small", [1, 2], 1.0, 7]
     assert isinstance(seen[4], float)
     left = sorted(path.name for path in (tmp_path / "run {x}").iterdir())
-    assert left == [".01_toy.lock", "01_toy.ipynb", "01_toy.json"]
+    assert left == ["01_toy.ipynb", "01_toy.json"]
     record = nb.status(tmp_path / "run {x}" / "01_toy.ipynb")
     assert record["status"] == "ok" and record["parameters"]["seeds"] == [1, 2] and record["seconds"] == result.seconds > 0
 

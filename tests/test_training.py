@@ -176,14 +176,16 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])  # None: a real one, cut short
-def test_unreadable_checkpoint_is_refused(tmp_path, content):
+def test_unreadable_checkpoint_is_set_aside_and_training_starts_again(tmp_path, content):
     path = tmp_path / "c.pt"
-    if content is None:
-        fit(make(), QUICK, checkpoint=path)
-        content = path.read_bytes()[:-500]
+    whole, rows = fit(make(), QUICK, checkpoint=path)
+    content = path.read_bytes()[:-500] if content is None else content
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="no readable checkpoint"):
-        fit(make(), QUICK, checkpoint=path)
+    with pytest.warns(UserWarning, match="no readable checkpoint.*training starts again"):
+        again, rows_again = fit(make(), QUICK, checkpoint=path)
+    assert (tmp_path / "c.pt.unreadable").read_bytes() == content
+    assert [row["loss"] for row in rows_again] == [row["loss"] for row in rows]
+    assert same(whole, again)
 
 
 def test_checkpoint_holds_no_pickled_code(tmp_path):
@@ -192,7 +194,7 @@ def test_checkpoint_holds_no_pickled_code(tmp_path):
             return (open, (str(tmp_path / "pwned"), "w"))
 
     torch.save({"format": Payload()}, tmp_path / "c.pt")
-    with pytest.raises(ValueError, match="no readable checkpoint"):
+    with pytest.warns(UserWarning, match="no readable checkpoint"):
         fit(make(), QUICK, checkpoint=tmp_path / "c.pt")
     assert not (tmp_path / "pwned").exists()
 

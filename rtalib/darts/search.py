@@ -134,8 +134,7 @@ class _Search:
         self.train, self.val = train.to(device), val.to(device)
 
     def run(self, checkpoint: Path | None, on_epoch: Callable[[dict], None] | None) -> SearchResult:
-        resumable = checkpoint is not None and checkpoint.exists()
-        rows = checkpoints.load(checkpoint, self.supernet, self, self.made_for) if resumable else []
+        rows = [] if checkpoint is None else checkpoints.load(checkpoint, self.supernet, self, self.made_for)
         while self.next_epoch < self.settings.total_epochs and not self.stopped:
             with seeded_epoch(self.seed, self.next_epoch, self.device):
                 rows.append(self._epoch(self.next_epoch))
