@@ -5,7 +5,7 @@ Everything maps uint8 (N,3,H,W) to uint8 (N,3,H,W), one operation per image; lab
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -59,6 +59,8 @@ class Bank:
     low_logits: the sources that preset 'author' attacks on their logits. batch_size: of the attacks, as in adversarial.
     identity: whether leaving the image as it is counts as an operation (not in the paper; in one saved run of its authors).
     weights: how often an operation is drawn, relative to the others; 1 for those that are not named.
+    extra: operations of your own by name, called as operation(images, seed=seed, index=index): uint8 (N,3,H,W) in and out, with random
+    numbers from (seed, index) alone (see rng). In the store a name stands for what it does: an operation that changes takes a new one.
     """
 
     sources: Mapping[str, nn.Module] = field(default_factory=dict)
@@ -72,11 +74,15 @@ class Bank:
     batch_size: int | None = None
     identity: bool = False
     weights: Mapping[str, float] = field(default_factory=dict)
+    extra: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shared = sorted(set(self.sources) & set(CORRUPTIONS))
         if shared:
             raise ValueError(f"sources: {shared} are names of corruptions; expected other names")
+        taken = sorted(set(self.extra) & {*CORRUPTIONS, *self.sources, IDENTITY})
+        if taken:
+            raise ValueError(f"extra: {taken} are names of corruptions or sources; expected other names")
         for name, weight in self.weights.items():
             if name not in self.operations:
                 raise unknown("operation in weights", name, self.operations)
@@ -87,8 +93,8 @@ class Bank:
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """Corruptions in the benchmark's order, then the attacks, each by the name of its source, then the identity if asked for."""
-        return (*CORRUPTIONS, *self.sources, *([IDENTITY] if self.identity else []))
+        """Corruptions in the benchmark's order, the attacks by the names of their sources, your own, and the identity if asked for."""
+        return (*CORRUPTIONS, *self.sources, *self.extra, *([IDENTITY] if self.identity else []))
 
     def _weight(self, operation: str) -> float:
         return self.weights.get(operation, 1.0)
@@ -106,6 +112,8 @@ class Bank:
         if operation in CORRUPTIONS:
             at = index.to(data.images.device)
             return corrupt(data.images, operation, self.severity, seed=seed, index=at, benchmark=self.benchmark)
+        if operation in self.extra:
+            return self.extra[operation](data.images, seed=seed, index=index.to(data.images.device))
         if operation not in self.sources:
             raise unknown("operation", operation, self.operations)
         return adversarial(data, self.sources[operation], self.recipe(operation), seed=seed, index=index, batch_size=self.batch_size)

@@ -231,7 +231,7 @@ class Search:
         bank, facts = self.bank, {"data": self._digest, "seed": self.seed}
         if operation in CORRUPTIONS:
             return facts | {"severity": bank.severity, "benchmark": bank.benchmark, "frost": frost_kind() if operation == "frost" else ""}
-        if operation == augment.IDENTITY:
+        if operation == augment.IDENTITY or operation in bank.extra:
             return facts
         return facts | {"attack": asdict(bank.recipe(operation)), "source": self._sources[operation]}
 

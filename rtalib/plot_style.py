@@ -96,12 +96,42 @@ def colour(method: str, position: int = 0) -> str:
 
 
 def save(figure: Figure, folder: Path | str, name: str, *, metadata: Mapping[str, str] | None = None) -> list[Path]:
-    """Write <name>.png, .svg and .pdf, the same bytes for the same figure; returns the paths. `metadata`: text chunks of the PNG."""
+    """Write <name>.png, .svg and .pdf, the same bytes for the same figure; returns the paths. `metadata`: text chunks of the PNG.
+
+    PNG and SVG carry `describe(figure)` as their Description, unless `metadata` has another.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    dates = {"png": {"Software": None, **(metadata or {})}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
+    words = {"Description": text} if (text := describe(figure)) else {}
+    dates = {"png": {"Software": None, **words, **(metadata or {})}, "svg": {"Date": None, **words}}
+    dates["pdf"] = {"CreationDate": None, "ModDate": None}
     paths = [folder / f"{name}.{kind}" for kind in dates]
     with use_style():
         for path, facts in zip(paths, dates.values(), strict=True):
             figure.savefig(path, metadata=facts)
     return paths
+
+
+def describe(figure: Figure) -> str:
+    """What a figure shows, for those who cannot see it: its own label, else its titles, axes, legends and foot."""
+    panels = [axes for axes in figure.axes if axes.axison]
+    legends = [legend for holder in (figure, *panels) for legend in ([*getattr(holder, "legends", []), getattr(holder, "legend_", None)])]
+    named = {
+        "": [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("left", "center"))],
+        "across: ": [axes.get_xlabel() for axes in panels],
+        "up: ": [axes.get_ylabel() for axes in panels],
+        "series: ": [text.get_text() for legend in legends if legend for text in legend.get_texts()],
+        "rows: ": _rows(panels[0]) if panels else [],
+    }
+    parts = [start + ", ".join(found) for start, texts in named.items() if (found := dict.fromkeys(filter(None, map(_line, texts))))]
+    return figure.get_label() or ". ".join([*parts, *filter(None, [_line(figure.get_supxlabel())])])
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _rows(axes: Axes) -> list[str]:
+    """Names on the vertical axis, where it has names and not numbers."""
+    found = [tick.get_text() for tick in axes.get_yticklabels()]
+    return found if any(letter.isalpha() for text in found for letter in text) else []

@@ -1,253 +1,247 @@
-"""One HTML file that shows a run: every published number beside the measured one, verdicts, figures, costs and provenance.
+"""What a run has to show: every published number beside the measured one, verdicts, figures, costs, provenance, faults of the papers.
 
-It is built from what lies in the run's folder alone and holds its pictures, so it opens without a network and can be sent around.
+It is collected from what lies in the run's folder alone, and written three times: report.html (report_html.py), one file that holds its
+pictures and opens without a network; REPORT.md (report_text.py), the same facts for a terminal; and tables/<table>.tex. The same folder
+gives the same bytes.
 """
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from rtalib import papers, tables
-from rtalib.papers import Published
-from rtalib.store import outputs
-from rtalib.table_style import RULES, VERDICT_COLOURS
+from rtalib import chance, papers, report_files, report_html, report_text, tables
+from rtalib.faults import FAULTS, Fault
+from rtalib.papers import Conflict, Published
+from rtalib.rta_score import PARTS
+from rtalib.store import outputs, write_atomic
+from rtalib.table_style import VERDICT_COLOURS, latex
 
-PAPERS = {"rta": "RTA + iterative search", "cf": "CF-DARTS"}
 GROUP = ("scale", "dataset", "protocol")  # rows that differ in these are shown apart
-PREVIEW = 60  # lines of a saved table that are shown
+# Tables whose claims are tested on rows made of theirs, and the name under which their claims stand.
+MADE = {"search-or-chance": chance.with_medians}
+CLAIMS = {table.removeprefix("ours-"): papers.CLAIMS[table] for table in sorted(papers.CLAIMS, key=lambda table: table.startswith("ours-"))}
+TITLES = {
+    "search-or-chance": "Searched cells beside random ones of their size",
+    "cf-deployed": "The deployed networks and their failures",
+    "rta-search": "Steps of the iterative searches",
+    "rta-sets": "Training sets of Table 1",
+    "rta-sources": "Source models that the RTA sets attack",
+    "source-study": "All source models under attack",
+    "source-transfer": "What is crafted on one source, on the others",
+}
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows of one table at one scale, data set and protocol, made ready for the page."""
+    """Rows of one table at one scale, data set and protocol.
+
+    comparison: `tables.compare` with the paper's columns (None without a published table, or where `error` says why there is none);
+    parts: the same with all parts of the proxy score; plain: the rows of a table that no paper has.
+    """
 
     name: str
-    comparison: Markup
-    verdicts: Markup
-    wins: Markup
-    seeds: str
-    cells: int
-    seconds: float
+    rows: list[dict]
+    comparison: pd.DataFrame | None = None
+    parts: pd.DataFrame | None = None
+    plain: pd.DataFrame | None = None
+    verdicts: pd.DataFrame | None = None
+    wins: pd.DataFrame | None = None
     error: str = ""
+
+    @property
+    def seeds(self) -> str:
+        return tables.context(self.rows).get("seed", "not stated")
+
+    @property
+    def seconds(self) -> float:
+        return report_files.seconds(self.rows)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A published table, or a table of rows that no paper has (`published` None)."""
+    """A published table or figure, or a table of rows that no paper has (`published` None)."""
 
     id: str
     heading: str
     published: Published | None
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[Block]
+    figures: list[report_files.Picture]
     planned: int = 0
-    paper_only: Markup = Markup("")
+
+    @property
+    def short(self) -> str:
+        return _number(self.published) if self.published else self.id
 
 
-def write(run: Path | str, *, title: str = "rtalib", name: str = "report.html") -> Path:
-    """Build <folder>/<name> and return its path. `run` is a run's name below the outputs folder (str), or its folder (Path).
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page and the text say, in their order. claims: one line per claim and group of rows, see `claims`."""
 
-    Reads rows/<table>/*.json (only those of plans/<table>.json where there is a plan), figures/*.png, tables/*.csv and notebooks (*.ipynb).
-    FileNotFoundError where the folder does not exist; ValueError naming the file where a row is not a JSON object.
+    title: str
+    folder: Path
+    facts: dict
+    claims: pd.DataFrame
+    sections: list[Section]
+    figures: list[report_files.Picture]
+    saved: list[report_files.Saved]
+    notebooks: list[str]
+    costs: list[dict]
+    stamps: list[dict]
+    faults: Sequence[Fault]
+    conflicts: list[tuple[Published, Conflict]]
+
+    @property
+    def tally(self) -> dict[str, int]:
+        return {verdict: int((self.claims["verdict"] == verdict).sum()) for verdict in VERDICT_COLOURS}
+
+    def named(self, table: str) -> str:
+        """ "CF-DARTS, Table 2" for "cf-table2"; the title of a table beyond the papers."""
+        published = papers.PUBLISHED.get(table)
+        return f"{papers.NAMES[published.paper]}, {_number(published)}" if published else TITLES.get(table, table)
+
+    def of(self, paper: str | None) -> list[Section]:
+        """The sections of a paper, "rta" or "cf", or those beyond the papers (None)."""
+        return [section for section in self.sections if (section.published and section.published.paper) == paper]
+
+
+def write(run: Path | str, *, title: str = "rtalib") -> Path:
+    """Write report.html, REPORT.md and tables/<table>.tex into a run's folder and return the path of the page.
+
+    `run` is a run's name below the outputs folder (str), or its folder (Path). FileNotFoundError where the folder does not exist;
+    ValueError naming the file where a row is not a JSON object.
     """
-    folder = run if isinstance(run, Path) else outputs() / run
-    if not folder.is_dir():
-        raise FileNotFoundError(f"run: {folder} is no folder; expected a run's folder with rows/, figures/ or tables/ in it")
-    rows = {path.name: read_rows(folder, path.name) for path in sorted((folder / "rows").glob("*")) if path.is_dir()}
-    ids = [*papers.PUBLISHED, *(table for table, found in rows.items() if found and table not in papers.PUBLISHED)]
-    rows = {table: rows[table] for table in ids if rows.get(table)}
-    tested = {(table, group): _verdicts(found, table) for table, all_rows in rows.items() for group, found in _groups(all_rows).items()}
-    every = [row for found in rows.values() for row in found]
-    page = _environment().get_template("report.html.jinja")
-    text = page.render(
-        title=title,
+    report = collect(run if isinstance(run, Path) else outputs() / run, title)
+    for name, text in _latex(report).items():
+        write_atomic(report.folder / "tables" / f"{name}.tex", text)
+    write_atomic(report.folder / "REPORT.md", report_text.text(report))
+    write_atomic(report.folder / "report.html", report_html.page(report))
+    return report.folder / "report.html"
+
+
+def collect(folder: Path, title: str = "rtalib") -> Report:
+    """Read rows/<table>/*.json (those of plans/<table>.json where there is a plan), figures/*.png, tables/*.csv and *.ipynb of a folder."""
+    rows = report_files.read_all(folder)
+    ids = [*papers.PUBLISHED, *(table for table in rows if table not in papers.PUBLISHED)]
+    every = [row for table in ids for row in rows.get(table, [])]
+    pictures = report_files.figures(folder)
+    return Report(
+        title,
+        folder,
         facts=tables.context(every),
-        sections=[_section(folder, id, rows.get(id, []), tested) for id in ids],
-        papers=PAPERS,
-        tally=_tally(tested.values()),
-        claims=_claims_overview(tested),
-        figures=_figures(folder),
-        saved=_saved_tables(folder),
-        notebooks=sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts),
-        costs=_costs(rows),
-        stamps=_stamps(every),
+        claims=_claims(rows),
+        sections=[_section(folder, id, rows.get(id, []), [p for p in pictures if report_files.owner(p.name, ids) == id]) for id in ids],
+        figures=[picture for picture in pictures if report_files.owner(picture.name, ids) is None],
+        saved=[table for table in report_files.saved(folder) if report_files.owner(table.name, list(papers.PUBLISHED)) is None],
+        notebooks=report_files.notebooks(folder),
+        costs=report_files.costs({table: rows[table] for table in ids if table in rows}),
+        stamps=report_files.stamps(every),
+        faults=FAULTS,
+        conflicts=[(published, conflict) for published in papers.PUBLISHED.values() for conflict in published.conflicts],
     )
-    target = folder / name
-    target.write_text(text, encoding="utf-8")
-    return target
 
 
-def read_rows(folder: Path, table: str) -> list[dict]:
-    """Rows of a table in the run's folder; those of its plan, in its order, where plans/<table>.json exists."""
-    plan = folder / "plans" / f"{table}.json"
-    here = folder / "rows" / table
-    paths = [here / f"{key}.json" for key in json.loads(plan.read_text())] if plan.exists() else sorted(here.glob("*.json"))
-    return [_read(path) for path in paths if path.exists()]
+def claims(run: Path | str) -> pd.DataFrame:
+    """Every claim of both papers, and ours, as `tables.verdicts` has them, for a run's folder or its name; first `table` and `group`.
+
+    A table measured at two scales, data sets or protocols has its claims twice; the claims of one that is not, the verdict "missing".
+    """
+    return _claims(report_files.read_all(run if isinstance(run, Path) else outputs() / run))
 
 
-def _read(path: Path) -> dict:
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not a JSON object ({error}); remove the file and run its table again") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {str(row)[:80]}")
-    return row
-
-
-def _environment() -> Environment:
-    blocks = {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=PackageLoader("rtalib"), autoescape=True, undefined=StrictUndefined, **blocks)
-    environment.filters["number"] = lambda value: f"{value:,.1f}" if isinstance(value, float) else str(value)
-    environment.filters["label"] = papers.label
-    return environment
+def _claims(rows: Mapping[str, list[dict]]) -> pd.DataFrame:
+    found = []
+    for table, listed in CLAIMS.items():
+        for group, chosen in (_groups(rows.get(table, [])) or {"": []}).items():
+            tested = _verdicts(chosen, table)
+            tested = tables.verdicts([], listed) if isinstance(tested, str) else tested  # the table's own place says why
+            found.append(tested.assign(table=table, group=group))
+    table = pd.concat([frame for frame in found if len(frame)], ignore_index=True)
+    return table[["table", "group", *table.columns.drop(["table", "group"])]]
 
 
 # ------------------------------------------------------------------------------------------------------------ sections
 
 
-def _groups(rows: Sequence[Mapping]) -> dict[tuple, list[Mapping]]:
-    """Rows by (scale, data set, protocol)."""
-    found: dict[tuple, list[Mapping]] = {}
+def _groups(rows: Sequence[dict]) -> dict[str, list[dict]]:
+    """Rows by "scale · data set · protocol"."""
+    found: dict[str, list[dict]] = {}
     for row in rows:
-        found.setdefault(tuple(str(row.get(name) or "") for name in GROUP), []).append(row)
+        found.setdefault(" · ".join(str(row[name]) for name in GROUP if row.get(name)), []).append(row)
     return found
 
 
-def _section(folder: Path, id: str, rows: list[dict], tested: Mapping) -> Section:
+def _section(folder: Path, id: str, rows: list[dict], pictures: list[report_files.Picture]) -> Section:
     published = papers.PUBLISHED.get(id)
-    heading = f"{_number(published)}. {published.title}" if published else id
-    plan = folder / "plans" / f"{id}.json"
-    planned = len(json.loads(plan.read_text())) if plan.exists() else len(rows)
-    if not rows:
-        return Section(id, heading, published, paper_only=_published_alone(published))
-    blocks = [_block(id, " · ".join(filter(None, group)), found, tested[id, group]) for group, found in _groups(rows).items()]
-    return Section(id, heading, published, blocks, planned)
+    heading = f"{_number(published)}. {published.title}" if published else TITLES.get(id, id)
+    blocks = [_block(folder, id, name, found) for name, found in _groups(rows).items()]
+    return Section(id, heading, published, blocks, pictures, report_files.planned(folder, id) or len(rows))
 
 
 def _number(published: Published) -> str:
-    return published.table.replace("table", "Table ") if published.table.startswith("table") else f"Authors' notebook: {published.table}"
+    for kind in ("table", "figure"):
+        if published.table.startswith(kind):
+            return published.table.replace(kind, f"{kind.capitalize()} ")
+    return f"Authors' notebook: {published.table}"
 
 
-def _block(id: str, name: str, rows: list[dict], tested: pd.DataFrame | str) -> Block:
-    facts = {"seeds": tables.context(rows).get("seed", "not stated"), "cells": len(rows), "seconds": _seconds(rows)}
+def _block(folder: Path, id: str, name: str, rows: list[dict]) -> Block:
     published = papers.PUBLISHED.get(id)
+    tested = _verdicts(rows, id)
+    error = tested if isinstance(tested, str) else ""
+    verdicts = tested if not error and len(tested) else None
+    if published is None:
+        return Block(name, rows, plain=_plain(rows), verdicts=verdicts, error=error)
     try:
-        shown = tables.style(tables.compare(rows, published)) if published else tables.frame(rows).style.format(precision=1, escape="html")
-        wins = _wins(rows, id, name)
-        comparison = _render(shown, id, name, "rows")
-    except ValueError as error:  # rows that must not be averaged: the page says so in the table's place
-        return Block(name, Markup(""), Markup(""), Markup(""), **facts, error=str(error))
-    if isinstance(tested, str):
-        return Block(name, comparison, Markup(""), wins, **facts, error=tested)
-    verdicts = _render(tables.style(tested), id, name, "claims") if len(tested) else Markup("")
-    return Block(name, comparison, verdicts, wins, **facts)
+        parts = tables.compare(rows, published, columns=_columns(folder, published, rows))
+        comparison = tables.compare(rows, published)
+        wins = _wins(rows)
+    except ValueError as found:  # rows that must not be averaged: the page says so in the table's place
+        return Block(name, rows, error=str(found))
+    more = parts if len(parts) > len(comparison) else None
+    return Block(name, rows, comparison, more, verdicts=verdicts, wins=wins, error=error)
 
 
-def _wins(rows: list[dict], *identity: str) -> Markup:
+def _columns(folder: Path, published: Published, rows: list[dict]) -> list[str] | None:
+    """Those of the CSV that a notebook saved, so that its LaTeX says the same; else with the parts of the score that were measured."""
+    saved = folder / "tables" / f"{published.id}.csv"
+    if saved.exists() and "column" in (table := pd.read_csv(saved)):
+        return list(dict.fromkeys(table["column"]))
+    parts = [part for part in PARTS if part not in published.columns and any(row.get(part) is not None for row in rows)]
+    return [*published.columns, *parts] if "score" in published.columns else None
+
+
+def _wins(rows: list[dict]) -> pd.DataFrame | None:
     """Corruptions won per method, where one corruption guided all rows and the original network is among them."""
     one_guide = len({row["corruption"] for row in rows if row.get("corruption")}) == 1
     table = tables.wins(rows) if one_guide and any(row.get("method") == "Org. DNN" for row in rows) else pd.DataFrame()
-    return _render(tables.style(table), *identity, "wins") if len(table) else Markup("")
+    return table if len(table) else None
 
 
-def _render(styler: pd.io.formats.style.Styler, *identity: str) -> Markup:
-    """HTML of a styled table; its ids come from its place on the page, so the same run gives the same file."""
-    identifier = "".join(c if c.isalnum() else "-" for c in "-".join(identity))
-    return Markup(styler.set_uuid(identifier).to_html())
-
-
-def _published_alone(published: Published) -> Markup:
-    table = tables.wide(tables.compare([], published)[["published", "measured", "interval", "seeds", "difference"]])
-    table = table[["published"]] if "published" in table else table.droplevel(1)
-    digits = 1 if published.unit == "percent" else 2 if published.unit == "hours" else 0
-    return _render(table.style.format(precision=digits, na_rep="", thousands=",").set_table_styles(RULES), published.id, "published")
+def _plain(rows: list[dict]) -> pd.DataFrame:
+    """The rows' columns that differ from row to row; what they share stands in attrs["shared"]."""
+    table = tables.frame(rows).drop(columns=["key", "table", "cpu_seconds"], errors="ignore").dropna(axis=1, how="all")
+    shared = {name: table[name].iloc[0] for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1}
+    table = table.drop(columns=list(shared))
+    table.attrs["shared"] = shared
+    return table
 
 
 def _verdicts(rows: list[dict], table: str) -> pd.DataFrame | str:
     """Verdicts of the table's claims, or why they cannot be given."""
     try:
-        return tables.verdicts(rows, papers.CLAIMS.get(table, ()))
+        return tables.verdicts(MADE[table](rows) if table in MADE else rows, CLAIMS.get(table, ()))
     except ValueError as error:
         return str(error)
 
 
-def _tally(tested: Sequence[pd.DataFrame | str]) -> dict[str, int]:
-    """How many claims of the measured tables have each verdict."""
-    counts = dict.fromkeys(VERDICT_COLOURS, 0)
-    for table in tested:
-        for verdict in [] if isinstance(table, str) else table["verdict"]:
-            counts[verdict] += 1
-    return counts
-
-
-def _claims_overview(tested: Mapping[tuple, pd.DataFrame | str]) -> list[dict]:
-    """The measured claims, one line each, for the head of the page."""
-    found = []
-    for (table, group), frame in tested.items():
-        for line in [] if isinstance(frame, str) else frame.to_dict("records"):
-            if line["verdict"] != "missing":
-                found.append({**line, "table": table, "group": " · ".join(filter(None, group))})
+def _latex(report: Report) -> dict[str, str]:
+    """{name: LaTeX} of the measured tables; a table in several blocks has a file for each, numbered from the second on."""
+    found = {}
+    for section in report.sections:
+        for number, block in enumerate(section.blocks, 1):
+            table = block.comparison if block.parts is None else block.parts
+            if table is not None:
+                found[section.id if number == 1 else f"{section.id}-{number}"] = latex(table)
     return found
-
-
-# ----------------------------------------------------------------------------------------------- files, costs, origins
-
-
-def _figures(folder: Path) -> list[dict]:
-    """figures/*.png as data addresses, with links to the vector files beside them."""
-    found = []
-    for path in sorted((folder / "figures").glob("*.png")):
-        vectors = [path.with_suffix(kind).relative_to(folder).as_posix() for kind in (".svg", ".pdf") if path.with_suffix(kind).exists()]
-        data = base64.b64encode(path.read_bytes()).decode()
-        found.append({"name": path.stem.replace("_", " ").replace("-", " "), "data": f"data:image/png;base64,{data}", "vectors": vectors})
-    return found
-
-
-def _saved_tables(folder: Path) -> list[dict]:
-    """tables/*.csv with their first lines."""
-    found = []
-    for path in sorted((folder / "tables").glob("*.csv")):
-        table = pd.read_csv(path)
-        shown = table.head(PREVIEW).to_html(index=False, na_rep="", float_format="{:.2f}".format, border=0)
-        found.append({"name": path.name, "path": path.relative_to(folder).as_posix(), "lines": len(table), "html": Markup(shown)})
-    return found
-
-
-def _seconds(rows: Sequence[Mapping]) -> float:
-    return float(sum(float(row.get("seconds") or 0) for row in rows))
-
-
-def _costs(rows: Mapping[str, list[dict]]) -> list[dict]:
-    """Seconds per cell: table, method, number of cells, mean, greatest and total."""
-    found = []
-    for table, all_rows in rows.items():
-        for method in dict.fromkeys(str(row.get("method", "")) for row in all_rows):
-            spent = [float(row["seconds"]) for row in all_rows if str(row.get("method", "")) == method and row.get("seconds") is not None]
-            if spent:
-                cost = {"cells": len(spent), "mean": sum(spent) / len(spent), "most": max(spent), "total": sum(spent)}
-                found.append({"table": table, "method": method, **cost})
-    return found
-
-
-def _stamps(rows: Sequence[Mapping]) -> list[dict]:
-    """The different origins of the rows (all facts but the time), with how many rows have each and from when to when."""
-    found: dict[str, dict] = {}
-    for row in rows:
-        stamp = dict(row.get("stamp") or {})
-        time = str(stamp.pop("time", ""))
-        entry = found.setdefault(json.dumps(stamp, sort_keys=True), {"facts": stamp, "rows": 0, "first": time, "last": time})
-        entry["rows"] += 1
-        entry["first"], entry["last"] = min(entry["first"], time), max(entry["last"], time)
-    return [entry | {"facts": {name: _plain(value) for name, value in entry["facts"].items()}} for entry in found.values()]
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items())
-    return {True: "yes", False: "no", None: "none"}.get(value, str(value)) if isinstance(value, (bool, type(None))) else str(value)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from rtalib import table_tex
 from rtalib.papers import label
 
 # Translucent, so that they sit on white and on black: published orange, measured blue (Okabe and Ito's palette).
@@ -28,7 +29,8 @@ def wide(comparison: pd.DataFrame) -> pd.DataFrame:
     """The table of `tables.compare` as it is read.
 
     One column: a line per method, with its gain over the first method in both, which compares where levels do not.
-    Several columns: the paper's columns, and per method the lines "published", "measured" and "± 95 %", those without a number left out.
+    Several columns: the paper's columns, and per method the lines "published", "measured" and "± 95 %", those without a number left out;
+    the last column, "n", is the number of seeds.
     """
     columns = list(dict.fromkeys(comparison.index.get_level_values("column")))
     if len(columns) == 1:
@@ -40,7 +42,9 @@ def wide(comparison: pd.DataFrame) -> pd.DataFrame:
     lines = {"published": "published", "measured": "measured", "interval": "± 95 %"}
     parts = {text: comparison[name].unstack("column").loc[methods, columns] for name, text in lines.items()}
     table = pd.concat(parts).swaplevel().loc[[(method, text) for method in methods for text in lines.values()]]
-    return table.dropna(how="all").rename(columns=label).rename_axis(index=[None, None], columns=None)
+    table = table.dropna(how="all").rename(columns=label).rename_axis(index=[None, None], columns=None)
+    seeds = comparison["seeds"].groupby(level="method").agg(table_tex.span)
+    return table.assign(n=[seeds[method] if text == "measured" else "" for method, text in table.index])
 
 
 def style(table: pd.DataFrame) -> Styler:
@@ -71,10 +75,11 @@ def _style_comparison(comparison: pd.DataFrame) -> Styler:
                 styler = styler.bar(subset=[name], color=colour, vmin=_floor(table[name]), vmax=table[name].max(), height=72)
     else:
         colours = {"published": ORANGE, "measured": BLUE}
+        numbers = [name for name in table.columns if name != "n"]
         spread = [key for key in table.index if key[1] == "± 95 %"]
-        styler = styler.set_properties(subset=(spread, list(table.columns)), **{"opacity": "0.65"}) if spread else styler
+        styler = styler.set_properties(subset=(spread, numbers), **{"opacity": "0.8"}) if spread else styler
         measured = [key for key in table.index if key[1] == "measured"]
-        styler = styler.apply(_best, axis=0, subset=(measured, list(table.columns))) if measured else styler
+        styler = styler.apply(_best, axis=0, subset=(measured, numbers)) if measured else styler
         styler = styler.apply_index(lambda level: [f"background: {colours.get(text, 'none')}" for text in level], level=1)
     return _finish(styler, comparison)
 
@@ -90,16 +95,16 @@ def _best(values: pd.Series) -> list[str]:
     return [f"background: rgba(0,114,178,{0.42 - 0.13 * (rank - 1):.2f})" if rank <= 3 else "" for rank in ranks]
 
 
-def _verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
+def verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     """Columns of a table of verdicts that are read, renamed, and their formats."""
     shown = table[["claim", "text", "published", "published_p", "difference", "low", "high", "pairs", "seeds", "p", "verdict"]]
     names = {"published": "published Δ", "published_p": "published p", "difference": "measured Δ", "low": "95 % from", "high": "to"}
     shown = shown.rename(columns=names)
-    return shown, dict.fromkeys(["published Δ", "measured Δ", "95 % from", "to"], "{:+.1f}") | {"published p": _p, "p": _p}
+    return shown, dict.fromkeys(["published Δ", "measured Δ", "95 % from", "to"], "{:+.1f}") | {"published p": p_value, "p": p_value}
 
 
 def _style_verdicts(table: pd.DataFrame) -> Styler:
-    shown, formats = _verdict_view(table)
+    shown, formats = verdict_view(table)
     styler = shown.style.hide(axis="index").format(formats | {"text": html.escape}, na_rep="")
     styler = styler.map(
         lambda verdict: f"background: {VERDICT_COLOURS[verdict]}; white-space: nowrap; text-align: left !important", subset=["verdict"]
@@ -109,7 +114,7 @@ def _style_verdicts(table: pd.DataFrame) -> Styler:
     return _finish(styler.set_properties(subset=["text"], **left, **{"min-width": "22em"}), table)
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
     """A p value in three decimals at most."""
     return "" if pd.isna(value) else "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
 
@@ -120,20 +125,12 @@ def save(table: pd.DataFrame, folder: Path | str, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.csv", folder / f"{name}.tex"]
     table.to_csv(paths[0], index=list(table.index.names) != [None])
-    paths[1].write_text(_tex(table), encoding="utf-8")
+    paths[1].write_text(latex(table), encoding="utf-8")
     return paths
 
 
-def _tex(table: pd.DataFrame) -> str:
-    """LaTeX with booktabs rules; needs \\usepackage{booktabs,multirow}."""
-    shown, formats = _verdict_view(table) if "verdict" in table else (table, {})
-    shown = wide(table) if list(table.index.names) == ["method", "column"] else shown
-    styler = shown.style.format(precision=1, na_rep="", escape="latex").format_index(escape="latex", axis=0)
-    styler = styler.format(formats, subset=list(formats), na_rep="") if formats else styler
-    styler = styler.format_index(escape="latex", axis=1)
-    if list(shown.index.names) == [None] and isinstance(shown.index, pd.RangeIndex):
-        styler = styler.hide(axis="index")
-    text = table.attrs.get("caption")
-    for raw, safe in (("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#")):
-        text = text and text.replace(raw, safe)
-    return styler.to_latex(hrules=True, caption=text, position_float="centering" if text else None)
+def latex(table: pd.DataFrame) -> str:
+    """A table environment for any table of `tables`; needs booktabs alone."""
+    if "verdict" in table:
+        return table_tex.verdicts(*verdict_view(table), table.attrs.get("caption", ""))
+    return table_tex.comparison(table) if list(table.index.names) == ["method", "column"] else table_tex.plain(table)

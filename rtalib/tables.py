@@ -16,7 +16,10 @@ from rtalib.table_style import save, style, wide
 CONTEXT = ("scale", "dataset", "protocol", "corruption")  # rows of one method that differ in these are different experiments
 LEVEL = 0.05
 
-__all__ = ["caption", "compare", "context", "frame", "interval", "label", "save", "select", "style", "values", "verdicts", "wide", "wins"]
+__all__ = [
+    "caption", "compare", "conditions", "context", "frame", "hardware", "interval", "label", "save", "select", "style", "values",
+    "verdicts", "wide", "wins",
+]  # fmt: skip
 
 
 def frame(rows: Iterable[Mapping]) -> pd.DataFrame:
@@ -91,17 +94,27 @@ def context(rows: Sequence[Mapping]) -> dict:
 
 def caption(rows: Sequence[Mapping], published: Published) -> str:
     """One line that says what is published, what was measured and how big it was."""
-    facts = context(rows)
     names = {"rta": "RTA", "cf": "CF-DARTS"}
-    title = f"{names[published.paper]} {published.table.replace('table', 'table ')}: {published.title}."
+    title = f"{names[published.paper]} {published.table.replace('table', 'table ').replace('figure', 'figure ')}: {published.title}."
     if not rows:
         return f"{title} Not measured in this run."
+    advice = "" if context(rows).get("scale") == "paper" else " Not the paper's setting: compare differences between rows, not levels."
+    return f"{title} {conditions(rows)}{advice}"
+
+
+def conditions(rows: Sequence[Mapping]) -> str:
+    """ "Measured: scale demo, data shapes10, ..., seeds 0, 1, on 2 cores of ...", as far as the rows say it."""
+    facts, hosts = context(rows), hardware(rows)
     size = f"scale {facts.get('scale', 'not stated')}, data {facts.get('dataset', 'not stated')}"
     parts = [f"{name.replace('_', ' ')} {facts[name]}" for name in ("protocol", "n_train", "n_eval") if name in facts]
-    text = f"{title} Measured: {', '.join([size, *parts])}, seeds {facts.get('seed', 'not stated')}."
-    if facts.get("scale") != "paper":
-        text += " Not the paper's setting: compare differences between rows, not levels."
-    return text
+    return f"Measured: {', '.join([size, *parts])}, seeds {facts.get('seed', 'not stated')}{', on ' if hosts else ''}{hosts}."
+
+
+def hardware(rows: Sequence[Mapping]) -> str:
+    """What the rows' stamps say was computed on, GPU or else cores and CPU, joined by " and "; empty without stamps."""
+    stamps = [row["stamp"] for row in rows if row.get("stamp")]
+    names = [stamp.get("gpu") or f"{stamp.get('cores', 'unknown')} cores of {stamp.get('cpu', 'an unknown CPU')}" for stamp in stamps]
+    return " and ".join(dict.fromkeys(map(str, names)))
 
 
 def compare(rows: Sequence[Mapping], published: Published, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -124,6 +137,7 @@ def compare(rows: Sequence[Mapping], published: Published, *, columns: Sequence[
     records = [_record(rows, published, method, column) for method in [*published.rows, *added] for column in columns]
     table = pd.DataFrame(records).set_index(["method", "column"])
     table.attrs = {"caption": caption(rows, published), "unit": published.unit, "context": context(rows), "id": published.id}
+    table.attrs["conditions"] = conditions(rows) if rows else "Not measured."
     return table
 
 
@@ -161,7 +175,9 @@ def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
     "reproduced": difference > 0, "not reproduced": difference < 0, both with p < .05 over at least two seeds; "undecided" at this number
     of seeds otherwise; "missing": no pair was measured. With a margin m, difference + m is tested in its place.
     """
-    return pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
+    table = pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
+    table.attrs = {"caption": f"Claims, by paired t-tests on matched seeds and models. {conditions(rows)}"} if rows else {}
+    return table
 
 
 _VERDICT_COLUMNS = (

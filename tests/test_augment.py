@@ -222,6 +222,22 @@ def test_the_wide_space_is_torchvisions_and_the_narrow_one_is_narrower() -> None
     assert trivial.magnitudes("TranslateX", wide=False)[-1] == 10
 
 
+def negative(images: torch.Tensor, *, seed: int, index: torch.Tensor) -> torch.Tensor:
+    """Needs its index: images with an odd one are turned to their negatives."""
+    odd = (index % 2 == 1)[:, None, None, None]
+    return torch.where(odd, 255 - images, images)
+
+
+def test_an_operation_of_your_own_is_drawn_with_the_others() -> None:
+    data, bank = pictures(80), augment.Bank(extra={"negative": negative}, weights={"negative": 15.0})
+    images, drawn = bank.draw(data, seed=2)
+    at = torch.tensor([i for i, name in enumerate(drawn) if name == "negative"])
+    assert bank.operations == (*CORRUPTIONS, "negative") and 20 < len(at) < 60
+    assert torch.equal(images[at], negative(data.images[at], seed=2, index=at))
+    with pytest.raises(ValueError, match="extra: .'fog'. are names"):
+        augment.Bank(extra={"fog": negative})
+
+
 def test_weights_decide_how_often_an_operation_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = augment.Bank(identity=True, weights={"fog": 3.0, "snow": 0.0, "identity": 2.0})
     monkeypatch.setattr(augment.Bank, "apply", lambda self, operation, data, **_: data.images)

@@ -66,6 +66,15 @@ def test_as_many_copies_as_pieces_makes_each_piece_one_copy():
 # --------------------------------------------------------------------------------------------------------------- the rounds
 
 
+def test_an_operation_of_your_own_is_a_candidate():
+    bank = augment.Bank(extra={"negative": lambda images, *, seed, index: 255 - images}, weights={"negative": 30.0})
+    found = search(SETTINGS, bank=bank)
+    drawn = np.load(found.piece(0).path / "operation.npy")
+    assert (drawn == bank.operations.index("negative")).any()
+    candidates = np.load(found.candidates(1, "negative").path / "images.npy")
+    assert np.array_equal(candidates, 255 - images().images[found.cuts[1]].numpy())
+
+
 def test_every_image_is_the_operation_that_its_trace_names():
     bank = augment.Bank({"source": models.build("tiny").eval()}, restarts=1)
     settings = replace(SETTINGS, size=90)

@@ -134,7 +134,7 @@ def test_claims_name_printed_rows_or_controls():
     for table, claims in CLAIMS.items():
         for claim in claims:
             assert table == f"{claim.paper}-{claim.table}"
-            if table not in PUBLISHED:
+            if table not in PUBLISHED or not PUBLISHED[table].rows:  # ours, and a figure of which no number is printed
                 continue
             for method in (claim.better, claim.worse):
                 known = method in PUBLISHED[table].rows or split_guide(method)[1] in PUBLISHED[table].rows

@@ -8,7 +8,8 @@ import re
 import pytest
 from made_up import cf_rows, rta_rows
 
-from rtalib import figures, papers, report, tables
+from rtalib import chance, figures, papers, report, report_html, report_text, tables
+from rtalib.faults import FAULTS
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
 
@@ -25,7 +26,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     lay_out(folder, "rta-table1", rta_rows())
     lay_out(folder, "cf-table2", cf_rows())
-    lay_out(folder, "cf-deployed", [{"clean": 88.8, "key": "k", "seconds": 1.5, "scale": "demo", "dataset": "shapes10"}])
+    deployed = {"clean": 88.8, "seconds": 1.5, "scale": "demo", "dataset": "shapes10", "corruption": "fog"}
+    lay_out(folder, "cf-deployed", [deployed | {"key": "k"}, deployed | {"key": "l", "corruption": "pixelate"}])
     figures.save(figures.accuracy_curves(cf_rows()), folder / "figures", "training_curves")
     tables.save(tables.wins(cf_rows()), folder / "tables", "wins")
     (folder / "notebooks").mkdir()
@@ -35,7 +37,7 @@ def run(tmp_path_factory):
 
 def words(text: str) -> str:
     """The page without its styles, pictures and tags."""
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.S)
+    text = re.sub(r"<(style|script).*?</\1>", "", text, flags=re.S)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text))
 
 
@@ -69,7 +71,15 @@ def test_page_is_well_formed_and_stands_alone(run):
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     for link in page.links:
         assert (link[1:] in page.ids) if link.startswith("#") else (folder / link).exists(), link
-    assert not re.search(r"https?://|@import|<script", text)
+    assert not re.search(r"https?://|@import|url\(|<script [^>]*src|fetch\(|XMLHttpRequest", text)
+
+
+def test_every_table_says_what_it_is_and_what_its_cells_are_under(run):
+    tables_of = re.findall(r"<table.*?</table>", run[1], flags=re.S)
+    assert len(tables_of) > 10
+    for table in tables_of:
+        assert "<caption><span>" in table or "<caption>" in table
+        assert all("scope=" in tag for tag in re.findall(r"<th\b[^>]*>", table)), table[:300]
 
 
 def test_figure_is_inside(run):
@@ -85,7 +95,7 @@ def test_all_published_tables_are_listed(run):
 
 
 def test_scale_hardware_and_source_are_on_its_face(run):
-    head = words(run[1].split('id="verdicts"')[0])
+    head = words(run[1].split('id="claims"')[0])
     for fact in ("A &lt;test&gt; run", "scale demo", "data set shapes10", "seeds 0, 1, 2", "A CPU", "0123456789", "uncommitted changes"):
         assert fact in head
     assert "not the papers&#39; setting" in head or "not the papers' setting" in head
@@ -94,8 +104,90 @@ def test_scale_hardware_and_source_are_on_its_face(run):
 def test_verdicts_are_those_of_tables(run):
     shown = words(run[1])
     found = [tables.verdicts(cf_rows(), papers.CLAIMS["cf-table2"]), tables.verdicts(rta_rows(), papers.CLAIMS["rta-table1"])]
-    assert f"{sum((table['verdict'] == 'reproduced').sum() for table in found)} reproduced" in shown
+    assert f"{sum((table['verdict'] == 'reproduced').sum() for table in found)} ✓ reproduced" in shown
     assert "Control: CF-DARTS is above the retrained original" in shown
+    every = report.claims(run[0])
+    assert list(every["claim"]) == [claim.id for listed in report.CLAIMS.values() for claim in listed]
+    measured = every[every["verdict"] != "missing"]
+    assert set(measured["table"]) == {"cf-table2", "rta-table1"} and set(measured["group"]) == {
+        "demo · shapes10",
+        "demo · shapes10 · disjoint",
+    }
+    first = measured.iloc[0]
+    assert f"{first.low:+.1f} to {first.high:+.1f}" in shown
+
+
+def test_claims_beyond_the_papers_are_tested_on_the_medians(tmp_path):
+    rows = [
+        {
+            "method": "DARTS" if number == 0 else chance.DRAWN,
+            "seed": seed,
+            "number": number,
+            "clean": 50.0 + 3 * seed - 5 * number,
+            "key": f"{seed}{number}",
+        }
+        for seed in range(3)
+        for number in range(3)
+    ]
+    lay_out(tmp_path, "search-or-chance", rows)
+    claim = report.claims(tmp_path).set_index("claim").loc["chance.1"]
+    assert (claim.difference, claim.seeds) == (7.5, 3)
+
+
+def test_faults_stand_on_the_page_and_in_the_text(run):
+    page, text = (html.unescape(content) for content in (run[1], (run[0] / "REPORT.md").read_text()))
+    assert len(FAULTS) > 30 and {fault.paper for fault in FAULTS} == {"rta", "cf"}
+    assert len({(fault.paper, fault.fault) for fault in FAULTS}) == len(FAULTS)
+    assert all(fault.fault in page and fault.resolution in page and fault.fault in text for fault in FAULTS)
+    assert "cf-table2, AugMix, Fail" in page
+
+
+def test_faults_name_settings_that_there_are():
+    from rtalib import attacks, darts, iterative_search, repair_study, rta, scales
+
+    paper = scales.get("paper").repair
+    assert (paper.steps_per_epoch, paper.search_batch, paper.order, len(paper.robust_grid)) == (520, 64, 2, 4)
+    assert not darts.Settings().weights_first and darts.PRESETS["pc-darts"]["refinement"].warm_up == 6
+    assert (iterative_search.Settings().rule, attacks.EPS, attacks.BIM().steps) == ("most-models", 8 / 255, 10)
+    assert "disjoint" in rta.PROTOCOLS and "disjoint" in repair_study.PROTOCOLS
+
+
+def test_text_says_the_same_and_links_the_figures(run):
+    folder, text = run[0], (run[0] / "REPORT.md").read_text()
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", text) if not (folder / link).exists()] == []
+    assert "figures/training_curves.png" in text and "![" not in text
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+    claim = tables.verdicts(rta_rows(), papers.CLAIMS["rta-table1"]).iloc[0]
+    assert f"{claim.difference:+.1f} [{claim.low:+.1f}, {claim.high:+.1f}]" in text
+
+
+def test_latex_of_every_measured_table(run):
+    folder = run[0] / "tables"
+    assert {path.stem for path in folder.glob("*.tex")} == {"cf-table2", "rta-table1", "wins"}
+    for path in folder.glob("c*.tex"):
+        text = path.read_text()
+        assert "scale demo" in text and "seeds 0, 1, 2" in text and "A CPU" in text and "$n$" in text
+    one = (folder / "rta-table1.tex").read_text()
+    assert "Held" not in one and "Seen corr." in one  # the parts of the score that were measured
+
+
+def test_a_saved_table_decides_the_columns_of_its_latex(tmp_path):
+    lay_out(tmp_path, "rta-table1", rta_rows())
+    chosen = tables.compare(rta_rows(), papers.RTA["table1"], columns=["score", "clean"])
+    saved = tables.save(chosen, tmp_path / "tables", "rta-table1")[1].read_bytes()
+    report.write(tmp_path)
+    assert (tmp_path / "tables" / "rta-table1.tex").read_bytes() == saved
+
+
+def test_figure_carries_its_words_to_the_page(run):
+    alt = re.search(r'alt="([^"]*)"', run[1])[1]
+    assert "top-1" in alt and "epoch" in alt
+
+
+def test_verdicts_are_told_by_words_and_marks():
+    assert set(report_html.MARKS) == set(report.VERDICT_COLOURS) and len(set(report_html.MARKS.values())) == 4
+    assert report_text.table(("a", "b"), [("x|y", 1)], right=(1,)) == ["", "| a | b |", "| --- | ---: |", "| x\\|y | 1 |", ""]
 
 
 def test_notebooks_costs_and_own_rows_are_shown(run):
@@ -107,7 +199,9 @@ def test_notebooks_costs_and_own_rows_are_shown(run):
 
 def test_same_rows_give_the_same_file(run):
     folder, text = run
+    before = {path: path.read_bytes() for path in (folder / "REPORT.md", *(folder / "tables").iterdir())}
     assert report.write(folder, title="A <test> run").read_text() == text
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_two_scales_are_shown_apart(tmp_path):

@@ -157,7 +157,7 @@ def test_save_round_trips_and_writes_booktabs(tmp_path):
     csv, tex = tables.save(table, tmp_path, "cf-table2")
     pd.testing.assert_frame_equal(pd.read_csv(csv, index_col=[0, 1]), table, check_dtype=False)
     text = tex.read_text()
-    assert r"\toprule" in text and r"\bottomrule" in text and "87.8" in text and r"± 95 \%" in text
+    assert r"\toprule" in text and r"\bottomrule" in text and "87.8" in text and r"$\pm$ 95\,\%" in text
     _, verdict_tex = tables.save(tables.verdicts(rta_rows(), papers.CLAIMS["rta-table1"]), tmp_path, "claims")
     assert "reproduced" in verdict_tex.read_text()
 

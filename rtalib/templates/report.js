@@ -1,0 +1,8 @@
+// The page follows the system's choice of light or dark until the button is pressed.
+const root = document.documentElement;
+const button = document.getElementById("theme");
+let dark = matchMedia("(prefers-color-scheme: dark)").matches;
+const name = () => { button.textContent = dark ? "Light page" : "Dark page"; };
+button.addEventListener("click", () => { dark = !dark; root.dataset.theme = dark ? "dark" : "light"; name(); });
+name();
+button.hidden = false;
