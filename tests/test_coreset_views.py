@@ -45,7 +45,7 @@ def test_the_view_shows_the_first_picks_and_where_they_are(found):
     found, _, _ = found
     drawing = core_view(found, "farthest", 12)
     plane, curves, *pictures = drawing.axes
-    shown = plane.collections[-1].get_offsets()
+    shown = plane.collections[2].get_offsets()
     assert torch.allclose(torch.tensor(shown.tolist()), found.places[found.picks["farthest"][:12]].float())
     assert [text.get_text() for text in plane.texts] == [str(k) for k in range(1, SHOWN + 1)]
     assert len(curves.lines) == len(RULES) + 1
