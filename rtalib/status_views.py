@@ -45,7 +45,7 @@ def status_view(facts: Mapping) -> Drawing:
                 axes.barh(line, each[kind] / total, left=start, color=tint, height=0.7)
                 start += each[kind] / total
             axes.text(1.02, line, _words(each), va="center", fontsize=6.5)
-        axes.set(xlim=(0, 1), ylim=(len(counts) - 0.5, -0.5), xticks=[])
+        axes.set(xlim=(0, 1), ylim=(max(len(counts), 1) - 0.5, -0.5), xticks=[])
         axes.set_yticks(range(len(counts)), list(counts))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)

@@ -107,5 +107,5 @@ class Page:
         start = time.monotonic()
         act()
         changed = "([box, old]) => { const img = box.querySelector('img'); return img && img.complete && img.getAttribute('src') !== old; }"
-        self.page.wait_for_function(changed, arg=[handle, before], polling="raf", timeout=10_000)
+        self.page.wait_for_function(changed, arg=[handle, before], polling="raf", timeout=20_000)
         return time.monotonic() - start, picture.get_attribute("alt")

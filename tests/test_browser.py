@@ -36,13 +36,14 @@ candidates, centers = torch.randn(60, 8) * 2, torch.randn(100, 8)
 found = coreset_views.core_map(data, [f"{data.classes[k]}\\nas ring" for k in data.hard_labels], candidates, centers, 30)
 coreset_views.explore_core(found)""",
     "search": "darts_views.explore_search(trace)",
-    "cells": "darts_views.explore_cells({f'epoch {row[\"epoch\"] + 1}': darts.Genotype.parse(row['genotype']) for row in trace})",
+    "cells": """
+darts_views.explore_cells({name: darts.Genotype.parse(row["genotype"]) for name, row in zip(("deployed", "refined"), trace)})""",
     "results": "results_views.explore_results(results_views.compared({'rta-table1': made_up.rta_rows(), 'cf-table2': made_up.cf_rows()}))",
     "status": "status_views.watch('toy', every=0.2)",
 }
 NAMES = [name for name in CELLS if name != "setup"]
-# How many controls each has, and keys that change their values; what a text field holds is raised by one.
-KEYS = {"select": ("ArrowDown", "ArrowUp"), ".noUi-handle": ("ArrowRight", "ArrowLeft"), "input[type=number]": ("ArrowUp", "ArrowDown")}
+# What a control is made of, and the keys that raise and lower its value; how many controls each explorer has.
+KEYS = {"select": (), ".noUi-handle": ("ArrowRight", "ArrowLeft"), "input[type=number]": ("ArrowUp", "ArrowDown")}
 CONTROLS = {"corruptions": 5, "attacks": 5, "set": 4, "core": 3, "search": 1, "cells": 3, "results": 3}
 
 
@@ -90,7 +91,7 @@ def test_each_control_changes_the_picture_by_keyboard(lab, shots, name):
     assert len(controls) == CONTROLS[name]
     texts, took = [explorer.locator("img").first.get_attribute("alt")], []
     explorer.screenshot(path=shots / f"{name}.png")
-    for control in controls:
+    for control in reversed(controls):  # the first ones narrow what the last ones can show
         kind = next(kind for kind in KEYS if control.evaluate("(element, kind) => element.matches(kind)", kind))
         seconds, text = page.after(explorer, lambda control=control, kind=kind: press(control, kind))
         took.append(seconds)
@@ -102,14 +103,16 @@ def test_each_control_changes_the_picture_by_keyboard(lab, shots, name):
 
 
 def press(control, kind: str) -> None:
-    """Change a control's value by keyboard: down or up in a menu, one step of a slider or a number."""
+    """Change a control's value by keyboard: the first letter of another line of a menu, one step of a slider or of a number.
+
+    JupyterLab takes the arrows, J and K from a closed menu (an opened one has them): see widgets.around.
+    """
     control.focus()
-    last = kind == "select" and control.evaluate("menu => menu.selectedIndex === menu.length - 1")
-    top = kind != "select" and control.evaluate(
-        "element => (element.max || element.getAttribute('aria-valuemax')) - 0 <= "
-        "(element.value ?? element.getAttribute('aria-valuenow')) - 0"
-    )
-    control.press(KEYS[kind][bool(last or top)])
+    if kind == "select":
+        letters = control.evaluate("menu => [...menu.options].filter(line => !line.selected).map(line => line.text[0].toLowerCase())")
+        return control.press(next(letter for letter in letters if letter not in "jk"))
+    value, top = "element.value ?? element.getAttribute('aria-valuenow')", "element.max || element.getAttribute('aria-valuemax')"
+    control.press(KEYS[kind][control.evaluate(f"element => Number({value}) >= Number({top})")])
     if kind.startswith("input"):
         control.press("Enter")
 
