@@ -18,10 +18,10 @@ def heat(axes: Axes, shades: np.ndarray, texts: list[list[str]], *, bold: np.nda
         for j, text in enumerate(line):
             weight = "bold" if bold is not None and bold[j] == i else "normal"
             axes.text(j, i, text, ha="center", va="center", fontsize=6.5, weight=weight, color="white" if shades[i, j] > 0.72 else BLACK)
-    axes.set_xticks(np.arange(shades.shape[1] + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(shades.shape[0] + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.4)
-    axes.tick_params(which="both", length=0)
+    bottom, right = shades.shape[0] - 0.5, shades.shape[1] - 0.5
+    axes.hlines(np.arange(-0.5, bottom + 1), -0.5, right, color="white", linewidth=1.4, zorder=1)  # minor ticks cost ten times the time
+    axes.vlines(np.arange(-0.5, right + 1), -0.5, bottom, color="white", linewidth=1.4, zorder=1)
+    axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 

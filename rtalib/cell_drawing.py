@@ -3,7 +3,7 @@
 Wires run left to right and drops run downward, so lines cross at right angles only and no label can cover another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from rtalib.plot_style import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PINK, Draw
 
 # Family of an operation -> its colour; the name's beginning tells the family.
 OP_COLOURS = {"sep_conv": BLUE, "dil_conv": GREEN, "max_pool": ORANGE, "avg_pool": PINK, "skip_connect": GREY, "none": PALE}
+HIGHLIGHT = "#F6D9A0"  # pale orange behind black letters
 BOX_WIDTH, BOX_HEIGHT, STEP, GAP = 1.35, 0.46, 1.62, 0.95
 
 
@@ -46,7 +47,8 @@ def used(genotype: HasCells, name: str) -> list[int]:
     return list(given) if given is not None else list(range(2, 2 + len(getattr(genotype, name)) // 2))
 
 
-def circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int]) -> None:
+def circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int], marked: Collection[int] = ()) -> None:
+    """Draw a cell; `marked` are the positions of edges whose boxes are filled."""
     nodes = len(edges) // 2
     stride = 2 * STEP + GAP
     height = [-0.0, -1.0, *(-(2.0 + i) for i in range(nodes))]
@@ -54,11 +56,12 @@ def circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int])
     end = 1.0 + stride * nodes + 0.35
     last = [0.9, 0.9, *node_x]
     for i in range(nodes):
-        pair = sorted(edges[2 * i : 2 * i + 2], key=lambda edge: -edge[1])  # the farther source is dropped nearer to the node
-        for k, (op, source) in enumerate(pair):
-            x = 1.0 + stride * i + STEP * k + BOX_WIDTH / 2
+        pair = sorted((2 * i, 2 * i + 1), key=lambda k: -edges[k][1])  # the farther source is dropped nearer to the node
+        for lane, k in enumerate(pair):
+            op, source = edges[k]
+            x = 1.0 + stride * i + STEP * lane + BOX_WIDTH / 2
             last[source] = max(last[source], x)
-            _operation(axes, op, x, height[source], height[2 + i], to=node_x[i], lane=k, pair=len(pair))
+            _operation(axes, op, x, height[source], height[2 + i], to=node_x[i], last=lane == 1, strong=k in marked)
     for source in range(nodes + 2):
         start = 0.62 if source < 2 else node_x[source - 2]
         stop = end if source in output else last[source]
@@ -75,7 +78,7 @@ def circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int])
     axes.axis("off")
 
 
-def _operation(axes: Axes, op: str, x: float, top: float, bottom: float, *, to: float, lane: int, pair: int) -> None:
+def _operation(axes: Axes, op: str, x: float, top: float, bottom: float, *, to: float, last: bool, strong: bool) -> None:
     """A drop from the wire at `top` into a box on the row `bottom`, and its way into the node at `to`."""
     tint = next((c for family, c in OP_COLOURS.items() if op.startswith(family)), BLACK)
     axes.plot([x, x], [top, bottom + BOX_HEIGHT / 2], color=tint, lw=1.2, zorder=2)
@@ -83,10 +86,10 @@ def _operation(axes: Axes, op: str, x: float, top: float, bottom: float, *, to: 
     box = FancyBboxPatch(
         (x - BOX_WIDTH / 2, bottom - BOX_HEIGHT / 2), BOX_WIDTH, BOX_HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", zorder=3
     )
-    box.set(facecolor="white", edgecolor=tint, linewidth=1.2)
+    box.set(facecolor=HIGHLIGHT if strong else "white", edgecolor=tint, linewidth=2.4 if strong else 1.2)
     axes.add_patch(box)
     axes.text(x, bottom, _short(op), ha="center", va="center", fontsize=6.3, color=BLACK, zorder=4)
-    if lane == pair - 1:
+    if last:
         axes.plot([x + BOX_WIDTH / 2, to], [bottom] * 2, color=tint, lw=1.2, zorder=1)
     else:  # under the other box, then up into the node
         low = bottom - BOX_HEIGHT / 2 - 0.13

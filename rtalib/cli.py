@@ -309,6 +309,7 @@ def _run_all(jobs: list[Job], run: str, folder: Path, timeout: float | None) -> 
     from rtalib import nb, status
 
     results, started, stated = [], time.monotonic(), 0.0
+    status.save(status.collect(run, [job.notebook for job in jobs]))
     for number, job in enumerate(jobs, 1):
         name = f"[{number}/{len(jobs)}] {job.notebook.stem}"
         print(f"{name}{_about(job.minutes * 60)}", flush=True)

@@ -1,20 +1,25 @@
-"""A search, epoch by epoch: a pure view of one row of its trace, and a slider over the epochs; what it found beside chance."""
+"""A search, epoch by epoch, what it found beside chance, and two architectures compared: pure views, and controls around them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from rtalib.array_figures import heat
 from rtalib.cell_drawing import circuit, used
 from rtalib.darts.genotype import Genotype
 from rtalib.darts.space import EDGES, Space, get_space
-from rtalib.plot_style import COLUMN, GREY, PAGE, RED, Drawing, figure, use_style
+from rtalib.errors import unknown
+from rtalib.plot_style import COLUMN, GREY, PAGE, RED, Drawing, figure, place, use_style
 from rtalib.widgets import around
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
+
+
+CELLS = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
 
 def mixing_weights(row: Mapping, cell: str) -> np.ndarray:
@@ -34,27 +39,35 @@ def search_view(trace: Sequence[Mapping], epoch: int, space: str | Space = "dart
         raise ValueError(f"epoch: expected 0 to {len(trace) - 1}, got {epoch}")
     row, space = trace[epoch], get_space(space)
     genotype = Genotype.parse(row["genotype"])
-    top = max(mixing_weights(each, cell).max() for each in (trace[0], trace[-1], row) for cell in ("normal", "reduce"))
+    top = max(mixing_weights(each, cell).max() for each in (trace[0], trace[-1], row) for cell in CELLS)
     with use_style():
-        drawing = figure(PAGE, 7.2)
-        grid = drawing.add_gridspec(3, 2, height_ratios=(1.75, 1, 1))
-        for column, (cell, name) in enumerate((("normal", "Normal cell"), ("reduce", "Reduction cell"))):
-            weights, operations, axes = mixing_weights(row, cell), getattr(space, cell), drawing.add_subplot(grid[0, column])
-            heat(axes, np.minimum(weights / top, 1), [[f"{value:.2f}".lstrip("0") for value in line] for line in weights])
-            for k, (op, source) in enumerate(getattr(genotype, cell)):
-                edge = EDGES.index((2 + k // 2, source))
-                corner = operations[edge].index(op) - 0.5, edge - 0.5
-                axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=1.3, zorder=3))
-            axes.set(yticks=range(len(EDGES)), yticklabels=[f"{_node(source)} → {node - 2}" for node, source in EDGES], title=name)
-            same = len(set(operations)) == 1
-            texts = [op.replace("_", " ") for op in operations[0]] if same else [f"candidate {k + 1}" for k in range(len(operations[0]))]
-            axes.set_xticks(range(len(texts)), texts, rotation=40, ha="right", rotation_mode="anchor")
-            circuit(drawing.add_subplot(grid[1 + column, :]), getattr(genotype, cell), used(genotype, cell))
+        drawing = figure(PAGE, 8.1, layout=None)
+        for column, (cell, name) in enumerate(CELLS.items()):
+            heats = place(drawing, 0.75 + 3.5 * column, 5.45, 2.75, 2.4)
+            _weights(heats, mixing_weights(row, cell), top, getattr(space, cell), getattr(genotype, cell))
+            heats.set_title(name)
+            wires = place(drawing, 0, 2.5 - 2.3 * column, PAGE, 2)
+            circuit(wires, getattr(genotype, cell), used(genotype, cell))
+            wires.set_title(name, x=0.02)
         entropy = f"entropy {row['entropy_normal']:.2f} and {row['entropy_reduce']:.2f} nats"
         facts = f"epoch {row['epoch'] + 1}: training loss {row['train_loss']:.2f}, {entropy}"
-        drawing.supxlabel(f"{facts}, skips {row['skips_normal']} and {row['skips_reduce']}", fontsize=7, color=GREY)
+        words = f"{facts}, skips {row['skips_normal']} and {row['skips_reduce']}"
+        drawing.text(0.99, 0.005, words, fontsize=7, color=GREY, ha="right", va="bottom")
     drawing.set_label(f"Mixing weights of a search after {facts}; genotype {row['genotype']}")
     return drawing
+
+
+def _weights(axes: Axes, weights: np.ndarray, top: float, operations: Sequence[Sequence[str]], kept: Sequence[tuple[str, int]]) -> None:
+    """One cell type's weights, shaded up to `top`, with a frame around each that is kept."""
+    heat(axes, np.minimum(weights / top, 1), [[f"{value:.2f}".lstrip("0") for value in line] for line in weights])
+    for k, (op, source) in enumerate(kept):
+        edge = EDGES.index((2 + k // 2, source))
+        corner = operations[edge].index(op) - 0.5, edge - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=1.3, zorder=3))
+    axes.set(yticks=range(len(EDGES)), yticklabels=[f"{_node(source)} → {node - 2}" for node, source in EDGES])
+    same = len(set(operations)) == 1
+    texts = [op.replace("_", " ") for op in operations[0]] if same else [f"candidate {k + 1}" for k in range(len(operations[0]))]
+    axes.set_xticks(range(len(texts)), texts, rotation=40, ha="right", rotation_mode="anchor")
 
 
 def chance_dots(rows: Sequence[Mapping], *, foot: str = "") -> Drawing:
@@ -96,3 +109,46 @@ def explore_search(trace: Sequence[Mapping], space: str | Space = "darts") -> "V
     shown = around(lambda epoch: search_view(trace, epoch, space), epoch=slider)
     shown.children = (play, *shown.children)
     return shown
+
+
+# ---------------------------------------------------------------------------------------------------------- comparison
+
+
+def unmatched(edges: Sequence[tuple[str, int]], others: Sequence[tuple[str, int]]) -> list[int]:
+    """Positions of the edges that the same node of another cell does not have."""
+    return [k for k, edge in enumerate(edges) if edge not in others[k // 2 * 2 : k // 2 * 2 + 2]]
+
+
+def cells_view(genotypes: Mapping[str, Genotype], first: str, second: str, cell: str = "normal") -> Drawing:
+    """The normal or the reduction cell ('reduce') of two architectures; boxes are filled where the other has no such edge at that node.
+
+    Raises ValueError for a name that is not among the genotypes, or another cell.
+    """
+    for name in (first, second):
+        if name not in genotypes:
+            raise unknown("genotype", name, genotypes)
+    if cell not in CELLS:
+        raise unknown("cell", cell, CELLS)
+    edges = [getattr(genotypes[name], cell) for name in (first, second)]
+    with use_style():
+        drawing = figure(PAGE, 4.9, layout=None)
+        for line, name in enumerate((first, second)):
+            axes = place(drawing, 0, 2.45 * (1 - line), PAGE, 2.2)
+            circuit(axes, edges[line], used(genotypes[name], cell), unmatched(edges[line], edges[1 - line]))
+            axes.set_title(f"{name}: {CELLS[cell].lower()}", x=0.02)
+    differ = f"{len(unmatched(*edges))} of {len(edges[0])} edges differ in the {CELLS[cell].lower()}"
+    drawing.set_label(f"{first} and {second}: {differ}. {first}: {genotypes[first]}. {second}: {genotypes[second]}")
+    return drawing
+
+
+def explore_cells(genotypes: Mapping[str, Genotype]) -> "VBox":
+    """Menus of two architectures, at first the first and the last, and of the cell, around `cells_view`."""
+    from ipywidgets import Dropdown
+
+    names = list(genotypes)
+    return around(
+        lambda first, second, cell: cells_view(genotypes, first, second, cell),
+        first=Dropdown(options=names, description="first"),
+        second=Dropdown(options=names, value=names[-1], description="second"),
+        cell=Dropdown(options=[(title, name) for name, title in CELLS.items()], description="cell"),
+    )

@@ -11,8 +11,15 @@ COUNTS = ("done", "running", "failed", "missing")
 def collect(run: str, notebooks: list[Path]) -> dict:
     """{'run', 'notebooks': [record of each], 'tables': {table: counts of its cells}}. A table is listed once it was begun."""
     folder = store.outputs() / run
-    records = [nb.status(folder / "notebooks" / path.name) for path in notebooks]
+    records = [nb.status(folder / "notebooks" / f"{path.stem}.ipynb") for path in notebooks]
     return {"run": run, "notebooks": records, "tables": {table: grid.status(run, table) for table in store.tables(run)}}
+
+
+def current(run: str) -> dict:
+    """`collect` for the notebooks that the last `reproduce` of the run was asked for; none where there was no such call."""
+    path = store.outputs() / run / "status.json"
+    records = json.loads(path.read_text())["notebooks"] if path.exists() else []
+    return collect(run, [Path(record["notebook"]) for record in records])
 
 
 def save(facts: dict) -> None:

@@ -4,6 +4,8 @@ A view draws the same pixels for the same state, needs no widgets and is what a 
 ipywidgets alone, so they work by keyboard and wherever notebooks do.
 """
 
+import base64
+import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -31,6 +33,7 @@ SIDE, FOOT = 1.5, 0.4  # of a picture, and the room below it, in inches
 LONGEST_CLASS = 14  # characters of a class name beside its bar
 LARGEST_SEED = 9999
 DPI = 300  # of the views in a filmstrip
+SCREEN = 120  # pixels of a page for an inch of a view
 # (eps, steps) -> recipe; a step is eps/4, as 2/255 at 8/255, and what has restarts keeps to a few, so that a view is drawn at once.
 ATTACKS = {
     "FGSM": lambda eps, steps: attacks.FGSM(eps),
@@ -208,15 +211,35 @@ def _short(name: str) -> str:
 
 
 def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
-    """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative."""
-    from IPython.display import display
-    from ipywidgets import HBox, Layout, VBox, interactive_output
+    """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative.
 
-    def show(**state: object) -> None:
-        drawing = view(**state)
-        display(drawing, metadata={"image/png": {"alt": drawing.get_label()}})
+    The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
+    By keyboard: arrows move sliders and numbers; a menu takes the first letters of a line, or is opened by space or Alt and an arrow.
+    """
+    from ipywidgets import HTML, HBox, Layout, VBox
 
-    return VBox([HBox(list(controls.values()), layout=Layout(flex_flow="row wrap")), interactive_output(show, controls)])
+    picture = HTML()
+
+    def show(_: object = None) -> None:
+        try:
+            picture.value = as_html(view(**{name: control.value for name, control in controls.items()}))
+        except Exception as error:
+            picture.value = f"<pre role='alert'>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
+            raise
+
+    for control in controls.values():
+        control.style.description_width = "initial"  # descriptions are not cut off
+        control.observe(show, "value")
+    show()
+    return VBox([HBox(list(controls.values()), layout=Layout(flex_flow="row wrap")), picture])
+
+
+def as_html(drawing: Drawing) -> str:
+    """The drawing as an image element with its label as text alternative; as wide as the page allows, up to SCREEN pixels an inch."""
+    width, height = (round(side * SCREEN) for side in drawing.get_size_inches())
+    source, alt = base64.b64encode(drawing._repr_png_()).decode(), html.escape(drawing.get_label())
+    look = "display: block; max-width: 100%; height: auto"
+    return f'<img alt="{alt}" width="{width}" height="{height}" style="{look}" decoding="sync" src="data:image/png;base64,{source}">'
 
 
 def filmstrip(drawings: Sequence[Drawing]) -> Drawing:

@@ -44,8 +44,9 @@ def test_picks_and_radii_are_those_of_the_rules(found):
 def test_the_view_shows_the_first_picks_and_where_they_are(found):
     found, _, _ = found
     drawing = core_view(found, "farthest", 12)
-    plane, curves, *pictures = drawing.axes
-    shown = plane.collections[-1].get_offsets()
+    plane, curves, looked_at, *pictures = drawing.axes
+    assert (looked_at.images[0].get_array() == pictures[0].images[0].get_array()).all()  # the first pick, by default
+    shown = plane.collections[2].get_offsets()
     assert torch.allclose(torch.tensor(shown.tolist()), found.places[found.picks["farthest"][:12]].float())
     assert [text.get_text() for text in plane.texts] == [str(k) for k in range(1, SHOWN + 1)]
     assert len(curves.lines) == len(RULES) + 1
@@ -57,7 +58,7 @@ def test_the_view_shows_the_first_picks_and_where_they_are(found):
 
 def test_to_the_letter_one_picture_is_shown_whatever_the_budget(found):
     drawing = core_view(found[0], "to the letter", 25)
-    assert drawing.get_label().startswith("1 of 60") and sum(bool(axes.images) for axes in drawing.axes) == 1
+    assert drawing.get_label().startswith("1 of 60") and sum(bool(axes.images) for axes in drawing.axes[3:]) == 1
 
 
 def test_near_duplicates_are_counted_as_one_group(found):
@@ -69,8 +70,9 @@ def test_near_duplicates_are_counted_as_one_group(found):
 
 def test_the_explorer_has_a_control_for_each_part_of_the_state(found):
     pytest.importorskip("ipywidgets")
-    rule, budget = explore_core(found[0]).children[0].children
+    rule, budget, failure = explore_core(found[0]).children[0].children
     assert tuple(rule.options) == tuple(RULES) and (budget.min, budget.max, budget.value) == (1, 25, SHOWN)
+    assert (failure.min, failure.max, failure.value) == (0, 59, int(found[0].picks["k-center"][0]))
 
 
 def test_wrong_input_is_named(found):
@@ -84,3 +86,34 @@ def test_wrong_input_is_named(found):
         core_map(found.failures, ["a", "b"], candidates, centers, 5)
     with pytest.raises(ValueError, match="candidates: expected 60, one for each failure, got 9"):
         core_map(found.failures, found.notes, candidates[:9], centers, 5)
+
+
+def test_a_click_on_a_point_looks_at_that_failure(found):
+    box = explore_core(found[0])
+    number, layer = box.children[0].children[2], box.children[1]
+    picture, *points = layer.children
+    point = points[-1]
+    wanted = int(point.tooltip.split(":")[0].removeprefix("failure "))
+    number.value = (wanted + 1) % 60
+    before = picture.value
+    point.click()
+    assert number.value == wanted and picture.value != before and f"Failure {wanted}, note {wanted}:" in picture.value
+    assert not any(button.tabbable for button in points)  # the number is the way by keyboard
+
+
+def test_every_spot_of_the_map_has_one_button_and_every_first_pick_is_reached(found):
+    found, _, _ = found
+    points = explore_core(found).children[1].children[1:]
+    numbers = [int(button.tooltip.split(":")[0].removeprefix("failure ")) for button in points]
+    assert len(set(numbers)) == len(numbers) <= len(found.failures)
+    assert int(found.picks["k-center"][0]) in numbers
+
+
+def test_the_failure_looked_at_is_ringed_and_named(found):
+    found, _, _ = found
+    drawing = core_view(found, "k-center", 5, 17)
+    ring = drawing.axes[0].collections[-1].get_offsets()
+    assert torch.allclose(torch.tensor(ring.tolist())[0], found.places[17].float())
+    assert "Failure 17, note 17: " in drawing.get_label()
+    with pytest.raises(ValueError, match="failure: expected 0 to 59, got 60"):
+        core_view(found, "k-center", 5, 60)

@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from rtalib import darts, darts_views, shapes10
+from rtalib.cell_drawing import HIGHLIGHT
+
+REDUCE = (("max_pool_3x3", 0), ("skip_connect", 1), ("skip_connect", 2), ("max_pool_3x3", 0))
+# the second node takes the same edge in another order, and another operation in the place of the other
+NORMAL = {
+    "old": (("sep_conv_3x3", 0), ("skip_connect", 1), ("sep_conv_3x3", 0), ("skip_connect", 2)),
+    "new": (("skip_connect", 1), ("sep_conv_3x3", 0), ("dil_conv_3x3", 2), ("sep_conv_3x3", 0)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +57,18 @@ def test_slider_and_player_go_over_all_epochs(trace):
     play, row, _ = box.children
     slider = row.children[0]
     assert (slider.min, slider.max, slider.value) == (0, 1, 1) and (play.min, play.max) == (0, 1)
+
+
+def test_edges_that_the_other_cell_lacks_at_the_same_node_are_filled():
+    genotypes = {name: darts.Genotype(normal, (2, 3), REDUCE, (2, 3)) for name, normal in NORMAL.items()}
+    assert darts_views.unmatched(NORMAL["old"], NORMAL["new"]) == [3] and darts_views.unmatched(NORMAL["new"], NORMAL["old"]) == [2]
+    drawing = darts_views.cells_view(genotypes, "old", "new")
+    filled = [sum(to_hex(patch.get_facecolor()) == HIGHLIGHT.lower() for patch in axes.patches) for axes in drawing.axes]
+    assert filled == [1, 1] and "old and new: 1 of 4 edges differ in the normal cell." in drawing.get_label()
+    assert "0 of 4 edges differ in the reduction cell" in darts_views.cells_view(genotypes, "old", "new", "reduce").get_label()
+    with pytest.raises(ValueError, match="unknown genotype 'odl'. Did you mean 'old'"):
+        darts_views.cells_view(genotypes, "odl", "new")
+    with pytest.raises(ValueError, match="unknown cell 'reduction'"):
+        darts_views.cells_view(genotypes, "old", "new", "reduction")
+    first, second, cell = darts_views.explore_cells(genotypes).children[0].children
+    assert (first.value, second.value, cell.value) == ("old", "new", "normal")
