@@ -68,10 +68,10 @@ def run(
     _check(executor, workers, gpus, retries)
     recipe = f"{function.__module__}.{function.__qualname__}"
     jobs = [Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
-    store.write_plan(run, table, [job.key for job in jobs])
     missing = [job for job in {job.key: job for job in jobs}.values() if store.read_row(run, table, job.key) is None]
     kinds = {job.key: store.plain(job.cell) | {"table": table} for job in missing}
-    known = [row for name in store.tables(run) for row in store.rows(run, name)] if missing else []
+    known = [row for name in store.tables(run) for row in store.rows(run, name)] if missing else []  # of the last plan of this table, too
+    store.write_plan(run, table, [job.key for job in jobs])
     progress = Progress(table, len({job.key for job in jobs}), kinds, known)
     failures = _compute(missing, progress, describe, retries, (executor, workers, gpus, address)) if missing else {}
     if failures:

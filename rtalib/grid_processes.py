@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 
+from rtalib import store
 from rtalib.grid_cell import GridError, Job, Outcome, compute, cores, failure
 
 UP = "up"  # a worker's first message
@@ -65,7 +66,7 @@ class _Slot:
         self.up = False
 
     def give(self, job: Job) -> None:
-        data = pickle.dumps(job)
+        data = pickle.dumps((str(store.outputs()), job))
         if self.process is None or self.pipe.closed or not self.process.is_alive():
             self._start()
         self.job = job
@@ -184,7 +185,7 @@ def _work(pipe: Connection, threads: int) -> None:
 
 def _attempt(data: bytes) -> Outcome:
     try:
-        job = pickle.loads(data)
+        os.environ["RTALIB_OUTPUTS"], job = pickle.loads(data)  # the driver's now, which may not be those at the worker's start
     except Exception:  # of the imports that it begins
         return Outcome("failed", f"the worker cannot import the cell's function\n{traceback.format_exc()}")
     return compute(job)

@@ -9,7 +9,7 @@ LEARN = 5.0  # seconds between two looks at what the rows of this very run teach
 
 
 class Progress:
-    """kinds: what each missing cell is, by key (see costs.estimate). rows: what is known already. total: all cells, with the stored ones."""
+    """total: all cells, with the stored ones. kinds: what each missing one is, by key (see costs.estimate). rows: what is known already."""
 
     def __init__(self, table: str, total: int, kinds: Mapping[str, Mapping], rows: Sequence[Mapping]) -> None:
         self.table, self.total, self.stored = table, total, total - len(kinds)
