@@ -44,7 +44,7 @@ class Pool:
             while queue or pending:
                 while queue and len(pending) < self._limit:
                     job = queue.popleft()
-                    pending[task.remote(job, threads)] = job
+                    pending[task.remote(job, threads, str(store.outputs()))] = job
                 for reference in ray.wait(list(pending), num_returns=1)[0]:
                     job = pending.pop(reference)
                     yield job, self._outcome(job, reference)
@@ -62,8 +62,8 @@ class Pool:
             return failure(job, "died", f"worker lost, out of memory? {type(error).__name__}: {error}")
 
     def _environment(self) -> dict[str, str]:
-        """What a worker on any machine has to know."""
-        known = {"RTALIB_OUTPUTS": str(store.outputs()), "PYTHONPATH": os.pathsep.join(import_path())}
+        """What a worker on any machine has to know when it starts."""
+        known = {"PYTHONPATH": os.pathsep.join(import_path())}
         if data := os.environ.get("RTALIB_DATA"):
             known["RTALIB_DATA"] = os.path.abspath(data)
         return known if self._gpus else known | {"CUDA_VISIBLE_DEVICES": ""}  # Ray hides none from a task that asks for none
@@ -73,9 +73,10 @@ class Pool:
             self._ray.shutdown()
 
 
-def _task(job: Job, threads: int) -> Outcome:
+def _task(job: Job, threads: int, outputs: str) -> Outcome:
     import torch
 
+    os.environ["RTALIB_OUTPUTS"] = outputs  # not in the environment that a worker starts with: other results need no new worker
     torch.set_num_threads(threads)
     return compute(job)
 
