@@ -55,11 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     add = reproduce.add_argument
     add("numbers", nargs="*", metavar="NN", help="only these notebooks: 03, or 03_rta (default: all)")
     add("--seeds", help="comma-separated, such as 0,1,2 (default: the scale's own)")
-    add("--executor", help="serial | processes: how a table's cells are computed (default: the notebook's own)")
+    add("--executor", help="serial | processes | ray: how a table's cells are computed (default: the notebook's own)")
     add("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a notebook's parameter; may be repeated")
     add("--timeout", type=float, metavar="MINUTES", help="stop a notebook that takes longer (default: never)")
     sources.add_argument("--sources", metavar="A,B", help="comma-separated (default: all fifteen)")
-    sources.add_argument("--executor", default="processes", help="serial | processes (default: processes)")
+    sources.add_argument("--executor", default="processes", help="serial | processes | ray (default: processes)")
     for command in (reproduce, status, report, sources):
         add = command.add_argument
         add("--scale", default="demo", help="smoke | demo | cpu | small | paper (default: demo)")
@@ -109,7 +109,7 @@ def _rta_options(command: argparse.ArgumentParser) -> None:
     add("--scale", default="demo", help="of the sources and the search: smoke | demo | cpu | small | paper (default: demo)")
     add("--seed", type=int, default=0, help="of all random draws (default: 0)")
     add("--score", action="store_true", help="train on the originals and on the robust set, and score both on perturbed test images")
-    add("--executor", default="processes", help="serial | processes (default: processes)")
+    add("--executor", default="processes", help="serial | processes | ray (default: processes)")
     add("--workers", type=int, metavar="N", help="processes (default: one per GPU, else one per core)")
 
 

@@ -21,7 +21,7 @@ import torch
 
 from rtalib import store
 from rtalib.generate_layouts import Advance, Part, Task, missing, write
-from rtalib.grid import end_with_driver
+from rtalib.grid_processes import end_with_driver
 from rtalib.progress import Progress
 from rtalib.provenance import stamp
 

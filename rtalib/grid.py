@@ -1,40 +1,38 @@
 """Experiments as cells of a grid: run a function over frozen configurations, keep each finished row, never compute one twice.
 
-The disk is the truth: a cell writes its own row, so whatever dies, the next run computes exactly the missing ones.
+The disk is the truth: a cell writes its own row (grid_cell), so whatever dies, the next run computes exactly the missing ones. An executor
+only schedules: it takes jobs from a queue and says what became of each; what is tried again, and how often, is decided here.
 """
 
-import concurrent.futures
-import multiprocessing
-import os
-import threading
 import time
-import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
 
-from rtalib import store
+from rtalib import grid_processes, grid_ray, store
 from rtalib.errors import unknown
-from rtalib.provenance import stamp
+from rtalib.grid_cell import TRANSIENT, GridError, Job, Outcome, compute
+from rtalib.grid_progress import Progress
 
-EXECUTORS = ("serial", "processes")
+__all__ = ["EXECUTORS", "RETRIES", "TRANSIENT", "GridError", "crew", "run", "status"]
+
+EXECUTORS = ("serial", "processes", "ray")
 RETRIES = 2
-_crew: dict[int | None, concurrent.futures.ProcessPoolExecutor] | None = None  # by number of workers; None outside `crew`
+SHARED = 10.0  # seconds in which a row that a worker has written must be visible here
+_crew: "dict[tuple, _Pool] | None" = None  # by what they were opened with; None outside `crew`
 
 
-class GridError(RuntimeError):
-    """Some cells failed; the others are stored."""
+class _Pool(Protocol):
+    """Where cells are computed. `size`: how many at a time."""
 
+    size: int
 
-@dataclass(frozen=True)
-class _Job:
-    function: Callable[[Any], dict]
-    cell: Any
-    run: str
-    table: str
-    key: str
+    def run(self, queue: deque[Job]) -> Iterator[tuple[Job, Outcome]]:
+        """Each job with its outcome, until the queue, which may grow meanwhile, is empty."""
+
+    def close(self) -> None: ...
 
 
 def run(
@@ -47,35 +45,35 @@ def run(
     inputs: Any = None,
     executor: str = "processes",
     workers: int | None = None,
+    gpus: float | None = None,
+    retries: int = RETRIES,
+    address: str | None = None,
     describe: Callable[[dict], str] | None = None,
 ) -> list[dict]:
-    """Rows of all cells, in their order; cells whose row is stored are not computed again.
+    """Rows of all cells, in their order; cells whose row is stored are not computed again. The longest cells start first (see costs).
 
     function: importable, takes a frozen dataclass, returns a flat dict of results. Its row is the cell's own fields, these results, and
     the key, the seconds (by the clock, and of all cores together) and the provenance stamp. `version` is part of the key: bump it when
     the function's results change.
     inputs: what the cells read that their fields only name, as digests or keys (JSON types); part of every key.
-    workers: default one per visible GPU, else one per CPU core; the CPU's cores are divided among them as threads.
+    executor: 'serial' (in this process, with all that it sees), 'processes' (of this machine) or 'ray' (docs/ray-cluster.md).
+    workers: cells at a time; default one per GPU, else one per CPU core; the CPU's cores are divided among them as threads.
+    gpus: per cell, a whole number or a part of one, which several cells then share; default 1 where there is a GPU, else 0, which hides
+    them. address: of a Ray cluster; default $RAY_ADDRESS, else a local one.
     describe(row): what the line that is printed for a finished cell says of its result.
-    A cell that raises is retried on the next call, its traceback kept beside the rows; the others finish first, then GridError is raised.
-    A worker that dies (killed, out of memory) is replaced and its cells are tried again, RETRIES times.
+    A cell whose worker dies (killed, out of memory), or that raises one of TRANSIENT, is tried again up to `retries` times, after the
+    others. What else it raises counts at once. The others finish, then GridError is raised; the error is kept beside the rows, and the
+    next call computes the cell again.
     """
-    if executor not in EXECUTORS:
-        raise unknown("executor", executor, EXECUTORS)
+    _check(executor, workers, gpus, retries)
     recipe = f"{function.__module__}.{function.__qualname__}"
-    jobs = [_Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
+    jobs = [Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
+    missing = [job for job in {job.key: job for job in jobs}.values() if store.read_row(run, table, job.key) is None]
+    kinds = {job.key: store.plain(job.cell) | {"table": table} for job in missing}
+    known = [row for name in store.tables(run) for row in store.rows(run, name)] if missing else []  # of the last plan of this table, too
     store.write_plan(run, table, [job.key for job in jobs])
-    missing = [job for job in jobs if store.read_row(run, table, job.key) is None]
-    report = _progress(table, len(jobs), len(missing))
-    next(report)
-    failures: dict[str, str] = {}
-    execute = _serial if executor == "serial" else _processes
-    for job, error in execute(missing, workers):
-        if error:
-            failures[job.key] = error
-        row = store.read_row(run, table, job.key)
-        report.send(describe(row) if describe and row else "")
-    report.close()
+    progress = Progress(table, len({job.key for job in jobs}), kinds, known)
+    failures = _compute(missing, progress, describe, retries, (executor, workers, gpus, address)) if missing else {}
     if failures:
         first = next(iter(failures.values()))
         raise GridError(f"{len(failures)} of {len(jobs)} cells of {table} failed; the others are stored. The first error:\n{first}")
@@ -84,7 +82,8 @@ def run(
 
 @contextmanager
 def crew() -> Iterator[None]:
-    """Inside, or in a function decorated with `@grid.crew()`, all calls of `run` share their workers: a start costs seconds."""
+    """Inside, or in a function decorated with `@grid.crew()`, all calls of `run` share their workers, or their connection to a cluster: a
+    start costs seconds."""
     global _crew
     if _crew is not None:
         yield
@@ -95,122 +94,102 @@ def crew() -> Iterator[None]:
     finally:
         pools, _crew = _crew, None
         for pool in pools.values():
-            pool.shutdown()
+            pool.close()
 
 
-def _serial(jobs: list[_Job], workers: int | None) -> Iterator[tuple[_Job, str | None]]:
-    for job in jobs:
-        yield job, _compute(job)
+def _check(executor: str, workers: int | None, gpus: float | None, retries: int) -> None:
+    if executor not in EXECUTORS:
+        raise unknown("executor", executor, EXECUTORS)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers: expected at least 1, got {workers}")
+    if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+        raise ValueError(f"gpus: expected a part of 1, or a whole number, of GPUs per cell, got {gpus}")
+    if retries < 0:
+        raise ValueError(f"retries: expected 0 or more, got {retries}")
 
 
-def _processes(jobs: list[_Job], workers: int | None) -> Iterator[tuple[_Job, str | None]]:
-    """Spawned workers: a CUDA context does not survive a fork."""
-    left = list(jobs)
-    for attempt in range(RETRIES + 1):
-        if not left:
-            return
-        try:
-            with _workers(len(left), workers) as pool:
-                pending = {pool.submit(_compute, job): job for job in left}
-                for future in concurrent.futures.as_completed(pending):
-                    error = future.result()
-                    left.remove(pending[future])
-                    yield pending[future], error
-        except BrokenProcessPool:
-            if attempt == RETRIES:
-                raise GridError(f"workers died {attempt + 1} times over {left[0].table}; out of memory?") from None
+def _compute(jobs: list[Job], progress: Progress, describe: Callable[[dict], str] | None, retries: int, where: tuple) -> dict[str, str]:
+    """Compute the rows of these jobs; returns the errors of those that failed, by key."""
+    failures: dict[str, str] = {}
+    spoilt = _failed(jobs[0].run, jobs[0].table)
+    queue = deque(sorted(jobs, key=lambda job: progress.rank(job.key)))
+    with _pool(*where) as pool, closing(pool.run(queue)) as outcomes:
+        progress.start(pool.size)
+        for job, outcome in outcomes:
+            if outcome.verdict == "busy":
+                queue.append(replace(job, wait=True))
+                continue
+            if outcome.verdict in ("transient", "died") and job.tries < retries:
+                queue.append(replace(job, tries=job.tries + 1))
+                spoilt.add(job.key)
+                continue
+            row = _row(job) if outcome.verdict == "done" else None
+            if row is None:
+                failures[job.key] = outcome.error
+            elif job.key in spoilt:
+                for old in job.path.parent.glob(f"failed-{job.key}-*.txt"):
+                    old.unlink(missing_ok=True)
+            progress.finished(job.key, row, describe(row) if row and describe else "")
+    return failures
+
+
+def _row(job: Job) -> dict:
+    """The row that a worker says it has written, perhaps on another machine."""
+    deadline = time.monotonic() + SHARED
+    while (row := store.read_row(job.run, job.table, job.key)) is None:
+        if time.monotonic() > deadline:
+            raise GridError(
+                f"a worker has finished the cell {job.key} of {job.table}, but its row is not in {job.path.parent}: the folder of results "
+                f"(RTALIB_OUTPUTS, {store.outputs()}) has to be on a file system that all machines share, under the same path"
+            )
+        time.sleep(0.1)
+        list(job.path.parent.glob("*"))  # a network file system looks again
+    return row
+
+
+def _failed(run: str, table: str) -> set[str]:
+    """Keys of the cells that have left an error."""
+    return {path.name.split("-")[1] for path in store.row_path(run, table, "any").parent.glob("failed-*.txt")}
+
+
+class _Serial:
+    """This process itself."""
+
+    size = 1
+
+    def run(self, queue: deque[Job]) -> Iterator[tuple[Job, Outcome]]:
+        while queue:
+            job = queue.popleft()
+            yield job, compute(job)
+
+    def close(self) -> None:
+        pass
 
 
 @contextmanager
-def _workers(jobs: int, workers: int | None) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-    """The crew's workers, or some for these jobs alone."""
-    if _crew is None:
-        with _pool(jobs, workers) as pool:
-            yield pool
+def _pool(executor: str, workers: int | None, gpus: float | None, address: str | None) -> Iterator[_Pool]:
+    """The crew's, or one for this call alone."""
+    how = (executor, workers, gpus, address)
+    if _crew is not None and how in _crew:
+        yield _crew[how]
         return
-    if workers not in _crew:
-        _crew[workers] = _pool(None, workers)
-    try:
-        yield _crew[workers]
-    except BrokenProcessPool:
-        _crew.pop(workers).shutdown()
-        raise
-
-
-def _pool(jobs: int | None, workers: int | None) -> concurrent.futures.ProcessPoolExecutor:
-    import torch
-
-    gpus = torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = workers or gpus or cores
-    threads = max(1, cores // workers)  # of the full crew, so that a result does not depend on how many cells are left
-    context = multiprocessing.get_context("spawn")
-    slots = context.Queue()
-    for slot in range(workers):
-        slots.put(slot % gpus if gpus else None)
-    return concurrent.futures.ProcessPoolExecutor(min(jobs or workers, workers), context, _start_worker, (slots, threads))
-
-
-def _start_worker(slots: Any, threads: int) -> None:
-    """Give the worker its GPU and its share of CPU threads before anything initialises CUDA; it ends with the driver."""
-    threading.Thread(target=end_with_driver, daemon=True).start()
-    gpu = slots.get()
-    if gpu is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[gpu] if visible else str(gpu)
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-def end_with_driver() -> None:
-    """A pool's idle worker would wait for ever for work from a driver that was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _compute(job: _Job) -> str | None:
-    """Compute and store one row; returns a traceback if the function raised."""
-    path = store.row_path(job.run, job.table, job.key)
-    with store.locked(path.with_name(f".{job.key}.lock")):
-        if path.exists():
-            return None
-        started, busy = time.time(), time.process_time()
-        try:
-            result = job.function(job.cell)
-        except Exception:
-            error = traceback.format_exc()
-            store.write_atomic(path.with_name(f"failed-{job.key}-{time.time_ns()}.txt"), error)
-            return error
-        spent = {"seconds": round(time.time() - started, 2), "cpu_seconds": round(time.process_time() - busy, 2)}
-        facts = {"table": job.table, "key": job.key, **spent, "stamp": stamp()}
-        store.write_row(job.run, job.table, job.key, store.plain(job.cell) | result | facts)
-        for old in path.parent.glob(f"failed-{job.key}-*.txt"):
-            old.unlink()
-    return None
-
-
-def _progress(table: str, total: int, missing: int) -> Generator[None, str, None]:
-    """Prints a line per finished cell: how many, how long, how long yet, and the text that it is sent."""
-    started, done = time.time(), 0
-    if missing < total:
-        print(f"[{table}] {total - missing}/{total} cells were stored", flush=True)
-    while True:
-        text = yield
-        done += 1
-        elapsed = time.time() - started
-        left = elapsed / done * (missing - done)
-        count = f"[{table}] {total - missing + done}/{total} cells, {_clock(elapsed)} elapsed, about {_clock(left)} left"
-        print(f"{count}: {text}" if text else count, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    if executor == "serial":
+        pool = _Serial()
+    elif executor == "processes":
+        pool = grid_processes.Pool(workers, gpus)
+    else:
+        pool = grid_ray.Pool(workers, gpus, address)
+    if _crew is not None:
+        _crew[how] = pool
+        yield pool
+        return
+    with closing(pool):
+        yield pool
 
 
 def status(run: str, table: str) -> dict[str, int]:
     """Counts of the table's cells: done, running, failed, missing."""
-    counts = {"done": 0, "running": 0, "failed": 0, "missing": 0}
+    counts, failed = {"done": 0, "running": 0, "failed": 0, "missing": 0}, _failed(run, table)
     for name in store.read_plan(run, table):
         path = store.row_path(run, table, name)
         if path.exists():
@@ -218,5 +197,5 @@ def status(run: str, table: str) -> dict[str, int]:
         elif store.is_locked(path.with_name(f".{name}.lock")):
             counts["running"] += 1
         else:
-            counts["failed" if any(path.parent.glob(f"failed-{name}-*.txt")) else "missing"] += 1
+            counts["failed" if name in failed else "missing"] += 1
     return counts
