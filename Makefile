@@ -26,10 +26,10 @@ reproduce: $(VENV)/.installed-notebooks
 lab: $(VENV)/.installed-notebooks-lab
 	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
 
-test: $(VENV)/.installed-notebooks-test-peers $(VENV)/.imagemagick
+test: $(VENV)/.installed-notebooks-lab-test-peers-browser-ray $(VENV)/.debian
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-lint: $(VENV)/.installed-notebooks-test-peers
+lint: $(VENV)/.installed-notebooks-lab-test-peers-browser-ray
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -48,11 +48,12 @@ $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[$(subst -,$(comma),$*)]"
 	@touch $@
 
-# A peer of one test file, which is skipped where this cannot be had: no root, no apt.
-MAGICK  := libmagickwand-6.q16-6
-$(VENV)/.imagemagick: | $(VENV)/.created
-	@ldconfig -p | grep -q libMagickWand || apt-get install -qy $(MAGICK) || (apt-get update -q && apt-get install -qy $(MAGICK)) \
-	    || echo "ImageMagick's library ($(MAGICK)) could not be installed: its tests will be skipped"
+# ImageMagick's library is a peer of one test file, Chromium opens the notebooks and the report; where they cannot be had (no root, no apt)
+# their tests are skipped.
+$(VENV)/.debian: | $(VENV)/.created
+	@missing="$$(ldconfig -p | grep -q libMagickWand || echo libmagickwand-6.q16-6) $$(command -v chromium > /dev/null || echo chromium)"; \
+	[ "$$missing" = " " ] || apt-get install -qy $$missing || (apt-get update -q && apt-get install -qy $$missing) \
+	    || echo "could not be installed, their tests will be skipped:$$missing"
 	@touch $@
 
 comma := ,

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rtalib import grid_processes, grid_ray, store
@@ -16,12 +16,13 @@ from rtalib.errors import unknown
 from rtalib.grid_cell import TRANSIENT, GridError, Job, Outcome, compute
 from rtalib.grid_progress import Progress
 
-__all__ = ["EXECUTORS", "RETRIES", "TRANSIENT", "GridError", "crew", "run", "status"]
+__all__ = ["EXECUTORS", "RETRIES", "TRANSIENT", "GridError", "Planned", "crew", "planning", "run", "status"]
 
 EXECUTORS = ("serial", "processes", "ray")
 RETRIES = 2
 SHARED = 10.0  # seconds in which a row that a worker has written must be visible here
 _crew: "dict[tuple, _Pool] | None" = None  # by what they were opened with; None outside `crew`
+_plans: "list[Planned] | None" = None  # None outside `planning`
 
 
 class _Pool(Protocol):
@@ -33,6 +34,15 @@ class _Pool(Protocol):
         """Each job with its outcome, until the queue, which may grow meanwhile, is empty."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a call of `run` would see to: the cells of a table by their keys."""
+
+    run: str
+    table: str
+    cells: dict[str, Any]
 
 
 def run(
@@ -48,6 +58,7 @@ def run(
     gpus: float | None = None,
     retries: int = RETRIES,
     address: str | None = None,
+    ordered: bool = False,
     describe: Callable[[dict], str] | None = None,
 ) -> list[dict]:
     """Rows of all cells, in their order; cells whose row is stored are not computed again. The longest cells start first (see costs).
@@ -60,6 +71,7 @@ def run(
     workers: cells at a time; default one per GPU, else one per CPU core; the CPU's cores are divided among them as threads.
     gpus: per cell, a whole number or a part of one, which several cells then share; default 1 where there is a GPU, else 0, which hides
     them. address: of a Ray cluster; default $RAY_ADDRESS, else a local one.
+    ordered: start the cells in their order instead, where later ones need what earlier ones make.
     describe(row): what the line that is printed for a finished cell says of its result.
     A cell whose worker dies (killed, out of memory), or that raises one of TRANSIENT, is tried again up to `retries` times, after the
     others. What else it raises counts at once. The others finish, then GridError is raised; the error is kept beside the rows, and the
@@ -68,12 +80,15 @@ def run(
     _check(executor, workers, gpus, retries)
     recipe = f"{function.__module__}.{function.__qualname__}"
     jobs = [Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
+    if _plans is not None:
+        _plans.append(Planned(run, table, {job.key: job.cell for job in jobs}))
+        return [row for job in jobs if (row := store.read_row(run, table, job.key))]
     missing = [job for job in {job.key: job for job in jobs}.values() if store.read_row(run, table, job.key) is None]
     kinds = {job.key: store.plain(job.cell) | {"table": table} for job in missing}
     known = [row for name in store.tables(run) for row in store.rows(run, name)] if missing else []  # of the last plan of this table, too
     store.write_plan(run, table, [job.key for job in jobs])
     progress = Progress(table, len({job.key for job in jobs}), kinds, known)
-    failures = _compute(missing, progress, describe, retries, (executor, workers, gpus, address)) if missing else {}
+    failures = _compute(missing, progress, describe, retries, ordered, (executor, workers, gpus, address)) if missing else {}
     if failures:
         first = next(iter(failures.values()))
         raise GridError(f"{len(failures)} of {len(jobs)} cells of {table} failed; the others are stored. The first error:\n{first}")
@@ -97,6 +112,19 @@ def crew() -> Iterator[None]:
             pool.close()
 
 
+@contextmanager
+def planning() -> Iterator[list[Planned]]:
+    """Inside, `run` computes and writes nothing: it notes its cells in the list, and returns the rows that are stored."""
+    global _plans
+    if _plans is not None:
+        raise RuntimeError("planning: it is under way already")
+    _plans = []
+    try:
+        yield _plans
+    finally:
+        _plans = None
+
+
 def _check(executor: str, workers: int | None, gpus: float | None, retries: int) -> None:
     if executor not in EXECUTORS:
         raise unknown("executor", executor, EXECUTORS)
@@ -108,11 +136,13 @@ def _check(executor: str, workers: int | None, gpus: float | None, retries: int)
         raise ValueError(f"retries: expected 0 or more, got {retries}")
 
 
-def _compute(jobs: list[Job], progress: Progress, describe: Callable[[dict], str] | None, retries: int, where: tuple) -> dict[str, str]:
+def _compute(
+    jobs: list[Job], progress: Progress, describe: Callable[[dict], str] | None, retries: int, ordered: bool, where: tuple
+) -> dict[str, str]:
     """Compute the rows of these jobs; returns the errors of those that failed, by key."""
     failures: dict[str, str] = {}
     spoilt = _failed(jobs[0].run, jobs[0].table)
-    queue = deque(sorted(jobs, key=lambda job: progress.rank(job.key)))
+    queue = deque(jobs if ordered else sorted(jobs, key=lambda job: progress.rank(job.key)))
     with _pool(*where) as pool, closing(pool.run(queue)) as outcomes:
         progress.start(pool.size)
         for job, outcome in outcomes:

@@ -61,9 +61,10 @@ def compute(job: Job) -> Outcome:
         time.sleep(PAUSE * job.tries)
         started, busy = time.time(), time.process_time()
         try:
-            result = job.function(job.cell)
+            with store.noting() as entries:
+                result = job.function(job.cell)
             spent = {"seconds": round(time.time() - started, 2), "cpu_seconds": round(time.process_time() - busy, 2)}
-            facts = {"table": job.table, "key": job.key, **spent, "stamp": stamp()}
+            facts = {"table": job.table, "key": job.key, **spent, "entries": entries, "stamp": stamp()}
             store.write_row(job.run, job.table, job.key, store.plain(job.cell) | result | facts)
         except Exception as error:
             return failure(job, "transient" if transient(error) else "failed", _advice(error) + traceback.format_exc())

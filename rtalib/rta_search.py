@@ -105,7 +105,7 @@ def run_steps(specs: dict[tuple[str, int], SearchSpec], common: dict) -> None:
     steps = [StepCell(*name, *step, spec) for name, spec in specs.items() for step in steps_of(spec)]
     order = {"candidates": 0, "piece": 0, "network": 1}
     steps.sort(key=lambda cell: (order[cell.kind], cell.step))  # what later rounds of one search wait for comes before them
-    grid.run(step_cell, steps, table="rta-search", **common)
+    grid.run(step_cell, steps, table="rta-search", ordered=True, **common)
 
 
 def steps_of(spec: SearchSpec) -> list[tuple[str, int, str]]:
