@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or ""
-READY = 60  # seconds for the server, and for a notebook
+READY = 120  # seconds for the server, and for a notebook
 NOISE = re.compile(r"/lsp/|/api/me\b|favicon|AudioContext|ResizeObserver loop")  # JupyterLab's own: what it asks for and need not get
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',
@@ -81,7 +81,7 @@ class Page:
     """A browser page with a notebook whose cells have run; `errors` are the errors on its console."""
 
     def __init__(self, browser, address: str, name: str) -> None:
-        self.page = browser.new_page(viewport={"width": 1280, "height": 900})
+        self.page = browser.new_page(viewport={"width": 1280, "height": 1300})
         self.errors: list[str] = []
         self.page.on("console", lambda message: message.type == "error" and self._note(f"{message.text} {message.location.get('url', '')}"))
         self.page.on("pageerror", lambda error: self._note(str(error)))
