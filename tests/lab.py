@@ -24,6 +24,7 @@ SETTINGS = {
 }
 # The kernel is connected: what is run before that is lost.
 CONNECTED = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+BEGUN = r"() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /\[[\d*]+\]/.test(p.textContent))"
 # Every code cell has its number: none is running or waiting.
 DONE = r"""() => { const prompts = [...document.querySelectorAll('.jp-Notebook:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt')];
     return prompts.length > 0 && prompts.every(p => /\[\d+\]/.test(p.textContent)); }"""
@@ -88,7 +89,11 @@ class Page:
         self.page.goto(f"{address}/doc/tree/{name}", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=1000 * READY)
         self.page.wait_for_function(CONNECTED, timeout=1000 * READY)
-        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # without waiting for it
+        for _ in range(READY // 5):  # a notebook that is not yet the active one does not hear the command
+            self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # without waiting for it
+            self.page.wait_for_timeout(5000)
+            if self.page.evaluate(BEGUN):
+                break
         self.page.wait_for_function(DONE, timeout=1000 * READY)
 
     def _note(self, text: str) -> None:
