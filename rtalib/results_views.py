@@ -123,12 +123,17 @@ def explore_results(found: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> "
 
     The first table shown is one that was measured, if there is one.
     """
-    from ipywidgets import Dropdown
+    from ipywidgets import Dropdown, Layout
 
     first = next((name for name, (table, _) in found.items() if table["measured"].notna().any()), next(iter(found)))
     return around(
         lambda table, **state: results_view(*found[table], **state),
-        table=Dropdown(options=[(f"{name}: {PUBLISHED[name].title}", name) for name in found], value=first, description="table"),
+        table=Dropdown(
+            options=[(f"{name}: {PUBLISHED[name].title}", name) for name in found],
+            value=first,
+            description="table",
+            layout=Layout(width="max-content"),
+        ),
         show=Dropdown(options=SHOWS, description="show"),
         verdict=Dropdown(options=(ALL, *VERDICTS), description="claims"),
     )

@@ -214,7 +214,7 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
     """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative.
 
     The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
-    By keyboard: arrows move sliders and numbers; a menu takes the first letters of a line, or is opened by space or Alt and an arrow.
+    By keyboard: arrows move sliders and numbers; a menu is opened by space, for JupyterLab takes arrows and letters from a closed one.
     """
     from ipywidgets import HTML, HBox, Layout, VBox
 

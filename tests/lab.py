@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or ""
-READY = 60  # seconds for the server, and for a notebook
+READY = 120  # seconds for the server, and for a notebook
 NOISE = re.compile(r"/lsp/|/api/me\b|favicon|AudioContext|ResizeObserver loop")  # JupyterLab's own: what it asks for and need not get
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',
@@ -24,6 +24,7 @@ SETTINGS = {
 }
 # The kernel is connected: what is run before that is lost.
 CONNECTED = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+BEGUN = r"() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /\[[\d*]+\]/.test(p.textContent))"
 # Every code cell has its number: none is running or waiting.
 DONE = r"""() => { const prompts = [...document.querySelectorAll('.jp-Notebook:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt')];
     return prompts.length > 0 && prompts.every(p => /\[\d+\]/.test(p.textContent)); }"""
@@ -81,14 +82,18 @@ class Page:
     """A browser page with a notebook whose cells have run; `errors` are the errors on its console."""
 
     def __init__(self, browser, address: str, name: str) -> None:
-        self.page = browser.new_page(viewport={"width": 1280, "height": 900})
+        self.page = browser.new_page(viewport={"width": 1280, "height": 1300})
         self.errors: list[str] = []
         self.page.on("console", lambda message: message.type == "error" and self._note(f"{message.text} {message.location.get('url', '')}"))
         self.page.on("pageerror", lambda error: self._note(str(error)))
         self.page.goto(f"{address}/doc/tree/{name}", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=1000 * READY)
         self.page.wait_for_function(CONNECTED, timeout=1000 * READY)
-        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # without waiting for it
+        for _ in range(READY // 5):  # a notebook that is not yet the active one does not hear the command
+            self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # without waiting for it
+            self.page.wait_for_timeout(5000)
+            if self.page.evaluate(BEGUN):
+                break
         self.page.wait_for_function(DONE, timeout=1000 * READY)
 
     def _note(self, text: str) -> None:
