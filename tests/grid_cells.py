@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rtalib import store
 
-VARYING = ("seconds", "cpu_seconds", "stamp", "key", "folder", "table")
+VARYING = ("seconds", "cpu_seconds", "stamp", "entries", "key", "folder", "table")
 
 
 @dataclass(frozen=True)
