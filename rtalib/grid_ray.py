@@ -4,15 +4,16 @@ Ray schedules and no more: a cell writes its own row and its task returns a few 
 """
 
 import os
+import pickle
 import site
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rtalib import store
-from rtalib.grid_cell import GridError, Job, Outcome, compute, cores, failure
+from rtalib.grid_cell import GridError, Job, Outcome, cores, failure
 
 CONNECT, ANSWER = 5, 20  # seconds for a connection, and for the answer of a cluster
 OBJECTS = 100 * 2**20  # bytes of a local cluster's object store, which holds a few words per cell
@@ -37,14 +38,13 @@ class Pool:
     def run(self, queue: deque[Job]) -> Iterator[tuple[Job, Outcome]]:
         """Each job with its outcome, as they end; the caller may append to `queue` meanwhile. Closing this cancels what is under way."""
         ray = self._ray
-        options = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_retries": 0, "runtime_env": {"env_vars": self._environment()}}
-        task = ray.remote(_task).options(**options)
+        task = ray.remote(_task()).options(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
         threads, pending = max(1, int(self._cpus)), {}
         try:
             while queue or pending:
                 while queue and len(pending) < self._limit:
                     job = queue.popleft()
-                    pending[task.remote(job, threads, str(store.outputs()))] = job
+                    pending[task.remote(pickle.dumps(job), threads, import_path(), self._environment())] = job
                 for reference in ray.wait(list(pending), num_returns=1)[0]:
                     job = pending.pop(reference)
                     yield job, self._outcome(job, reference)
@@ -62,8 +62,8 @@ class Pool:
             return failure(job, "died", f"worker lost, out of memory? {type(error).__name__}: {error}")
 
     def _environment(self) -> dict[str, str]:
-        """What a worker on any machine has to know when it starts."""
-        known = {"PYTHONPATH": os.pathsep.join(import_path())}
+        """What a worker on any machine has to know. It goes with the job: a runtime environment of Ray's takes many seconds to set up."""
+        known = {"RTALIB_OUTPUTS": str(store.outputs())}
         if data := os.environ.get("RTALIB_DATA"):
             known["RTALIB_DATA"] = os.path.abspath(data)
         return known if self._gpus else known | {"CUDA_VISIBLE_DEVICES": ""}  # Ray hides none from a task that asks for none
@@ -73,12 +73,29 @@ class Pool:
             self._ray.shutdown()
 
 
-def _task(job: Job, threads: int, outputs: str) -> Outcome:
-    import torch
+def _task() -> Callable[[bytes, int, list[str], dict[str, str]], Outcome]:
+    """Made within a function, so that it travels as code: its worker may not find any module of ours before it has the path."""
 
-    os.environ["RTALIB_OUTPUTS"] = outputs  # not in the environment that a worker starts with: other results need no new worker
-    torch.set_num_threads(threads)
-    return compute(job)
+    def task(job: bytes, threads: int, path: list[str], environment: dict[str, str]) -> Outcome:
+        import os
+        import pickle
+        import sys
+
+        before = dict(os.environ)
+        os.environ.update(environment)
+        sys.path += [folder for folder in path if folder not in sys.path]
+        import torch
+
+        from rtalib.grid_cell import compute
+
+        torch.set_num_threads(threads)
+        try:
+            return compute(pickle.loads(job))
+        finally:
+            os.environ.clear()  # Ray takes for granted that the GPUs of a worker's last task are still set
+            os.environ.update(before)
+
+    return task
 
 
 def demand(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: float | None) -> tuple[float, float, int]:

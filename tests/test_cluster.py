@@ -12,7 +12,7 @@ import grid_cells
 import pytest
 from grid_cells import calls, cells, eventually, results, tries
 
-from rtalib import grid, grid_ray, repair
+from rtalib import chance, grid, grid_ray
 
 pytestmark = pytest.mark.slow
 EXPECTED = [{"number": number, "square": number**2} for number in range(6)]
@@ -106,12 +106,12 @@ def test_results_on_a_disk_that_is_not_shared(folder, common, monkeypatch):
 
 def test_a_table_equals_the_serial_one(tmp_path, common, monkeypatch):
     monkeypatch.setattr(grid, "run", partial(grid.run, gpus=0))  # which the tables do not say
-    varying, found = (*grid_cells.VARYING, "history"), {}  # the history has seconds
+    found = {}
     for executor in ("serial", "ray"):
         monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / executor))
-        rows = repair.run_table("table1", scale="smoke", executor=executor)
-        found[executor] = [{name: value for name, value in row.items() if name not in varying} for row in rows]
-    assert len(found["serial"]) >= 5 and found["ray"] == found["serial"]
+        rows = chance.run("smoke", executor=executor)
+        found[executor] = [{name: value for name, value in row.items() if name not in grid_cells.VARYING} for row in rows]
+    assert len(found["serial"]) == 2 and found["ray"] == found["serial"]
 
 
 def test_a_lost_node_costs_no_row(folder, common, cluster):
