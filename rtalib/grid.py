@@ -4,6 +4,7 @@ The disk is the truth: a cell writes its own row (grid_cell), so whatever dies, 
 only schedules: it takes jobs from a queue and says what became of each; what is tried again, and how often, is decided here.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -69,14 +70,15 @@ def run(
     inputs: what the cells read that their fields only name, as digests or keys (JSON types); part of every key.
     executor: 'serial' (in this process, with all that it sees), 'processes' (of this machine) or 'ray' (docs/ray-cluster.md).
     workers: cells at a time; default one per GPU, else one per CPU core; the CPU's cores are divided among them as threads.
-    gpus: per cell, a whole number or a part of one, which several cells then share; default 1 where there is a GPU, else 0, which hides
-    them. address: of a Ray cluster; default $RAY_ADDRESS, else a local one.
+    gpus: per cell, a whole number or a part of one, which several cells then share; default $RTALIB_GPUS, else 1 where there is a GPU and
+    0, which hides them, where there is none. address: of a Ray cluster; default $RAY_ADDRESS, else a local one.
     ordered: start the cells in their order instead, where later ones need what earlier ones make.
     describe(row): what the line that is printed for a finished cell says of its result.
     A cell whose worker dies (killed, out of memory), or that raises one of TRANSIENT, is tried again up to `retries` times, after the
     others. What else it raises counts at once. The others finish, then GridError is raised; the error is kept beside the rows, and the
     next call computes the cell again.
     """
+    gpus = _gpus() if gpus is None else gpus
     _check(executor, workers, gpus, retries)
     recipe = f"{function.__module__}.{function.__qualname__}"
     jobs = [Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
@@ -134,6 +136,15 @@ def _check(executor: str, workers: int | None, gpus: float | None, retries: int)
         raise ValueError(f"gpus: expected a part of 1, or a whole number, of GPUs per cell, got {gpus}")
     if retries < 0:
         raise ValueError(f"retries: expected 0 or more, got {retries}")
+
+
+def _gpus() -> float | None:
+    """GPUs per cell as the environment has it, for tables whose callers cannot say."""
+    text = os.environ.get("RTALIB_GPUS")
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise ValueError(f"RTALIB_GPUS: expected a number of GPUs per cell, such as 1 or 0.5, got {text!r}") from None
 
 
 def _compute(

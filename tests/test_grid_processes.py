@@ -37,6 +37,18 @@ def test_bad_arguments_are_named(tmp_path, argument, value):
 
 
 @pytest.mark.slow
+def test_the_environment_says_how_many_gpus_a_cell_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("RTALIB_GPUS", "2")
+    monkeypatch.setattr(grid_processes, "visible_gpus", lambda: ["0", "1", "2", "3"])
+    rows = grid.run(grid_cells.surroundings, grid_cells.cells(tmp_path, 2), run="demo", table="t")
+    assert {row["CUDA_VISIBLE_DEVICES"] for row in rows} <= {"0,1", "2,3"}
+    monkeypatch.setenv("RTALIB_GPUS", "half")
+    with pytest.raises(ValueError, match="^RTALIB_GPUS: .*'half'"):
+        grid.run(grid_cells.surroundings, grid_cells.cells(tmp_path, 2), run="demo", table="t")
+
+
+@pytest.mark.slow
 def test_every_worker_has_its_own_gpu_and_its_share_of_threads(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(grid_processes, "visible_gpus", lambda: ["3", "GPU-7"])
