@@ -1,4 +1,4 @@
-"""What the grid itself costs: seconds per no-op cell for each executor, per stored cell on a second call, and the start of the workers.
+"""What grid and store cost: a no-op cell for each executor, a stored one on a second call, the start of workers; a hit, a frame of rows.
 
     OMP_NUM_THREADS=1 python benchmarks/grid.py [--cells 1000] [--executors serial,processes,ray]
 
@@ -22,6 +22,7 @@ from benchmarks import results
 from rtalib import grid, provenance, store
 
 FIELDS = "executor cells workers start_s cell_ms hit_ms flush_ms load".split()
+ROWS = 10_000  # folded to a frame
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,25 @@ def measure(executor: str, count: int) -> dict:
     return row | {"cell_ms": seconds / count * 1e3, "hit_ms": hits / count * 1e3, "flush_ms": flush(), "load": os.getloadavg()[0]}
 
 
+def stored() -> dict[str, float]:
+    """Milliseconds of a hit in the store once the entry was verified, and seconds to fold ROWS rows to a frame."""
+    parameters = {"toy": 1}
+    store.make("toy", 1, parameters, lambda folder: (folder / "data.npy").write_bytes(bytes(1_000_000)))
+    started = time.perf_counter()
+    for _ in range(1000):
+        store.make("toy", 1, parameters, lambda folder: None)
+    hit = time.perf_counter() - started
+    row = {f"column {i}": i / 7 for i in range(30)} | {"stamp": provenance.stamp()}
+    store.write_plan("many", "t", [f"{number:016x}" for number in range(ROWS)])
+    store.write_row("many", "t", f"{0:016x}", row)
+    text = store.row_path("many", "t", f"{0:016x}").read_text()
+    for number in range(1, ROWS):
+        store.row_path("many", "t", f"{number:016x}").write_text(text)
+    started = time.perf_counter()
+    assert len(store.frame("many")) == ROWS
+    return {"store_hit_ms": hit, "frame_s": time.perf_counter() - started}  # of a thousand hits, so s are ms
+
+
 def markdown(rows: list[dict]) -> str:
     lines = ["| executor | workers | start, s | a cell, ms | a stored cell, ms | one flush, ms |", "| --- |" + " ---: |" * 5]
     for row in rows:
@@ -76,9 +96,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         os.environ["RTALIB_OUTPUTS"] = folder
         rows = [measure(executor, arguments.cells) for executor in arguments.executors.split(",")]
+        facts = stored()
     stamp = provenance.stamp()
-    results.write(arguments.out, rows, FIELDS, {key: stamp[key] for key in ("cpu", "cores", "git", "dirty", "time")})
-    print(markdown(rows), f"\n{arguments.out}")
+    results.write(arguments.out, rows, FIELDS, facts | {key: stamp[key] for key in ("cpu", "cores", "git", "dirty", "time")})
+    print(
+        markdown(rows),
+        f"\n\nA hit in the store {facts['store_hit_ms']:.3f} ms, {ROWS:,} rows to a frame {facts['frame_s']:.2f} s\n{arguments.out}",
+    )
 
 
 if __name__ == "__main__":

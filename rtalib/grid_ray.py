@@ -4,7 +4,6 @@ Ray schedules and no more: a cell writes its own row and its task returns a few 
 """
 
 import os
-import pickle
 import site
 import socket
 import subprocess
@@ -44,7 +43,7 @@ class Pool:
             while queue or pending:
                 while queue and len(pending) < self._limit:
                     job = queue.popleft()
-                    pending[task.remote(pickle.dumps(job), threads, import_path(), self._environment())] = job
+                    pending[task.remote(ray.cloudpickle.dumps(job), threads, import_path(), self._environment())] = job
                 for reference in ray.wait(list(pending), num_returns=1)[0]:
                     job = pending.pop(reference)
                     yield job, self._outcome(job, reference)
