@@ -11,11 +11,11 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
 from rtalib import store
-from rtalib.grid_cell import GridError, Job, Outcome, compute, cores, failure
+from rtalib.grid_cell import GridError, Job, Outcome, compute, cores, environment, failure
 
 UP = "up"  # a worker's first message
 POLL = 1.0  # seconds after which a worker is looked after whose pipe a child of its own may keep open
@@ -96,7 +96,7 @@ class _Slot:
         context = multiprocessing.get_context("spawn")
         self.pipe, far = context.Pipe()
         self.process, self.up = context.Process(target=_work, args=(far, self.threads)), False
-        with _environment(CUDA_VISIBLE_DEVICES=self.gpus):
+        with environment(CUDA_VISIBLE_DEVICES=self.gpus):
             self.process.start()
         far.close()
 
@@ -151,20 +151,6 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _work(pipe: Connection, threads: int) -> None:

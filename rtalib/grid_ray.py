@@ -75,24 +75,18 @@ class Pool:
 def _task() -> Callable[[bytes, int, list[str], dict[str, str]], Outcome]:
     """Made within a function, so that it travels as code: its worker may not find any module of ours before it has the path."""
 
-    def task(job: bytes, threads: int, path: list[str], environment: dict[str, str]) -> Outcome:
-        import os
+    def task(job: bytes, threads: int, path: list[str], values: dict[str, str]) -> Outcome:
         import pickle
         import sys
 
-        before = dict(os.environ)
-        os.environ.update(environment)
         sys.path += [folder for folder in path if folder not in sys.path]
         import torch
 
-        from rtalib.grid_cell import compute
+        from rtalib.grid_cell import compute, environment
 
         torch.set_num_threads(threads)
-        try:
+        with environment(**values):  # for this cell alone: Ray takes for granted that the GPUs of a worker's last task are still set
             return compute(pickle.loads(job))
-        finally:
-            os.environ.clear()  # Ray takes for granted that the GPUs of a worker's last task are still set
-            os.environ.update(before)
 
     return task
 
