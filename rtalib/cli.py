@@ -160,13 +160,22 @@ def _show_plan(options: argparse.Namespace) -> int:
 
     at = {"scale": options.scale, "dataset": options.dataset}
     try:
-        given = [int(seed) for seed in options.seeds.split(",") if seed]
-        seeds = given if "," in options.seeds else range(sum(given))
+        seeds = _seeds(options.seeds)
         lines = plan.collect(options.tables, **at, seeds=seeds, hours=options.hours)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(error) from None
     print(plan.text(lines, plan.hardware(**at)))
     return 0
+
+
+def _seeds(text: str) -> Sequence[int]:
+    """'5' is 0 to 4, '3,4' those two, '' none."""
+    given = [int(seed) for seed in text.split(",") if seed]
+    if "," in text or not given:
+        return given
+    if given[0] < 1:
+        raise ValueError(f"--seeds: expected at least one seed, got {text}; a single seed is written with a comma: '0,'")
+    return range(given[0])
 
 
 def _sources(options: argparse.Namespace) -> int:

@@ -214,7 +214,7 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
     """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative.
 
     The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
-    By keyboard: arrows move sliders and numbers; a menu is opened by space, for JupyterLab takes arrows and letters from a closed one.
+    By keyboard: arrows move sliders and numbers. Of a closed menu JupyterLab may take arrows and letters for itself.
     """
     from ipywidgets import HTML, HBox, Layout, VBox
 

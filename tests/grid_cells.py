@@ -91,7 +91,7 @@ def slow(cell: Cell) -> dict:
 
 def waits_for_release(cell: Cell) -> dict:
     """Until the file 'go' is there."""
-    (Path(cell.folder) / f"begun-{cell.number}-{os.environ.get('CUDA_VISIBLE_DEVICES')}-{os.environ.get('PLACE')}").touch()
+    (Path(cell.folder) / f"begun-{cell.number}-{os.environ.get('CUDA_VISIBLE_DEVICES')}").touch()
     while not (Path(cell.folder) / "go").exists():
         time.sleep(0.05)
     return square(cell)

@@ -67,3 +67,5 @@ def test_command(capsys):
     assert cli.main(["plan", "tabel2", "--scale", "smoke"]) == 2
     assert "table2" in capsys.readouterr().err
     assert cli.main(["plan", "table2", "--seeds", "two"]) == 2
+    assert cli.main(["plan", "table2", "--seeds", "0"]) == 2
+    assert "'0,'" in capsys.readouterr().err
