@@ -112,6 +112,7 @@ def with_medians(rows: Sequence[dict]) -> list[dict]:
     medians = []
     for row in rows:
         if row["number"] == 0:
-            rivals_of = [other["clean"] for other in rows if other["number"] and other["seed"] == row["seed"]]
-            medians.append({**row, "method": MEDIAN, "clean": statistics.median(rivals_of), "n_rivals": len(rivals_of)})
+            rivals_of = [other for other in rows if other["number"] and other["seed"] == row["seed"]]
+            facts = {"n_rivals": len(rivals_of), "key": " ".join(other["key"] for other in rivals_of)}
+            medians.append({**row, "method": MEDIAN, "clean": statistics.median(other["clean"] for other in rivals_of), **facts})
     return [row for row in rows if row["number"] == 0] + medians

@@ -1,8 +1,8 @@
 """What a run has to show: every published number beside the measured one, verdicts, figures, costs, provenance, faults of the papers.
 
-It is collected from what lies in the run's folder alone, and written three times: report.html (report_html.py), one file that holds its
-pictures and opens without a network; REPORT.md (report_text.py), the same facts for a terminal; and tables/<table>.tex. The same folder
-gives the same bytes.
+It is collected from what lies in the run's folder alone, and written as: report.html (report_html.py), one file that holds its
+pictures and opens without a network; REPORT.md (report_text.py), the same facts for a terminal; tables/<table>.tex; and claims.csv,
+every claim with the keys of its rows. The same folder gives the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,7 +107,7 @@ class Report:
 
 
 def write(run: Path | str, *, title: str = "rtalib") -> Path:
-    """Write report.html, REPORT.md and tables/<table>.tex into a run's folder and return the path of the page.
+    """Write report.html, REPORT.md and tables/<table>.tex into a run's folder and claims.csv into a run's folder; return the page's path.
 
     `run` is a run's name below the outputs folder (str), or its folder (Path). FileNotFoundError where the folder does not exist;
     ValueError naming the file where a row is not a JSON object.
@@ -115,6 +115,7 @@ def write(run: Path | str, *, title: str = "rtalib") -> Path:
     report = collect(run if isinstance(run, Path) else outputs() / run, title)
     for name, text in _latex(report).items():
         write_atomic(report.folder / "tables" / f"{name}.tex", text)
+    write_atomic(report.folder / "claims.csv", report.claims.to_csv(index=False))
     write_atomic(report.folder / "REPORT.md", report_text.text(report))
     write_atomic(report.folder / "report.html", report_html.page(report))
     return report.folder / "report.html"

@@ -52,6 +52,7 @@ def _claims(report: "Report") -> Iterator[str]:
     yield "Two-sided paired t-tests on matched seeds and models; reproduced: the claimed sign with p < .05 over two seeds or more; not"
     yield "reproduced: the other sign, as surely; undecided: neither. Differences in points, [95 % interval], n seeds (pairs)."
     yield from ("", ", ".join(f"{count} {_verdict(name)}" for name, count in report.tally.items()) + ".")
+    yield "The keys of the rows behind each claim stand in [claims.csv](claims.csv)."
     header = ("claim", "", "published", "measured", "p", "n", "verdict")
     for (name, group), claims in report.claims.groupby(["table", "group"], sort=False):
         if (claims["verdict"] != "missing").any():

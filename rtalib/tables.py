@@ -46,13 +46,18 @@ def _check_one_experiment(rows: Sequence[Mapping], what: str, names: Sequence[st
             raise ValueError(f"rows of {what!r} mix values of {name}: {', '.join(found)}; expected one. Select the rows of one first.")
 
 
+def _pair(row: Mapping) -> tuple:
+    """(seed, model), by which the rows of two methods are matched; model is "" where rows have none."""
+    return row.get("seed", 0), str(row.get("model", ""))
+
+
 def _cells(rows: Sequence[Mapping], method: str, column: str) -> dict[tuple, float]:
-    """{(seed, model): value} of a method; model is "" where rows have none."""
+    """{(seed, model): value} of a method."""
     chosen = select(rows, method)
     _check_one_experiment(chosen, method)
     cells: dict[tuple, float] = {}
     for row in chosen:
-        key, value = (row.get("seed", 0), str(row.get("model", ""))), derived(row, column)
+        key, value = _pair(row), derived(row, column)
         if value is None or value != value:
             continue
         if cells.setdefault(key, value) != value:
@@ -173,7 +178,8 @@ def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
     Columns: claim, text, better, worse, metric, published (difference printed in the paper), published_p (Welch's t on the printed means
     and deviations), difference (measured), low, high (95 % interval), pairs, seeds, p, verdict:
     "reproduced": difference > 0, "not reproduced": difference < 0, both with p < .05 over at least two seeds; "undecided" at this number
-    of seeds otherwise; "missing": no pair was measured. With a margin m, difference + m is tested in its place.
+    of seeds otherwise; "missing": no pair was measured. With a margin m, difference + m is tested in its place. rows: the keys of the
+    tested rows, by which they are found in rows/<table>/ and in the store.
     """
     table = pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
     table.attrs = {"caption": f"Claims, by paired t-tests on matched seeds and models. {conditions(rows)}"} if rows else {}
@@ -182,7 +188,7 @@ def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
 
 _VERDICT_COLUMNS = (
     *("claim", "text", "better", "worse", "metric", "margin", "published", "published_p"),
-    *("difference", "low", "high", "pairs", "seeds", "p", "verdict"),
+    *("difference", "low", "high", "pairs", "seeds", "p", "verdict", "rows"),
 )
 
 
@@ -190,6 +196,7 @@ def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
     _check_one_experiment([row for name in (claim.better, claim.worse) for row in select(rows, name)], claim.id)
     better, worse = _cells(rows, claim.better, claim.metric), _cells(rows, claim.worse, claim.metric)
     pairs = pd.Series({key: better[key] - worse[key] for key in better if key in worse}, dtype=float)
+    tested = [row for name in (claim.better, claim.worse) for row in select(rows, name) if _pair(row) in pairs.index]
     mean, half = (float(pairs.mean()), interval(pairs)) if len(pairs) else (float("nan"), float("nan"))
     seeds = len({seed for seed, _ in pairs.index})
     p = float("nan")
@@ -210,6 +217,7 @@ def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
         },
         **published_difference(claim),
         **{"difference": mean, "low": mean - half, "high": mean + half, "pairs": len(pairs), "seeds": seeds, "p": p, "verdict": verdict},
+        "rows": " ".join(str(row["key"]) for row in tested if row.get("key")),
     }
 
 

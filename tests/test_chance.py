@@ -13,7 +13,7 @@ CELL = chance.ChanceCell("DARTS", 0, 0, "darts", "shapes10", "smoke", scales.get
 
 
 def row(seed: int, number: int, clean: float) -> dict:
-    return {"method": chance.DRAWN if number else "DARTS", "seed": seed, "number": number, "clean": clean}
+    return {"method": chance.DRAWN if number else "DARTS", "seed": seed, "number": number, "clean": clean, "key": f"{seed}-{number}"}
 
 
 ROWS = [row(seed, number, clean) for seed in (0, 1, 2) for number, clean in enumerate((80.0 + seed, 70.0, 90.0, 71.0))]
@@ -42,6 +42,7 @@ def test_the_searched_cell_is_compared_with_the_median_of_its_own_seed():
     claim = [claim for claim in CLAIMS["ours-search-or-chance"] if claim.better == "DARTS"]
     line = verdicts(compared, claim).iloc[0]
     assert line["difference"] == pytest.approx(10.0) and line["verdict"] == "reproduced"
+    assert sorted(line["rows"].split()) == sorted(row["key"] for row in ROWS), "each cell and all of its rivals"
 
 
 def test_rows_and_figure_at_scale_smoke(tmp_path, monkeypatch):

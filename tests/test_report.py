@@ -5,6 +5,7 @@ import html.parser
 import json
 import re
 
+import pandas as pd
 import pytest
 from made_up import cf_rows, rta_rows
 
@@ -108,6 +109,8 @@ def test_verdicts_are_those_of_tables(run):
     assert "Control: CF-DARTS is above the retrained original" in shown
     every = report.claims(run[0])
     assert list(every["claim"]) == [claim.id for listed in report.CLAIMS.values() for claim in listed]
+    written = pd.read_csv(run[0] / "claims.csv", keep_default_na=False)
+    assert list(written["claim"]) == list(every["claim"]) and list(written["rows"]) == list(every["rows"])
     measured = every[every["verdict"] != "missing"]
     assert set(measured["table"]) == {"cf-table2", "rta-table1"} and set(measured["group"]) == {
         "demo · shapes10",

@@ -52,6 +52,14 @@ def test_compare_without_rows_shows_the_paper_alone():
     assert "Not measured" in table.attrs["caption"]
 
 
+def test_a_claim_names_the_rows_it_rests_on():
+    rows = [row | {"key": f"{row['method']}-{row['seed']}"} for row in cf_rows()]
+    rows = [row for row in rows if row["key"] != "Org. DNN-2"]
+    found = tables.verdicts(rows, [claim("CF-DARTS", "Org. DNN")]).iloc[0]
+    assert found["pairs"] == 2
+    assert found["rows"] == "CF-DARTS-0 CF-DARTS-1 Org. DNN-0 Org. DNN-1", "pairs alone: seed 2 lacks its partner"
+
+
 def test_scale_and_data_are_on_the_table_s_face():
     demo, full = (tables.compare(rta_rows(scale=scale), RTA1).attrs["caption"] for scale in ("demo", "paper"))
     assert "scale demo, data shapes10" in demo and "seeds 0, 1, 2" in demo and "Not the paper's setting" in demo
