@@ -117,7 +117,7 @@ def read_npz(path: Path, split: str) -> Raw:
             names = archive["classes"] if "classes" in archive.files else None
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise ValueError(f"{path} cannot be read as .npz, it may be truncated: {error}") from error
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:  # a header can ask for any amount
         raise ValueError(f"{path}: {error}") from error
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.dtype.kind not in "iuf" or (labels.ndim, labels.dtype.kind == "f") not in ((1, False), (2, True)):

@@ -25,6 +25,7 @@ Encoded = tuple[str, Path | bytes]  # what to call the picture in an error, and 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
 BATCH = 2048
+MAX_PIXELS = 2**26  # of one picture, refused by its header alone; Pillow only warns below 2.7 times as many
 ORPHAN_SECONDS = 86_400
 VERSION = 1  # part of every key: raise it when decoding changes
 
@@ -146,6 +147,8 @@ def decode_one(picture: Encoded) -> np.ndarray:
     label, source = picture
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"its header says {image.width}x{image.height} pixels, more than {MAX_PIXELS:,} in all")
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
         raise ValueError(f"{label} cannot be decoded as an image: {error}") from error

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -22,12 +23,15 @@ def load(genotype: str, weights: Path | str, channels: int, layers: int, train: 
     """A darts.Network in eval mode for the classes of `train`.
 
     genotype: its text ('normal: ... ; reduce: ...'), its JSON, or a file that holds either; weights: its state as safetensors. An auxiliary
-    head's weights are left out. ValueError where the weights do not fit, naming the first that does not.
+    head's weights are left out. ValueError for a file of another format, and where the weights do not fit, naming the first that does not.
     """
     text = Path(genotype).read_text() if len(genotype) < 256 and Path(genotype).is_file() else genotype
     cells = darts.Genotype.from_json(text) if text.lstrip().startswith("{") else darts.Genotype.parse(text)
     network = darts.Network(cells, channels, layers, train.num_classes)
-    state = {name: value for name, value in load_file(weights).items() if not name.startswith("auxiliary.")}
+    try:
+        state = {name: value for name, value in load_file(weights).items() if not name.startswith("auxiliary.")}
+    except SafetensorError as error:
+        raise ValueError(f"weights: {weights} is no safetensors file, and nothing else is read ({error})") from error
     own = {name: value.shape for name, value in network.state_dict().items()}
     for name in sorted(own.keys() | state.keys()):
         came = state[name].shape if name in state else None
