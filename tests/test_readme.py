@@ -8,14 +8,22 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+RESULTS = (ROOT / "docs" / "results.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "docs").glob("*.md"),
+    *ROOT.glob("outputs/record/README.md"),
+    ROOT / "benchmarks" / "README.md",
+]
 RECORD = ROOT / "outputs" / "record"
 
 
 def results() -> list[tuple[str, str, str]]:
-    """(table, method, cell text) of every measured number in the README's results: `| method | ... | 61.2 ± 3.4 |` under a linked CSV."""
+    """(table, method, cell text) of every measured number in docs/results.md: `| method | ... | 61.2 ± 3.4 |` under a linked CSV."""
     found, table, columns = [], "", []
-    for line in README.splitlines():
-        if link := re.search(r"\((outputs/record/\S+\.csv)\)", line):
+    for line in RESULTS.splitlines():
+        if link := re.search(r"\(\.\./(outputs/record/\S+\.csv)\)", line):
             table = link[1]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| method"):
@@ -41,6 +49,20 @@ def test_results_are_those_of_the_committed_tables(table, method, cell):
     assert text.replace("**", "") == wanted
 
 
+CLAIMS = re.findall(r"^\| ([a-z0-9-]+\.\d+) \| .+? \| (.*?) \| (.*?) \| (.*?) \|$", README, flags=re.MULTILINE)
+
+
+def test_claims_are_found():
+    assert len(CLAIMS) >= 12 and {verdict for *_, verdict in CLAIMS} >= {"reproduced", "undecided", "not reproduced"}
+
+
+@pytest.mark.parametrize("claim, published, measured, verdict", CLAIMS)
+def test_claims_are_those_of_the_committed_run(claim, published, measured, verdict):
+    row = pd.read_csv(RECORD / "cpu-cifar10" / "claims.csv").set_index("claim").loc[claim]
+    assert published == ("" if pd.isna(row.published) else f"{row.published:+.1f}")
+    assert measured == f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" and verdict == row.verdict and row.seeds == 3
+
+
 def test_map_names_every_module_and_no_other():
     house = README[README.index("## The house") :]
     house = house[: house.index("\n## ", 5)]
@@ -51,9 +73,10 @@ def test_map_names_every_module_and_no_other():
     assert {name for name in re.findall(r"\b([a-z_0-9]+)\.py\b", house)} <= modules | {"api"}
 
 
-def test_every_linked_file_exists():
-    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", README) if "://" not in link]
-    assert links and [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_linked_file_exists(page):
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)|src=\"([^\"]+)\"", page.read_text()) if "://" not in "".join(link)]
+    assert [link for pair in links for link in pair if link and not (page.parent / link).exists()] == []
 
 
 def test_record_holds_rows_with_provenance_and_no_heavy_file():
