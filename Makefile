@@ -27,7 +27,7 @@ lab: $(VENV)/.installed-notebooks-lab
 	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
 
 test: $(VENV)/.installed-notebooks-lab-test-peers-browser-ray $(VENV)/.debian
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-notebooks-lab-test-peers-browser-ray
 	$(BIN)/ruff check .

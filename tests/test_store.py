@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from stored import never, write
 
 from rtalib import store, store_entries, store_keys
 
@@ -16,14 +17,6 @@ from rtalib import store, store_entries, store_keys
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     return tmp_path
-
-
-def write(text):
-    return lambda work: (work / "payload.txt").write_text(text)
-
-
-def never(work):
-    raise AssertionError("built again")
 
 
 def test_key_ignores_order_and_container_but_not_type_or_version():

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from stored import never
 
 from rtalib import cli, store, store_archive, store_housekeeping, store_keys
 
@@ -40,10 +41,6 @@ def table(tmp_path, monkeypatch):
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "there"))
     return tmp_path / "there"
-
-
-def never(work):
-    raise AssertionError("built again")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -7,6 +7,7 @@ import textwrap
 import time
 
 import pytest
+from stored import never, write
 
 from rtalib import store
 
@@ -15,14 +16,6 @@ from rtalib import store
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     return tmp_path
-
-
-def write(text):
-    return lambda work: (work / "payload.txt").write_text(text)
-
-
-def never(work):
-    raise AssertionError("built again")
 
 
 def in_process(code: str, *, expect: int = 0) -> str:
