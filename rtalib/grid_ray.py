@@ -97,7 +97,8 @@ def demand(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: floa
     gpus = (1.0 if any(devices) else 0.0) if gpus is None else gpus
     places = [int(count / gpus + 1e-9) if gpus else int(node.get("CPU", 0)) for node, count in zip(nodes, devices, strict=True)]
     if not any(places):
-        there = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes) or "no node"
+        sizes = sorted(((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes), reverse=True)  # in Ray's own order they vary
+        there = ", ".join(f"{cpus:g} CPUs and {count:g} GPUs" for cpus, count in sizes) or "no node"
         asked = f"{gpus:g} GPUs on one node" if gpus else "a CPU"
         raise GridError(f"gpus: a cell asks for {asked}, but the cluster has {there} (a node each): it would wait for ever")
     size = min(workers or sum(places), sum(places))

@@ -99,7 +99,7 @@ def test_an_error_that_passes(folder, common):
 
 
 def test_more_gpus_than_a_node_has(folder, common):
-    with pytest.raises(grid.GridError, match="asks for 3 GPUs on one node.*1 CPUs and 2 GPUs, 1 CPUs and 2 GPUs"):
+    with pytest.raises(grid.GridError, match="asks for 3 GPUs on one node.*1 CPUs and 2 GPUs, 1 CPUs and 2 GPUs, 0 CPUs and 0 GPUs"):
         grid.run(grid_cells.square, cells(folder), **common | {"gpus": 3})
 
 
