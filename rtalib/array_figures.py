@@ -167,7 +167,9 @@ def selection_map(
     if fixed.ndim != 2 or candidates.ndim != 2 or fixed.shape[1] != candidates.shape[1] or candidates.shape[1] < 2:
         raise ValueError(f"candidates: expected (N,D) beside fixed (M,D) with D >= 2, got {candidates.shape} and {fixed.shape}")
     everything = np.concatenate([fixed, candidates])
+    axis = "feature"
     if everything.shape[1] > 2:
+        axis = "principal component of the features"
         centred = everything - everything.mean(axis=0)
         everything = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
     fixed, candidates = everything[: len(fixed)], everything[len(fixed) :]
@@ -179,7 +181,7 @@ def selection_map(
         axes.scatter(*candidates[chosen].T, s=75, color=BLUE, edgecolors="white", linewidths=0.6, label="selected, in this order", zorder=3)
         for place, point in enumerate(candidates[chosen], start=1):
             axes.text(*point, str(place), ha="center", va="center_baseline", fontsize=5.5, color="white", zorder=4)
-        axes.set(xticks=[], yticks=[], aspect="equal")
+        axes.set(xticks=[], yticks=[], aspect="equal", xlabel=f"first {axis}", ylabel=f"second {axis}")
         axes.spines[:].set(visible=True, color=PALE)
         drawing.legend(loc="outside upper center", ncols=3, handletextpad=0.1, columnspacing=1.0)
     return drawing

@@ -118,7 +118,9 @@ def _published_dots(axes: Axes, published: Published, methods: list[str], metric
     axes.plot(numbers, places, "D", ms=4, color=ORANGE, mec=BLACK, mew=0.4, zorder=3)
     for place, number in zip(places, numbers, strict=True):
         axes.annotate(f"{number:.1f}", (number, place), (6, 0), textcoords="offset points", va="center", fontsize=6.5)
-    axes.set(xlim=(min(numbers) - 0.1 * span, max(numbers) + 0.22 * span), title="Published", xlabel=f"{label(metric)}, hidden set")
+    axes.set(
+        xlim=(min(numbers) - 0.1 * span, max(numbers) + 0.22 * span), title="Published", xlabel=f"{label(metric)}, percent, hidden set"
+    )
     axes.locator_params(axis="x", nbins=5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
@@ -272,8 +274,9 @@ def accuracy_curves(rows: Sequence[Mapping], *, metrics: Sequence[str] = FIGURE_
             for i, method in enumerate(shown):
                 _curve(axes, [row["history"] for row in with_history if row["method"] == method], metric, colour(method, i), method)
             axes.set(title=label(metric), xlabel="epoch")
+            axes.locator_params(axis="x", integer=True)
             axes.grid(axis="y")
-        panels[0].set_ylabel("top-1, percent")
+        drawing.supylabel("top-1, percent", fontsize=7.5)
         handles, names = panels[0].get_legend_handles_labels()
         drawing.legend(handles, names, loc="outside upper center", ncols=min(len(names), LEGEND))
         foot(drawing, with_history)

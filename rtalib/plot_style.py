@@ -1,7 +1,7 @@
 """One look for all figures: colours, sizes, fonts, and how a figure is written."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 COLUMN, PAGE = 3.5, 7.1  # widths of one and of two columns of a paper, in inches
 # Okabe and Ito's colours, told apart with every common colour vision.
@@ -119,9 +120,10 @@ def describe(figure: Figure) -> str:
     named = {
         "": [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("left", "center"))],
         "across: ": [axes.get_xlabel() for axes in panels],
-        "up: ": [axes.get_ylabel() for axes in panels],
+        "up: ": [*(axes.get_ylabel() for axes in panels), figure.get_supylabel()],
         "series: ": [text.get_text() for legend in legends if legend for text in legend.get_texts()],
-        "rows: ": _rows(panels[0]) if panels else [],
+        "columns: ": _names(panels[-1].get_xticklabels()) if panels else [],
+        "rows: ": _names(panels[0].get_yticklabels()) if panels else [],
     }
     parts = [start + ", ".join(found) for start, texts in named.items() if (found := dict.fromkeys(filter(None, map(_line, texts))))]
     return figure.get_label() or ". ".join([*parts, *filter(None, [_line(figure.get_supxlabel())])])
@@ -131,7 +133,7 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _rows(axes: Axes) -> list[str]:
-    """Names on the vertical axis, where it has names and not numbers."""
-    found = [tick.get_text() for tick in axes.get_yticklabels()]
+def _names(labels: Sequence[Text]) -> list[str]:
+    """The labels of an axis, where it has names and not numbers."""
+    found = [tick.get_text() for tick in labels]
     return found if any(letter.isalpha() for text in found for letter in text) else []

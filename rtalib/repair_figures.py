@@ -79,7 +79,7 @@ def size_curves(
             axes.set_xticks(range(len(ticks)), ticks)
             axes.set(title=label(metric), xlabel="failure examples" + " (published)" * (published is not None))
             axes.grid(axis="y")
-        panels[0].set_ylabel("top-1, percent")
+        drawing.supylabel("top-1, percent", fontsize=7.5)
         drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
         foot(drawing, rows)
     return drawing

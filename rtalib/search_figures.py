@@ -83,7 +83,7 @@ def misclassified(
                 markersize=3,
             )
             axes.plot(np.tile(at, len(table)), table.ravel(), ".", color=GREY if published else tint, markersize=3, alpha=0.5)
-        axes.set(xlabel="pieces trained on", ylabel="percent", ylim=(0, None), title=title)
+        axes.set(xlabel="pieces trained on", ylabel="candidates, percent", ylim=(0, None), title=title)
         axes.set_xticks(at)
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
         axes.tick_params(colors=BLACK)

@@ -84,6 +84,13 @@ def _style_comparison(comparison: pd.DataFrame) -> Styler:
     return _finish(styler, comparison)
 
 
+def prose(table: pd.DataFrame) -> Styler:
+    """A Styler for a table of texts: whole sentences, set to the left."""
+    left = {"text-align": "left !important", "vertical-align": "top", "max-width": "36em"}
+    styler = _finish(table.style.hide(axis="index").format(escape="html").set_properties(**left), table)
+    return styler.set_table_styles([{"selector": "th", "props": "text-align: left !important;"}], overwrite=False)
+
+
 def _floor(values: pd.Series) -> float:
     """Where a column's bars begin: a little under the least value, so that small differences are seen."""
     return float(values.min() - 0.15 * (values.max() - values.min()) - 1e-9)

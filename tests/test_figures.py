@@ -1,13 +1,20 @@
-"""Every figure is drawn, says where its numbers come from, has no overlapping labels and is the same bytes twice."""
+"""Every figure is drawn, says where its numbers come from, has labelled axes that do not overlap, and is the same bytes twice."""
 
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from made_up import cf_rows, rta_rows
 
-from rtalib import figures, papers, repair_figures
+from rtalib import figures, papers, plot_style, repair_figures, search_figures
+from rtalib.corruptions import CORRUPTIONS
 
 CELL = [
     *(("sep_conv_3x3", 0), ("max_pool_3x3", 1), ("sep_conv_5x5", 0), ("skip_connect", 1)),
@@ -30,6 +37,9 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (15, 5, 3, 32, 32), dtype=n
 NULL = "Org. DNN (retrained)"
 SIZED = [row | {"method": f"{row['method']}({size})", "budget": size // 25} for size in (1000, 5000) for row in cf_rows(seeds=2)]
 SHARES = [{"method": "CF-DARTS: ratio (%)", "seed": 0, "scale": "demo", "selection": 1.5, "search": 40.0, "retraining": 58.5}]
+MINED = SimpleNamespace(
+    operations=[*CORRUPTIONS, "clean_resnet50", "fast_at"], operation=torch.arange(68) % 17, piece=torch.arange(68) // 17
+)
 GENOTYPE = SimpleNamespace(normal=CELL, reduce=CELL[:4])
 DRAW = {
     "score_bars": lambda: figures.score_bars(rta_rows(), papers.RTA["table1"]),
@@ -65,6 +75,10 @@ DRAW = {
         reference=NULL,
     ),
     "cost_bars": lambda: repair_figures.cost_bars(SHARES, papers.CF_DARTS["table7"]),
+    "selection_map": lambda: figures.selection_map(PICTURES[0, 0, 0], PICTURES[1, 0, 0], [3, 7]),
+    "mined_operations": lambda: search_figures.mined_operations([MINED], foot="scale demo"),
+    "operation_heatmap": lambda: search_figures.operation_heatmap([MINED], foot="scale demo"),
+    "misclassified": lambda: search_figures.misclassified({"StageI, convnet": [[60.0, 40, 30], [55, 45, 30]]}, foot="scale demo"),
     "image_grid": lambda: figures.image_grid(np.zeros((5, 3, 8, 8), np.uint8), list("abcde"), columns=3, title="t"),
 }
 
@@ -77,9 +91,16 @@ def hidden_ticks(axes):
                 yield id(tick.label1)
 
 
+@cache
+def drawn(name):
+    """The figure with its layout made, once for all tests that only look at it."""
+    drawing = DRAW[name]()
+    drawing.canvas.draw()
+    return drawing
+
+
 def texts(drawing):
     """Texts that are drawn, with their boxes in pixels."""
-    drawing.canvas.draw()
     hidden = {text for axes in drawing.axes for text in hidden_ticks(axes)}
     found = [
         text for text in drawing.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip() and id(text) not in hidden
@@ -89,7 +110,7 @@ def texts(drawing):
 
 @pytest.mark.parametrize("name", DRAW)
 def test_labels_do_not_overlap_or_leave_the_page(name):
-    drawing = DRAW[name]()
+    drawing = drawn(name)
     found = [(text, box) for text, box in texts(drawing) if box.width > 0]
     slanted = {tick.get_text() for axes in drawing.axes for tick in axes.get_xticklabels() if tick.get_rotation()}
     page = drawing.bbox
@@ -107,15 +128,48 @@ def test_labels_do_not_overlap_or_leave_the_page(name):
 
 @pytest.mark.parametrize("name", ["score_bars", "proxy_parts", "difference_bars", "corruption_dots", "accuracy_curves", "severity_curves"])
 def test_scale_and_data_are_on_the_figure_s_face(name):
-    assert any("scale demo" in text and "shapes10" in text for text, _ in texts(DRAW[name]()))
+    assert any("scale demo" in text and "shapes10" in text for text, _ in texts(drawn(name)))
 
 
-def test_same_figure_gives_the_same_bytes(tmp_path):
-    first = figures.save(DRAW["accuracy_curves"](), tmp_path / "a", "f")
-    again = figures.save(DRAW["accuracy_curves"](), tmp_path / "b", "f")
-    assert [path.suffix for path in first] == [".png", ".svg", ".pdf"]
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
-    assert b"/Type3" not in first[2].read_bytes()  # fonts are embedded as TrueType
+def unlabelled(drawing):
+    """Axes with numbers at their ticks and no words, neither their own nor the figure's, for what is counted."""
+    for axes in (axes for axes in drawing.axes if axes.axison and axes.get_visible()):
+        for axis, words in ((axes.xaxis, axes.get_xlabel()), (axes.yaxis, axes.get_ylabel() or drawing.get_supylabel())):
+            shown = [tick.get_text() for tick in axis.get_ticklabels() if tick.get_visible()]
+            if not words and any(text.strip("\u2212-.0123456789") == "" for text in shown if text):
+                yield axis
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_axes_with_numbers_are_labelled_and_every_figure_has_words(name):
+    drawing = drawn(name)
+    assert list(unlabelled(drawing)) == []
+    assert len(plot_style.describe(drawing)) > (20 if name != "image_grid" else 5)  # of a sheet: its title and captions
+
+
+def test_an_axis_without_a_label_is_found():
+    drawing = plot_style.figure(2, 2)
+    drawing.subplots().set_xlabel("seconds")
+    drawing.canvas.draw()
+    assert list(unlabelled(drawing)) == [drawing.axes[0].yaxis]
+
+
+def test_words_name_what_is_on_the_axes():
+    words = plot_style.describe(drawn("difference_bars"))
+    assert "up: accuracy minus Org. DNN, points" in words and "columns: Clean, Fail" in words and "Shot, Impulse" in words
+
+
+def test_same_figure_gives_the_same_bytes_in_another_process(tmp_path):
+    names = ("draw_cell", "misclassified", "selection_map")
+    code = f"import test_figures as t; [t.figures.save(t.DRAW[n](), {str(tmp_path)!r}, n) for n in {names}]"
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    for name in names:
+        written = figures.save(DRAW[name](), tmp_path / "here", name)
+        assert [path.suffix for path in written] == [".png", ".svg", ".pdf"]
+        assert [path.read_bytes() for path in written] == [(tmp_path / path.name).read_bytes() for path in written]
+        assert b"/Type3" not in written[2].read_bytes()  # fonts are embedded as TrueType
 
 
 def test_style_is_put_back_and_figures_show_themselves():
@@ -159,7 +213,7 @@ def test_difference_bars_pair_seeds():
 
 
 def test_cell_has_a_box_for_every_operation():
-    drawing = DRAW["draw_cell"]()
+    drawing = drawn("draw_cell")
     shown = [text for text, _ in texts(drawing)]
     assert shown.count("skip") == 3 and shown.count("sep 3×3") == 2 and "dil 5×5" in shown and "avg 3×3" in shown
 

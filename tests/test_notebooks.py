@@ -1,8 +1,11 @@
 """The committed notebooks: thin, clean, alike in head and foot, and every one runs at scale smoke.
 
-A notebook begins with a markdown title cell that has two lines for machines too:
-    Minutes: demo 2 · small 30 · paper 4000
+A notebook begins with a markdown title cell: the question, what it reproduces, and three lines that are read by machines too:
+    Minutes: demo 2 · small 30 · paper 4000 (demo measured on ...; the others are guesses)
     Writes: `tables/rta-table1.csv`, `figures/rta-table1.png`          (in the run's folder; patterns with * may be used)
+    ← [02 before](02_before.ipynb) · [04 after](04_after.ipynb) →
+It says how to read its result under "What to conclude"; one that reproduces something has its method with an equation, and where the
+paper differs.
 """
 
 import ast
@@ -15,9 +18,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from matplotlib.mathtext import MathTextParser
 
 from rtalib import nb, store
-from rtalib.scales import run_name
+from rtalib.scales import SCALES, run_name
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -35,9 +39,14 @@ def violations(notebook: Path) -> list[str]:
     """Every convention that the notebook breaks."""
     cells = nb.cells_of(notebook)
     code = [cell for cell in cells if cell["cell_type"] == "code"]
+    prose = [nb.source_of(cell) for cell in cells if cell["cell_type"] == "markdown"]
     return [
         *_format(notebook, cells, code),
         *_head(notebook, cells),
+        *_minutes(notebook, cells),
+        *_sections(prose),
+        *_links(notebook, prose),
+        *(text for source in prose for text in _maths(source)),
         *_foot(code),
         *_thin(code),
         *(text for cell in code for text in _logic(cell)),
@@ -66,8 +75,10 @@ def _format(notebook: Path, cells: list[dict], code: list[dict]) -> list[str]:
 def _head(notebook: Path, cells: list[dict]) -> list[str]:
     title = nb.source_of(cells[0])
     found = [] if cells[0]["cell_type"] == "markdown" and title.startswith("# ") else ["does not begin with a markdown title"]
-    if "demo" not in nb.minutes(notebook):
-        found.append("does not state its minutes at scale demo")
+    if not re.search(r"^Reproduces ", title, flags=re.MULTILINE):
+        found.append("does not state what it reproduces")
+    if (line := navigation(notebook)) not in title.splitlines():
+        found.append(f"does not link its neighbours in a line of its title cell: {line}")
     if not writes(notebook):
         found.append("does not state what it writes")
     try:
@@ -77,6 +88,58 @@ def _head(notebook: Path, cells: list[dict]) -> list[str]:
     return found + [
         f"declares {name} = {defaults.get(name)!r}, not {value!r}" for name, value in COMMON.items() if defaults.get(name) != value
     ]
+
+
+def navigation(notebook: Path) -> str:
+    """The line that links a notebook to the ones before and after it in its folder."""
+    books = sorted(notebook.parent.glob("*.ipynb"))
+    at = books.index(notebook)
+    before, after = ([f"[{path.stem.replace('_', ' ')}]({path.name})" for path in part] for part in (books[:at][-1:], books[at + 1 :][:1]))
+    return " · ".join([*(f"← {link}" for link in before), *(f"{link} →" for link in after)])
+
+
+def _minutes(notebook: Path, cells: list[dict]) -> list[str]:
+    """Numbers of scales that cost more or less than demo are either measured or called guesses."""
+    stated = nb.minutes(notebook)
+    line = next((line for line in nb.source_of(cells[0]).splitlines() if line.startswith("Minutes")), "")
+    found = [] if "demo" in stated else ["does not state its minutes at scale demo"]
+    found += [f"states minutes of no scale: {name}" for name in stated.keys() - SCALES.keys()]
+    unmeasured = any(stated.get(scale, stated.get("demo")) != stated.get("demo") for scale in ("small", "paper"))
+    if "measured" not in line or (unmeasured and "guesses" not in line):
+        found.append("does not state which of its minutes are measured and which are guesses")
+    return found
+
+
+def _sections(prose: list[str]) -> list[str]:
+    text = "\n\n".join(prose)
+    wanted = {"what to conclude": r"^## What to conclude$"}
+    if re.search(r"^Reproduces (?!nothing)", text, flags=re.MULTILINE):
+        wanted |= {"its method": r"^## Method\b", "where the paper differs": r"^## Where the papers? differs? or (is|are) silent$"}
+        wanted["an equation"] = r"^\$\$"
+    return [f"does not say {what}" for what, pattern in wanted.items() if not re.search(pattern, text, flags=re.MULTILINE)]
+
+
+def _links(notebook: Path, prose: list[str]) -> list[str]:
+    links = [link for source in prose for link in re.findall(r"\]\(([^)\s]+)\)", _without_code(source))]
+    local = [link.split("#")[0] for link in links if not re.match(r"https?://|#", link)]
+    return [f"links to nothing: {link}" for link in local if not (notebook.parent / link).exists()]
+
+
+def _maths(source: str) -> list[str]:
+    """Formulas that do not render, and dollars that belong to none; what renders is judged by matplotlib's parser of TeX."""
+    formula = r"\$\$([^$]+)\$\$|\$([^$\s](?:[^$]*[^$\s])?)\$"
+    text = _without_code(source)
+    found = ["has a $ outside of maths"] if "$" in re.sub(formula, "", text) else []
+    for displayed, inline in re.findall(formula, text):
+        try:
+            MathTextParser("agg").parse(f"${' '.join((displayed or inline).split())}$")
+        except ValueError as error:
+            found.append(f"cannot be rendered: {displayed or inline} ({str(error).splitlines()[-1]})")
+    return found
+
+
+def _without_code(source: str) -> str:
+    return re.sub(r"```.*?```|`[^`]*`", "", source, flags=re.DOTALL)
 
 
 def _foot(code: list[dict]) -> list[str]:
@@ -127,11 +190,16 @@ def test_ruff_is_content():
 # ------------------------------------------------------------------------------------------------ the checks can fail
 
 GOOD = [
-    ("markdown", "# Toy: what is it?\n\nReproduces nothing.\n\nMinutes: demo 0.1 · small 1  \nWrites: `tables/toy.csv`"),
+    (
+        "markdown",
+        "# Toy\n\nReproduces nothing.\n\nMinutes: demo 0.1 · small 1 (guesses, demo measured)\n\nWrites: `tables/toy.csv`",
+    ),
     ("parameters", "\n".join(f"{name} = {value!r}" for name, value in COMMON.items())),
     ("code", "from rtalib import provenance"),
+    ("markdown", "## What to conclude\n\nNothing: $n = 0$. It costs no `$`."),
     ("code", "provenance.stamp()"),
 ]
+TITLE = GOOD[0][1]
 
 
 def toy(folder: Path, parts: list[tuple[str, str]], **changes: object) -> Path:
@@ -158,6 +226,18 @@ def test_a_good_notebook_has_no_violations(tmp_path):
         (0, ("markdown", "Toy\n\nMinutes: demo 1\nWrites: `a`"), "markdown title"),
         (0, ("markdown", "# Toy\n\nMinutes: small 1\nWrites: `a`"), "minutes"),
         (0, ("markdown", "# Toy\n\nMinutes: demo 1"), "what it writes"),
+        (0, ("markdown", TITLE.replace("Reproduces nothing.", "")), "what it reproduces"),
+        (0, ("markdown", TITLE.replace("guesses, ", "")), "which are guesses"),
+        (0, ("markdown", TITLE.replace("measured", "after 3")), "minutes of no scale: after"),
+        (0, ("markdown", TITLE.replace("nothing", "Table 1")), "its method"),
+        (0, ("markdown", TITLE.replace("nothing", "Table 1")), "where the paper differs"),
+        (0, ("markdown", TITLE.replace("nothing", "Table 1")), "an equation"),
+        (3, ("markdown", "## Well"), "what to conclude"),
+        (3, ("markdown", "See [this](08_missing.ipynb#part)."), "links to nothing: 08_missing.ipynb"),
+        (3, ("markdown", "It costs 5$."), "outside of maths"),
+        (3, ("markdown", "With $a$ and $b."), "outside of maths"),
+        (3, ("markdown", "$$\\frac{1}{n$$"), "cannot be rendered"),
+        (3, ("markdown", "$\\argmin_x x$"), "cannot be rendered"),
         (1, ("code", "scale = 'demo'"), "tagged 'parameters'"),
         (1, ("parameters", "scale = 'smoke'"), "declares scale = 'smoke'"),
         (2, ("code", "while True:\n    pass"), "while loop"),
@@ -167,7 +247,7 @@ def test_a_good_notebook_has_no_violations(tmp_path):
         (2, ("code", "!pip install x"), "shell command"),
         (2, ("code", "%cd .."), "magic"),
         (2, ("code", "x = 1\n" * 26), "a cell of 26 lines"),
-        (3, ("code", "print('bye')"), "provenance stamp"),
+        (4, ("code", "print('bye')"), "provenance stamp"),
     ],
 )
 def test_a_bad_notebook_is_caught(tmp_path, position, part, message):
@@ -175,10 +255,18 @@ def test_a_bad_notebook_is_caught(tmp_path, position, part, message):
     assert any(message in text for text in violations(toy(tmp_path, parts)))
 
 
+def test_neighbours_are_linked_by_a_line_of_one_shape(tmp_path):
+    for name in ("06_before.ipynb", "08_after_it.ipynb"):
+        (tmp_path / name).write_text("{}")
+    line = "← [06 before](06_before.ipynb) · [08 after it](08_after_it.ipynb) →"
+    assert violations(toy(tmp_path, GOOD)) == [f"does not link its neighbours in a line of its title cell: {line}"]
+    assert violations(toy(tmp_path, [("markdown", f"{TITLE}\n\n{line}"), *GOOD[1:]])) == []
+
+
 def test_outputs_ids_and_length_are_caught(tmp_path):
     assert "has outputs or execution counts" in violations(toy(tmp_path, GOOD, execution_count=1))
     assert any("cell ids" in text for text in violations(toy(tmp_path, GOOD).rename(tmp_path / "08_toy.ipynb")))
-    assert any("lines of code" in text for text in violations(toy(tmp_path, [*GOOD[:2], *[("code", "x = 1\n" * 25)] * 6, GOOD[3]])))
+    assert any("lines of code" in text for text in violations(toy(tmp_path, [*GOOD[:2], *[("code", "x = 1\n" * 25)] * 6, GOOD[-1]])))
 
 
 # ----------------------------------------------------------------------------------------------------------- execution
