@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rtalib import store
@@ -97,7 +97,7 @@ def run(chosen: Sequence[Goal], *, again: bool = False) -> None:
         reason = obstacle(goal)
         row = {"reason": reason} if reason else measured(goal)
         row |= {"goal": goal.name, "arguments": goal.arguments, "took": time.monotonic() - started}
-        if "value" in row or stored(goal) is None or "value" not in stored(goal):  # a failure does not take the place of a result
+        if "value" in row or finished(goal) is None:  # a failure does not take the place of a result
             store.write_row(RUN, goal.device, goal.name, row)
         print(f"{label}: {summary(goal, row)} ({row['took']:.0f} s)", flush=True)
 
@@ -148,7 +148,7 @@ def measured(goal: Goal) -> dict:
     environment = os.environ | pinned | hidden | {"RTALIB_OUTPUTS": str(store.outputs())}
     with tempfile.TemporaryDirectory() as folder, log.open("w") as stream:
         result = Path(folder) / "row.json"
-        command = [sys.executable, "-m", "benchmarks.goals", goal.name, str(result)]
+        command = [sys.executable, "-m", "benchmarks.goals", json.dumps(asdict(goal)), str(result)]
         code = subprocess.run(command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT).returncode
         if code == 0:
             return json.loads(result.read_text()) | {"versions": {name: version(name) for name in goal.needs}}
@@ -161,6 +161,8 @@ def summary(goal: Goal, row: dict) -> str:
     if "value" not in row:
         return f"unmeasured: {row['reason']}"
     doubt = "" if row.get("held", True) else f"; the quality condition does not hold: {row['found']}"
+    if row.get("load", 0) > row["cores"] + 1:
+        doubt += f"; the machine was busy (load {row['load']:.1f} on {row['cores']} cores)"
     return f"{goal.verdict(row)}: {amount(row['value'], goal.unit)}, goal {goal.sense} {amount(goal.goal, goal.unit)}{doubt}"
 
 

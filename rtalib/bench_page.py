@@ -112,7 +112,8 @@ def _value(goal: Goal, row: dict) -> str:
         saved = row.get("peer_seconds", 0) - row["seconds"] if "seconds" in row else 0
         if saved > 0 and row["first_seconds"] > row["seconds"]:
             text += f", regained after {(row['first_seconds'] - row['seconds']) / saved:,.0f} calls"
-    return f"{text} ({row['clock']} time)"
+    cpu = f", {amount(row['cpu_seconds'], 's')} of CPU" if "cpu_seconds" in row else ""
+    return f"{text} ({row['clock']} time{cpu})"
 
 
 def _precision(goal: Goal) -> str:

@@ -1,4 +1,4 @@
-"""One goal, in a process of its own: python -m benchmarks.goals NAME RESULT.json, as `python -m rtalib bench` starts it."""
+"""One goal, in a process of its own: python -m benchmarks.goals GOAL RESULT, as `python -m rtalib bench` starts it."""
 
 import importlib
 import json
@@ -26,9 +26,9 @@ def measured(goal: bench.Goal) -> dict:
     return row | {key: stamp[key] for key in ("cpu", "gpu", "cores", "threads", "git", "dirty", "time")} | {"torch": torch.__version__}
 
 
-def main(name: str, result: str) -> None:
-    goal = next(goal for goal in bench.goals() if goal.name == name)
-    Path(result).write_text(json.dumps(measured(goal)))
+def main(goal: str, result: str) -> None:
+    """goal: its fields as JSON; result: the file to write the row to."""
+    Path(result).write_text(json.dumps(measured(bench.Goal(**json.loads(goal)))))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import multiprocessing
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from unittest import mock
 
 import numpy as np
 import torch
@@ -34,7 +35,12 @@ def package(*, images: int, severity: int, rounds: int, device: str, names: Sequ
         _package(clean.images[:2], name, severity)  # compiled by Numba
         times, load = alternate(pair, rounds, device, name)
         ours, peer = ours + median(times["ours"]), peer + median(times["peer"])
-        if not _agree(name, clean.images, times["ours"][0].result, times["peer"][0].result):
+        if name == "frost":
+            with mock.patch("numpy.random.randint", _of_five(np.random.randint)):
+                theirs = _package(clean.images, name, severity)
+        else:
+            theirs = times["peer"][0].result
+        if not _agree(name, clean.images, times["ours"][0].result, theirs):
             wrong.append(name)
     row = {"value": peer / ours, "seconds": ours, "peer_seconds": peer, "rounds": rounds, "clock": clock(device), "load": load}
     found = (
@@ -54,6 +60,11 @@ def _package(images: torch.Tensor, name: str, severity: int) -> torch.Tensor:
     pictures = images.permute(0, 2, 3, 1).contiguous().numpy()
     done = np.stack([imagecorruptions.corrupt(picture, severity, name) for picture in pictures])
     return torch.from_numpy(done).permute(0, 3, 1, 2)
+
+
+def _of_five(randint: Callable) -> Callable:
+    """The fork chooses among six photographs of frost; published are five, of which ours are."""
+    return lambda *bounds: randint(5) if bounds == (6,) else randint(*bounds)
 
 
 def _agree(name: str, clean: torch.Tensor, ours: torch.Tensor, theirs: torch.Tensor) -> bool:
