@@ -56,7 +56,7 @@ def _plainly(model: nn.Module, found: LabeledImages, recipe: Recipe, seed: int, 
 
 def accuracy_gap(*, network: str, images: int, epochs: int, seeds: int, device: str) -> dict:
     """Accuracy of both, from the same weights and batches: is the mean difference within a point?"""
-    recipe, found, test = replace(RECIPES["fast"], epochs=epochs), data.best("train", images), data.best("test", 10_000)
+    recipe, found, test = replace(RECIPES["fast"], epochs=epochs), data.best("train", images), data.best("test", 5000)
     ours, plain = [], []
     for seed in range(seeds):
         model = seeded(lambda: build(network), seed)
