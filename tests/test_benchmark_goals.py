@@ -41,12 +41,12 @@ def test_contestants_run_in_turn_and_the_median_of_paired_ratios_counts(monkeypa
 
 
 def test_a_roofline_is_the_larger_bound_over_the_time(monkeypatch):
-    monkeypatch.setattr(ceilings, "products", lambda device, precision: {"float32": 100.0, "bfloat16": 400.0}[precision])
-    monkeypatch.setattr(ceilings, "copies", lambda device: 10.0)
-    assert ceilings.roofline(4.0, "cpu", flop=200) == {"bound_seconds": 2.0, "bound_by": "FLOP", "roofline_share": 0.5}
-    assert ceilings.roofline(4.0, "cpu", 200, 10, "bfloat16") == {"bound_seconds": 1.0, "bound_by": "bytes", "roofline_share": 0.25}
+    monkeypatch.setattr(ceilings, "products", lambda device, precision, clock: {"float32": 100.0, "bfloat16": 400.0}[precision])
+    monkeypatch.setattr(ceilings, "copies", lambda device, clock: 10.0)
+    assert ceilings.roofline(4.0, "cpu", "cpu", flop=200) == {"bound_seconds": 2.0, "bound_by": "FLOP", "roofline_share": 0.5}
+    assert ceilings.roofline(4.0, "cpu", "cpu", 200, 10, "bfloat16") == {"bound_seconds": 1.0, "bound_by": "bytes", "roofline_share": 0.25}
     monkeypatch.undo()
-    assert ceilings.products("cpu", "float32", side=64) > 1e6 and ceilings.copies("cpu", size=2**20) > 1e6
+    assert ceilings.products("cpu", "float32", "cpu", side=256) > 1e6 and ceilings.copies("cpu", "wall", size=2**22) > 1e6
 
 
 def test_selection(monkeypatch):
@@ -103,7 +103,7 @@ def test_corruptions(monkeypatch):
 
 def test_corruptions_of_resident_images(monkeypatch):
     assert corruptions.whole(images=6, severity=2, **CPU)["value"] > 0
-    monkeypatch.setattr(corruptions, "copies", lambda device: 1e9)
+    monkeypatch.setattr(corruptions, "copies", lambda device, clock: 1e9)
     row = corruptions.share_of_copy(images=6, severity=2, names=["brightness", "contrast"], **CPU)
     assert 0 < row["value"] < 10 and row["found"].count("contrast") == 1
 

@@ -21,7 +21,7 @@ def measured(goal: bench.Goal) -> dict:
     except Unmeasured as error:
         return {"reason": str(error)}
     if "seconds" in row and (goal.flop or goal.traffic):
-        row |= roofline(row["seconds"], goal.device, goal.flop, goal.traffic, goal.precision)
+        row |= roofline(row["seconds"], goal.device, row["clock"], goal.flop, goal.traffic, goal.precision)
     stamp = provenance.stamp()
     return row | {key: stamp[key] for key in ("cpu", "gpu", "cores", "threads", "git", "dirty", "time")} | {"torch": torch.__version__}
 

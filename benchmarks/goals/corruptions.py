@@ -100,7 +100,7 @@ def whole(*, images: int, severity: int, rounds: int, device: str) -> dict:
 
 def share_of_copy(*, images: int, severity: int, names: Sequence[str], rounds: int, device: str) -> dict:
     """The least share, over the types, of the copy bandwidth that reading each image and writing the result reaches."""
-    resident, ceiling, shares = _resident(images, device), copies(device), {}
+    resident, ceiling, shares = _resident(images, device), copies(device, clock(device)), {}
     for name in names:
         first = timed(lambda name=name: _ours(resident, name, severity), device).wall
         times, load = alternate({"ours": lambda name=name: _ours(resident, name, severity)}, rounds, device, name)
