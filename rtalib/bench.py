@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,8 +63,6 @@ class Goal:
 
 def goals() -> list[Goal]:
     """All of them, in order. FileNotFoundError outside a clone of the repository: an installed wheel has no benchmarks."""
-    import tomllib
-
     path = ROOT / "benchmarks" / "goals" / "goals.toml"
     if not path.exists():
         raise FileNotFoundError("the benchmarks come with a clone of the repository, not with an installed package: run this in a clone")
@@ -96,7 +95,7 @@ def run(chosen: Sequence[Goal], *, again: bool = False) -> None:
         started = time.monotonic()
         reason = obstacle(goal)
         row = {"reason": reason} if reason else measured(goal)
-        row |= {"goal": goal.name, "arguments": goal.arguments, "took": time.monotonic() - started}
+        row |= {"name": goal.name, "arguments": goal.arguments, "took": time.monotonic() - started}
         if "value" in row or finished(goal) is None:  # a failure does not take the place of a result
             store.write_row(RUN, goal.device, goal.name, row)
         print(f"{label}: {summary(goal, row)} ({row['took']:.0f} s)", flush=True)
