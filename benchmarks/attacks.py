@@ -11,21 +11,19 @@ the network itself, in float32, gets wrong afterwards, at eps 8/255 and at a sma
 import argparse
 import importlib.metadata
 import importlib.util
-import os
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import results
+from benchmarks import results, timing
 from rtalib import attacks, load_dataset, models, provenance, training
 from rtalib.artefacts import trained_network
 
@@ -54,17 +52,17 @@ def ours(model: nn.Module, eps: float, steps: int, **options: object) -> tuple[n
     return model, lambda x, y: recipe(model, x, y)
 
 
-def torchattacks_pgd(model: nn.Module, eps: float, steps: int) -> tuple[nn.Module, Attack]:
+def torchattacks_pgd(model: nn.Module, eps: float, steps: int, random_start: bool = True) -> tuple[nn.Module, Attack]:
     import torchattacks
 
-    return model, torchattacks.PGD(model, eps=eps, alpha=STEP_SHARE * eps, steps=steps)
+    return model, torchattacks.PGD(model, eps=eps, alpha=STEP_SHARE * eps, steps=steps, random_start=random_start)
 
 
-def foolbox_pgd(model: nn.Module, eps: float, steps: int) -> tuple[nn.Module, Attack]:
+def foolbox_pgd(model: nn.Module, eps: float, steps: int, random_start: bool = True) -> tuple[nn.Module, Attack]:
     import foolbox
 
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=next(model.parameters()).device)
-    attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SHARE * eps, steps=steps)
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SHARE * eps, steps=steps, random_start=random_start)
     return model, lambda x, y: attack.run(wrapped, x, foolbox.criteria.Misclassification(y), epsilon=eps)
 
 
@@ -95,12 +93,28 @@ def contestants(model: nn.Module, eps: float, steps: int) -> dict[tuple[str, str
     return found
 
 
+class StockResNet18(models.Classifier):
+    """torchvision's ResNet-18 as it comes, made for larger images: its stem makes a 32x32 image 8x8 at once."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.net = torchvision.models.resnet18(num_classes=num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.normalise(x))
+
+
+def build(name: str, num_classes: int = 10) -> nn.Module:
+    """'resnet18_stock', or any name that models.build knows."""
+    return StockResNet18(num_classes) if name == "resnet18_stock" else models.build(name, num_classes)
+
+
 def trained(name: str, arguments: argparse.Namespace) -> nn.Module:
     """The network after some epochs; deterministic on one machine, and kept in the store."""
     data = load_dataset(arguments.data, "train", limit=arguments.train)
     recipe = replace(training.RECIPES["fast"].scaled(arguments.epochs), lr=0.02)
     network, _ = trained_network(
-        lambda: models.build(name, data.num_classes),
+        lambda: build(name, data.num_classes),
         lambda: data,
         recipe,
         parameters={"model": name, "data": data.digest},
@@ -122,18 +136,6 @@ def solved(model: nn.Module, arguments: argparse.Namespace) -> tuple[Tensor, Ten
         )
     chosen = test.subset(right.nonzero().squeeze(1)[: arguments.images])
     return (chosen.images.float() / 255).to(arguments.device), chosen.hard_labels.to(arguments.device), accuracy
-
-
-def timed(run: Callable[[], object], device: str) -> tuple[float, float]:
-    """(seconds of the clock that counts, wall seconds)."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return (cpu if device == "cpu" else wall), wall
 
 
 def gradients(module: nn.Module, run: Callable[[], object]) -> int:
@@ -163,20 +165,15 @@ def measure(name: str, batch: int, model: nn.Module, images: Tensor, labels: Ten
     device, x, y = arguments.device, images[:batch], labels[:batch]
     runs = contestants(model, 8 / 255, arguments.steps)
     counts = {who: gradients(module, lambda attack=attack: attack(x, y)) for who, (module, attack) in runs.items()}  # also the warm-up
-    times: dict[tuple[str, str], list[tuple[float, float]]] = {who: [] for who in runs}
-    load = [os.getloadavg()[0]]
-    for number in range(arguments.rounds):
-        for who, (_, attack) in runs.items():
-            times[who].append(timed(lambda attack=attack: attack(x, y), device))
-        load.append(os.getloadavg()[0])
-        print(name, f"batch {batch}: round {number + 1} of {arguments.rounds}, load {load[-1]:.1f}", file=sys.stderr, flush=True)
+    racing = {who: lambda attack=attack: attack(x, y) for who, (_, attack) in runs.items()}
+    times, load = timing.alternate(racing, arguments.rounds, device, f"{name} batch {batch}")
     rows = []
-    for who, pairs in times.items():
-        seconds, wall = (statistics.median(column) for column in zip(*pairs, strict=True))
+    for who, found in times.items():
+        seconds, wall = timing.median(found), timing.median(found, "wall")
         rates = {"gradients_per_second": counts[who] / seconds, "images_per_second": batch / seconds, "seconds": seconds}
-        facts = {"network": name, "batch": batch, "rounds": arguments.rounds, "clock": "cpu" if device == "cpu" else "wall"}
+        facts = {"network": name, "batch": batch, "rounds": arguments.rounds, "clock": timing.clock(device)}
         cell = dict(zip(("contestant", "precision"), who, strict=True)) | {"gradients_per_image": counts[who] / batch, "wall_seconds": wall}
-        rows.append(facts | cell | rates | {"load": statistics.mean(load)})
+        rows.append(facts | cell | rates | {"load": load})
     return ratios(rows)
 
 
@@ -217,7 +214,7 @@ def markdown(rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", default="resnet18,convnet", help="any names that models.build knows")
+    parser.add_argument("--networks", default="resnet18,convnet", help="resnet18_stock, and any names that models.build knows")
     parser.add_argument("--batches", default="16,64")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--small-eps", type=float, default=2.0, help="grey levels of the second radius, at which success is compared")

@@ -10,11 +10,10 @@ own, beyond the features. A contestant whose largest matrix does not fit into th
 
 import argparse
 import importlib.metadata
+import importlib.util
 import multiprocessing
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import coreset_peers, results
+from benchmarks import coreset_peers, results, timing
 from rtalib import provenance
 from rtalib.coreset import covering_radius, k_center_greedy
 
@@ -40,6 +39,8 @@ CONTESTANTS: dict[str, dict[str, Select]] = {
     "selection": {"rtalib": k_center_greedy, "google/active-learning": coreset_peers.google, "DeepCore": coreset_peers.deepcore},
     "greedy": {"rtalib": k_center_greedy, "anomalib": coreset_peers.anomalib},
 }
+if importlib.util.find_spec("fpsample"):
+    CONTESTANTS["greedy"]["fpsample"] = coreset_peers.fpsample
 
 
 def features(size: Size) -> tuple[Tensor, Tensor]:
@@ -64,14 +65,6 @@ def free() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def timed(run: Callable[[], Tensor], device: str) -> tuple[float, float, Tensor]:
-    """(seconds of the clock that counts, wall seconds, picks); the picks are fetched within."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    picks = run().cpu()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return (cpu if device == "cpu" else wall), wall, picks
-
-
 def resident(which: str) -> float:
     """MiB: VmRSS, what the process holds, or VmHWM, the most that it has held; Linux."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
@@ -79,7 +72,14 @@ def resident(which: str) -> float:
 
 
 def peak(task: str, contestant: str, size: Size, device: str, threads: int) -> float:
-    """MiB beyond the features; to be run in a new process."""
+    """MiB beyond the features, in a new process."""
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)  # for the new process: what is freed goes back at once, and does not count
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(peak_here, (task, contestant, size, device, threads))
+
+
+def peak_here(task: str, contestant: str, size: Size, device: str, threads: int) -> float:
+    """`peak` of this process, which has selected nothing before."""
     torch.set_num_threads(threads)
     x, y = (part.to(device) for part in features(size))
     select = CONTESTANTS[task][contestant]
@@ -100,30 +100,23 @@ def measure(task: str, size: Size, arguments: argparse.Namespace) -> list[dict]:
     x, y = (part.to(device) for part in features(size))
     skipped = {name: f"needs {matrix(name, size) / 2**30:.1f} GiB" for name in CONTESTANTS[task] if matrix(name, size) > 0.9 * free()}
     if device != "cpu":
-        skipped["google/active-learning"] = "works on the CPU"
+        skipped |= {name: "works on the CPU" for name in ("google/active-learning", "fpsample") if name in CONTESTANTS[task]}
     runs = {name: select for name, select in CONTESTANTS[task].items() if name not in skipped}
     for select in runs.values():
         select(x[:200], y[:200], 10)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    found, load = {}, [os.getloadavg()[0]]
-    for number in range(arguments.rounds):
-        for name, select in runs.items():
-            seconds, wall, found[name] = timed(lambda select=select: select(x, y, size[3]), device)
-            times[name].append((seconds, wall))
-        load.append(os.getloadavg()[0])
-        print(task, size, f"round {number + 1} of {arguments.rounds}, load {load[-1]:.1f}", file=sys.stderr, flush=True)
+    racing = {name: lambda select=select: select(x, y, size[3]).cpu() for name, select in runs.items()}
+    times, load = timing.alternate(racing, arguments.rounds, device, f"{task} {size}")
+    found = {name: values[-1].result for name, values in times.items()}
     facts = {"task": task} | dict(zip(("candidates", "centers", "dimensions", "budget"), size, strict=True))
-    facts |= {"clock": "cpu" if device == "cpu" else "wall", "rounds": arguments.rounds, "load": statistics.mean(load)}
+    facts |= {"clock": timing.clock(device), "rounds": arguments.rounds, "load": load}
     ours, rows = set(found["rtalib"].tolist()), [facts | {"contestant": name, "skipped": reason} for name, reason in skipped.items()]
-    median = {name: [statistics.median(column) for column in zip(*pairs, strict=True)] for name, pairs in times.items()}
+    seconds = {name: timing.median(values) for name, values in times.items()}
     radii = {name: covering_radius(x, y, picks.to(device)) for name, picks in found.items()}
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**16)  # for the new processes: what is freed goes back at once, and does not count
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for name in runs:
-            row = {"contestant": name, "seconds": median[name][0], "wall_seconds": median[name][1], "radius": radii[name]}
-            row |= {"rtalib_is_faster": median[name][0] / median["rtalib"][0], "radius_over_ours": radii[name] / radii["rtalib"]}
-            row |= {"same_picks": len(ours & set(found[name].tolist())) / size[3]}
-            rows.append(facts | row | {"peak_mib": pool.apply(peak, (task, name, size, device, arguments.threads))})
+    for name in runs:
+        row = {"contestant": name, "seconds": seconds[name], "wall_seconds": timing.median(times[name], "wall"), "radius": radii[name]}
+        row |= {"rtalib_is_faster": seconds[name] / seconds["rtalib"], "radius_over_ours": radii[name] / radii["rtalib"]}
+        row |= {"same_picks": len(ours & set(found[name].tolist())) / size[3]}
+        rows.append(facts | row | {"peak_mib": peak(task, name, size, device, arguments.threads)})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""k-center greedy as three public implementations do it, written for the benchmark from what they are known to compute."""
+"""k-center greedy as three public implementations do it, written for the benchmark from what they are known to compute; and fpsample."""
 
 import importlib.util
 
@@ -42,7 +42,7 @@ def deepcore(x: Tensor, centers: Tensor, budget: int) -> Tensor:
         total = rows.square().sum(1)[:, None] + norm[None]
         return total.addmm_(rows, pooled.T, alpha=-2).clamp(min=1e-12).sqrt()
 
-    kept = torch.zeros(len(centers) + budget - 1, len(pooled))
+    kept = torch.zeros(len(centers) + budget - 1, len(pooled), device=x.device)
     kept[: len(centers)] = distances(centers)
     nearest, picks = kept[: len(centers)].min(dim=0).values, []
     for turn in range(budget):
@@ -61,3 +61,10 @@ def anomalib(x: Tensor, centers: Tensor, budget: int) -> Tensor:
         picks.append(nearest.argmax())
         nearest = torch.minimum(nearest, torch.linalg.vector_norm(x - x[picks[-1]], dim=1))
     return torch.stack(picks).cpu()
+
+
+def fpsample(x: Tensor, centers: Tensor, budget: int) -> Tensor:
+    """The package fpsample (Rust): exact farthest-point sampling; the one centre is the first candidate, and its first sample."""
+    import fpsample
+
+    return torch.from_numpy(fpsample.fps_sampling(x.numpy(), budget + 1, start_idx=0).astype(np.int64))[1:]

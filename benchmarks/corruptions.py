@@ -73,7 +73,7 @@ def contestants(images: torch.Tensor, name: str, severity: int, benchmark: str) 
 
             found["imagecorruptions-imaug"] = per_image(imagecorruptions.corrupt, pixels, severity, name)
     elif all(importlib.util.find_spec(module) for module in ("cv2", "skimage", "wand", "imagecorruptions")):
-        from originals import original
+        from benchmarks.originals import original
 
         found["original"] = per_image(original, pixels, name, severity, benchmark)
     return found

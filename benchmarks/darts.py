@@ -15,10 +15,8 @@ leaves for the backward pass, each tensor once. Both are counted on meta tensors
 import argparse
 import importlib.metadata
 import importlib.util
-import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,8 +28,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import results
+from benchmarks import results, timing
 from benchmarks.plain_darts import PlainSupernet
+from benchmarks.timing import Run
 from rtalib import provenance
 from rtalib.darts import Network, Supernet
 from rtalib.darts.fused import FusedSupernet
@@ -51,7 +50,6 @@ METHODS = {  # name: method, preset, changes
     "darts-pt": ("darts-pt", "published", {}),
     "robust-darts, drop path": ("robust-darts", "drop-path", {"grid": (), "drop_path": 0.2}),
 }
-Run = Callable[[], object]
 
 
 class Calls(TorchDispatchMode):
@@ -180,43 +178,24 @@ def retrain_contestants(channels: int, layers: int, batch: int, arguments: argpa
     return {("network", memory_format): passes(net, data) for memory_format, net in nets.items()}
 
 
-def timed(run: Run, device: str) -> tuple[float, float, float]:
-    """(seconds of the clock that counts, wall seconds, peak MiB on a GPU)."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        torch.cuda.synchronize()
-    wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return (cpu, wall, 0.0) if device == "cpu" else (wall, wall, torch.cuda.max_memory_allocated() / 2**20)
-
-
 def measure(
     task: str, method: str, size: tuple[int, int, int], runs: dict[tuple[str, str], Run], arguments: argparse.Namespace
 ) -> list[dict]:
     """A row per contestant: median over the rounds, ratios to the plain supernet and to ours."""
-    first = {who: timed(run, arguments.device)[0] for who, run in runs.items()}  # also the warm-up
-    times: dict[tuple[str, str], list[tuple[float, float, float]]] = {who: [] for who in runs}
-    load = [os.getloadavg()[0]]
-    for number in range(arguments.rounds):
-        for who, run in runs.items():
-            times[who].append(timed(run, arguments.device))
-        load.append(os.getloadavg()[0])
-        print(task, method, size, f"round {number + 1} of {arguments.rounds}, load {load[-1]:.1f}", file=sys.stderr, flush=True)
+    first = {who: timing.timed(run, arguments.device).seconds for who, run in runs.items()}  # also the warm-up
+    times, load = timing.alternate(runs, arguments.rounds, arguments.device, f"{task} {method} {size}")
     rows = []
     for who, values in times.items():
-        seconds, wall, peak = (statistics.median(column) for column in zip(*values, strict=True))
+        seconds, wall, peak = (timing.median(values, field) for field in ("seconds", "wall", "peak_mib"))
         row = dict(zip(("contestant", "memory_format"), who, strict=True)) | {"task": task, "method": method}
         row |= dict(zip(("channels", "layers", "batch"), size, strict=True))
         row |= {"seconds": seconds, "wall_seconds": wall, "first_seconds": first[who], "rounds": arguments.rounds}
-        row |= {"clock": "cpu" if arguments.device == "cpu" else "wall", "load": statistics.mean(load)}
+        row |= {"clock": timing.clock(arguments.device), "load": load}
         if arguments.device != "cpu":
             row["peak_mib"] = peak
         for field, baseline in (("over_plain", ("plain", "contiguous_format")), ("over_supernet", ("supernet", "channels_last"))):
             if baseline in times:  # paired: both in the same round
-                row[field] = statistics.median(theirs[0] / ours[0] for theirs, ours in zip(times[baseline], values, strict=True))
+                row[field] = statistics.median(theirs.seconds / ours.seconds for theirs, ours in zip(times[baseline], values, strict=True))
         rows.append(row)
     return rows
 

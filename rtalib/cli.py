@@ -1,4 +1,4 @@
-"""The command line: run notebooks, see how far they are, plan tables, write the report, train sources, corrupt data, make a robust set.
+"""The command line: notebooks, their state, plans of tables, the report, sources, corrupted data, robust sets, the store, benchmarks.
 
 Everything heavy is imported by the command that needs it, so that --help answers at once.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtalib import cli_store
+from rtalib import cli_bench, cli_store
 
 if TYPE_CHECKING:
     from rtalib.nb import NotebookResult
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _corrupt_options(_command(commands, "corrupt", _corrupt, "write a corrupted copy of a data set or of a folder of pictures"))
     _rta_options(_command(commands, "rta", _rta, "make a robust data set of your own images"))
     cli_store.add_command(commands)
+    cli_bench.add_command(commands)
     _command(commands, "env", _env, "print versions and hardware as JSON")
 
     add = reproduce.add_argument
