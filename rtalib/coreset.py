@@ -145,7 +145,7 @@ def _on_device(x: torch.Tensor) -> bool:
 
 
 def _taken(distance: torch.Tensor, picks: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
-    """`distance` with the picks, or all of their groups, below every other candidate, so that none is picked twice even among duplicates."""
+    """`distance` with the picks, or all of their groups, below every other candidate: none is picked twice, even among duplicates."""
     distance[picks if groups is None else torch.isin(groups, groups[picks])] = TAKEN
     return distance
 

@@ -131,12 +131,23 @@ class RepairScale:
 
 
 @dataclass(frozen=True)
+class TogetherScale:
+    """What neither paper tries. A field here is in no key of the papers' tables: what they have stored stays theirs."""
+
+    severities: tuple[int, ...] = (1, 3, 5)  # of the corruptions in RTA sets of several budgets
+    copies: tuple[int, ...] = (1, 2, 4)  # of all originals in such a set, at most RtaScale.copies
+    guides: tuple[str, ...] = ("gn", "gb", "fg", "pl")  # of papers.GUIDES, those whose neighbours are looked at
+    protocols: tuple[str, ...] = ("disjoint", "paper")  # under which CF-DARTSE's gain is parted
+
+
+@dataclass(frozen=True)
 class Scale:
     name: str
     seeds: tuple[int, ...]
     rta: RtaScale
     repair: RepairScale
     corruptions: CorruptionScale = CorruptionScale()
+    together: TogetherScale = TogetherScale()
     seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # number of a notebook -> its seeds, where others
 
     def notebook_seeds(self, notebook: str) -> tuple[int, ...]:
@@ -194,6 +205,7 @@ SMOKE = Scale(
         chance_tests=30,
     ),
     corruptions=CorruptionScale(images=20, timed=10),
+    together=TogetherScale(severities=(1, 3), copies=(1, 4), guides=("gn", "fg")),
 )
 
 DEMO = Scale(

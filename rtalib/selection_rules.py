@@ -18,8 +18,8 @@ def preferred(wrong: Tensor, offered: Tensor, rule: str, loss: Tensor | None = N
 
     'released', as in the authors' code for two models: those that all models get wrong; where there is none, those of the first model;
     then of the second, and so on. 'most-models', 'coverage': those that the most models get wrong, whichever. 'any': those that at least
-    one gets wrong. 'all': those that all get wrong. 'highest-loss': that with the highest loss, right or wrong. Where no candidate qualifies, and
-    always with 'random', which is RTA's draw, all that are offered (as in the authors' code).
+    one gets wrong. 'all': those that all get wrong. 'highest-loss': that with the highest loss, right or wrong. Where no candidate
+    qualifies, and always with 'random', which is RTA's draw, all that are offered (as in the authors' code).
     """
     if rule not in RULES:
         raise unknown("selection rule", rule, RULES)
