@@ -39,6 +39,7 @@ ADDED = {
     "failures as data, CF-DARTS cell": gain(CFE.name, CF.name),
     "failures as data, random cell": gain(RANDOM_DATA.name, RANDOM.name),
 }
+CONTRASTS = PARTS | ADDED
 
 
 def part_cells(seeds: Sequence[int], protocols: Sequence[str], common: dict) -> list[Cell]:
