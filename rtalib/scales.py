@@ -211,7 +211,7 @@ SMOKE = Scale(
 DEMO = Scale(
     name="demo",
     seeds=(0, 1, 2),
-    seeds_of=dict.fromkeys(("10", "13", "14", "15", "16", "17"), (0,)),
+    seeds_of=dict.fromkeys(("10", "13", "14", "15", "16", "17", "20"), (0,)),
     rta=RtaScale(
         originals=200,
         targets=("convnet", "convnet_small"),
@@ -265,6 +265,7 @@ DEMO = Scale(
         precision="fp32",
     ),
     corruptions=CorruptionScale(images=200, timed=100),
+    together=TogetherScale(copies=(1, 4)),
 )
 
 CPU = Scale(
