@@ -55,7 +55,7 @@ def with_contrasts(rows: Sequence[Mapping], contrasts: Mapping[str, Contrast]) -
 
 def effects(rows: Sequence[Mapping], names: Iterable[str], columns: Sequence[str]) -> pd.DataFrame:
     """The rows of contrasts as a table: effect (mean over seeds, in points), low and high (95 % Student-t), seeds, and p of a two-sided
-    t-test against no effect; by method and column, for the names that were measured. NaN where one seed gives no interval."""
+    t-test against no effect; by name and metric, for the names that were measured. NaN where one seed gives no interval."""
     found = []
     for name in names:
         for column in columns:
@@ -64,6 +64,6 @@ def effects(rows: Sequence[Mapping], names: Iterable[str], columns: Sequence[str
                 mean, half = float(sample.mean()), interval(sample)
                 p = float(stats.ttest_1samp(sample, 0.0).pvalue) if len(sample) > 1 and sample.std(ddof=1) > 1e-9 else float("nan")
                 found.append([name, column, mean, mean - half, mean + half, len(sample), p])
-    table = pd.DataFrame(found, columns=["effect of", "column", "effect", "low", "high", "seeds", "p"])
+    table = pd.DataFrame(found, columns=["effect of", "metric", "effect", "low", "high", "seeds", "p"])
     table.attrs = {"caption": f"Effects in points, with 95 % intervals over seeds. {conditions(rows)}"} if rows else {}
     return table
