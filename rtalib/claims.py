@@ -210,19 +210,19 @@ _TOGETHER = [
     ("RTA data is above as many originals with the core failures among them", "CF-DARTS cell, RTA", "CF-DARTS cell, failures", "mean"),
     ("the core failures add to RTA data (failing examples)", "CF-DARTS cell, RTA + failures", "CF-DARTS cell, RTA", "fail"),
 ]
-_WHOLE, _OF_CELL = "CF-DARTSE: failures as data", "CF-DARTSE: architecture"
+_AS_DATA, _AS_CELL = "CF-DARTSE: failures as data", "CF-DARTSE: architecture"
 _PARTS = [
     ("the architecture is a part of CF-DARTSE's gain (failing examples)", "CF-DARTS", NULL, "fail"),
     ("the failures as data are a part of it", "Org. DNN + failures", NULL, "fail"),
-    ("the failures as data give more than the architecture", _WHOLE, _OF_CELL, "fail"),
-    ("and so they do on the other corruptions (mean)", _WHOLE, _OF_CELL, "others"),
+    ("the failures as data give more than the architecture", _AS_DATA, _AS_CELL, "fail"),
+    ("and so they do on the other corruptions (mean)", _AS_DATA, _AS_CELL, "others"),
     (
         "interaction: the failures add more to the CF-DARTS cell",
         "failures as data, CF-DARTS cell",
         "failures as data, deployed cell",
         "fail",
     ),
-    ("the searched architecture's part is above a random one's", _OF_CELL, "Random cell: architecture", "fail"),
+    ("the searched architecture's part is above a random one's", _AS_CELL, "Random cell: architecture", "fail"),
     (
         "the failures add more to the CF-DARTS cell than to a random one",
         "failures as data, CF-DARTS cell",
