@@ -1,8 +1,7 @@
 """Every number that depends on size, in one place: smoke | demo | cpu | small | paper.
 
 smoke: seconds, for tests. demo: the first command, two CPU cores, a coffee. cpu: real CIFAR-10 in about an hour on two CPU cores.
-small: real data, reduced networks and epochs, one GPU for half an hour or a CPU overnight. paper: the papers' own settings.
-"""
+small: real data, reduced networks and epochs, one GPU for half an hour or a CPU overnight. paper: the papers' own settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -132,12 +131,10 @@ class RepairScale:
 
 @dataclass(frozen=True)
 class TogetherScale:
-    """What neither paper tries. A field here is in no key of the papers' tables: what they have stored stays theirs."""
+    """What neither paper tries; in no key of the papers' tables, so that what they have stored stays theirs."""
 
     severities: tuple[int, ...] = (1, 3, 5)  # of the corruptions in RTA sets of several budgets
     copies: tuple[int, ...] = (1, 2, 4)  # of all originals in such a set, at most RtaScale.copies
-    guides: tuple[str, ...] = ("gn", "gb", "fg", "pl")  # of papers.GUIDES, those whose neighbours are looked at
-    protocols: tuple[str, ...] = ("disjoint", "paper")  # under which CF-DARTSE's gain is parted
 
 
 @dataclass(frozen=True)
@@ -205,7 +202,7 @@ SMOKE = Scale(
         chance_tests=30,
     ),
     corruptions=CorruptionScale(images=20, timed=10),
-    together=TogetherScale(severities=(1, 3), copies=(1, 4), guides=("gn", "fg")),
+    together=TogetherScale(severities=(1, 3), copies=(1, 4)),
 )
 
 DEMO = Scale(

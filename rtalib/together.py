@@ -17,9 +17,10 @@ from rtalib.contrasts import gain, minus
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.data import LabeledImages, concat
 from rtalib.errors import unknown
+from rtalib.papers import GUIDES
 from rtalib.repair_evaluation import architecture, evaluation, failing_rows, method_cell, percent, rates
 from rtalib.repair_protocol import builder, correct, examples
-from rtalib.repair_study import Cell, Study, evaluation_split, images
+from rtalib.repair_study import PROTOCOLS, Cell, Study, evaluation_split, images
 from rtalib.repair_tables import AGAIN, CF
 from rtalib.scales import RepairScale, RtaScale
 from rtalib.source_training import source_network
@@ -79,7 +80,7 @@ def run_table(
 ) -> list[dict]:
     """Rows of one of QUESTIONS; stored ones are not computed again, and what the papers' tables have stored is used.
 
-    seeds: default the scale's own. Accuracies are in percent. The protocol is 'disjoint'; 'gain-parts' has the scale's protocols.
+    seeds: default the scale's own. Accuracies are in percent. The protocol is 'disjoint'; 'gain-parts' has both protocols.
     """
     if question not in QUESTIONS:
         raise unknown("question", question, QUESTIONS)
@@ -92,9 +93,9 @@ def run_table(
     options = {"common": common, "inputs": fingerprint(dataset), "executor": executor}
     with_setup = {**common, "setup": settings.repair}
     if question == "gain-parts":
-        return repair.run_cells(method_cell, gain_parts.part_cells(seeds, settings.together.protocols, with_setup), question, **options)
+        return repair.run_cells(method_cell, gain_parts.part_cells(seeds, PROTOCOLS, with_setup), question, **options)
     if question == "neighbours":
-        return repair.run_cells(method_cell, gain_parts.neighbour_cells(seeds, settings.together.guides, with_setup), question, **options)
+        return repair.run_cells(method_cell, gain_parts.neighbour_cells(seeds, tuple(GUIDES), with_setup), question, **options)
     _make_sets(scale, dataset, seeds, executor, (severity_budget.REPEATED, rta.OURS))
     options["inputs"] = rta.run_inputs(dataset, settings.rta)
     cells = [TogetherCell(name, seed, rta=settings.rta, **with_setup) for seed in seeds for name in METHODS]
