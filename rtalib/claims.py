@@ -199,8 +199,69 @@ _CHANCE = [
     (f"Control: the cell of {name} is above the median of random cells", name, "Random cell (median)", "clean") for name in _SEARCHED
 ]
 
+# Beyond both papers (notebook 20). Some methods are differences of others: see together.CONTRASTS, gain_parts, severity_budget.
+_TOGETHER = [
+    ("both together are above RTA data alone (15 corruptions, mean)", "CF-DARTS cell, RTA", "Deployed cell, RTA", "mean"),
+    ("both together are above the CF-DARTS cell alone (15 corruptions, mean)", "CF-DARTS cell, RTA", "CF-DARTS cell, originals", "mean"),
+    ("and on failing examples of the deployed network", "CF-DARTS cell, RTA", "CF-DARTS cell, originals", "fail"),
+    ("and on adversarial examples of a held-out source", "CF-DARTS cell, RTA", "CF-DARTS cell, originals", "transfer_pgd"),
+    ("RTA data does not harm clean accuracy (0.5 points allowed)", "CF-DARTS cell, RTA", "CF-DARTS cell, originals", "clean", NO_HARM),
+    ("interaction: RTA data adds more to the CF-DARTS cell than to the deployed one", "CF-DARTS cell: RTA", "Deployed cell: RTA", "mean"),
+    ("RTA data is above as many originals with the core failures among them", "CF-DARTS cell, RTA", "CF-DARTS cell, failures", "mean"),
+    ("the core failures add to RTA data (failing examples)", "CF-DARTS cell, RTA + failures", "CF-DARTS cell, RTA", "fail"),
+]
+_AS_DATA, _AS_CELL = "CF-DARTSE: failures as data", "CF-DARTSE: architecture"
+_PARTS = [
+    ("the architecture is a part of CF-DARTSE's gain (failing examples)", "CF-DARTS", NULL, "fail"),
+    ("the failures as data are a part of it", "Org. DNN + failures", NULL, "fail"),
+    ("the failures as data give more than the architecture", _AS_DATA, _AS_CELL, "fail"),
+    ("and so they do on the other corruptions (mean)", _AS_DATA, _AS_CELL, "others"),
+    (
+        "interaction: the failures add more to the CF-DARTS cell",
+        "failures as data, CF-DARTS cell",
+        "failures as data, deployed cell",
+        "fail",
+    ),
+    ("the searched architecture's part is above a random one's", _AS_CELL, "Random cell: architecture", "fail"),
+    (
+        "the failures add more to the CF-DARTS cell than to a random one",
+        "failures as data, CF-DARTS cell",
+        "failures as data, random cell",
+        "fail",
+    ),
+]
+_MOST, _ONE = "severity 3, 4 copies", "severity 3, 1 copy"
+_BUDGET = [
+    ("four RTA copies score above one", _MOST, _ONE, "score"),
+    ("one RTA copy returns more points per hour than four", _ONE, _MOST, "return"),
+    ("severity 3 scores above severity 1", _MOST, "severity 1, 4 copies", "score"),
+    ("severity 3 scores above severity 5", _MOST, "severity 5, 4 copies", "score"),
+    ("RTA copies score above as many steps on the originals", _MOST, "originals, 4 times more", "score"),
+    ("RTA copies return more points per hour than more steps", _MOST, "originals, 4 times more", "return"),
+]
+_COVER = "StageII: RTA + Coverage search"
+_COVERAGE = [
+    ("coverage of the misclassified scores above a uniform choice among them", _COVER, "StageII: RTA + Iterative search", "score"),
+    ("coverage of the misclassified scores above RTA's draw", _COVER, "StageII: RTA", "score"),
+    ("coverage is above the uniform choice on unseen types", _COVER, "StageII: RTA + Iterative search", "held_out_types"),
+]
+_NEIGHBOURS = [
+    (f"{name}'s gain is greater in the guide's own family than elsewhere", f"{name}: same family", f"{name}: other families", "gain")
+    for name in ("CF-DARTS", "CF-DARTSE")
+]
+
+
+def _ours(table: str, prefix: str, entries: list[tuple]) -> dict[str, tuple[Claim, ...]]:
+    return {f"ours-{table}": tuple(Claim(f"{prefix}.{i}", "ours", table, *entry) for i, entry in enumerate(entries, start=1))}
+
+
 CLAIMS: dict[str, tuple[Claim, ...]] = {
-    "ours-search-or-chance": tuple(Claim(f"chance.{i}", "ours", "search-or-chance", *entry) for i, entry in enumerate(_CHANCE, start=1)),
+    **_ours("search-or-chance", "chance", _CHANCE),
+    **_ours("together", "together", _TOGETHER),
+    **_ours("gain-parts", "parts", _PARTS),
+    **_ours("severity-budget", "budget", _BUDGET),
+    **_ours("coverage", "coverage", _COVERAGE),
+    **_ours("neighbours", "neighbours", _NEIGHBOURS),
     "rta-table1": tuple(_rta_table1()),
     **{table: tuple(claims) for table, claims in _rta_rest().items()},
     **{

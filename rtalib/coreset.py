@@ -24,9 +24,16 @@ def _check_features(features: torch.Tensor, argument: str) -> None:
         raise ValueError(f"{argument}: expected finite features; {count} of {len(bad)} rows hold NaN or infinity, the first is row {first}")
 
 
-def _check_budget(budget: int, pool: int) -> None:
+def _check_budget(budget: int, pool: int, what: str = "candidates") -> None:
     if not 1 <= budget <= pool:
-        raise ValueError(f"budget: expected 1 to {pool} (the number of candidates), got {budget}")
+        raise ValueError(f"budget: expected 1 to {pool} (the number of {what}), got {budget}")
+
+
+def _check_groups(groups: torch.Tensor, count: int) -> int:
+    """How many groups there are."""
+    if groups.dtype != torch.int64 or groups.shape != (count,):
+        raise ValueError(f"groups: expected int64 ({count},), got {groups.dtype} {tuple(groups.shape)}")
+    return len(groups.unique())
 
 
 def _centred(candidates: torch.Tensor, centers: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -62,7 +69,9 @@ def _nearest(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return nearest.add_(x.square().sum(dim=1)).clamp_(min=0)
 
 
-def _greedy_in_pool(x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor, most: int) -> torch.Tensor:
+def _greedy_in_pool(
+    x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor, most: int, groups: torch.Tensor | None = None
+) -> torch.Tensor:
     """The next picks, at least one and at most `most`, that follow from the POOL largest distances alone.
 
     Distances only shrink. So a pick inside the pool is the pick over all candidates for as long as it is farther than every
@@ -77,6 +86,7 @@ def _greedy_in_pool(x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor,
     if distance[best] <= outside:
         return torch.tensor([best], device=x.device)
     inside, mutual = distance[pool], _squared(x[pool], norm[pool], x[pool], norm[pool])
+    group = None if groups is None else groups[pool]
     picks: list[int] = []
     while len(picks) < most:
         best = int(torch.argmax(inside))
@@ -84,36 +94,46 @@ def _greedy_in_pool(x: torch.Tensor, norm: torch.Tensor, distance: torch.Tensor,
             break
         picks.append(best)
         torch.minimum(inside, mutual[best], out=inside)  # those taken stay so: no distance is below TAKEN
-        inside[best] = TAKEN
+        inside[best if group is None else group == group[best]] = TAKEN
     return pool[torch.tensor(picks, device=x.device)]
 
 
-def k_center_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, budget: int) -> torch.Tensor:
+def k_center_greedy(
+    candidates: torch.Tensor, centers: torch.Tensor | None, budget: int, *, groups: torch.Tensor | None = None
+) -> torch.Tensor:
     """Greedy 2-approximation of k-center with fixed centres.
 
     candidates: features (N,D); centers: features (M,D) that are centres already, or None; budget: 1 to N.
+    groups: int64 (N,), of which at most one candidate each is picked (a partition constraint, under which the factor 2 is no promise):
+    after a pick all rows of its group are out, and the budget is at most the number of groups. The picks then come from the loop in plain
+    torch, on any device. Memory: a second copy of the features in float32.
     Returns int64 (budget,): indices of candidates in order of selection, on the candidates' device. Each is the candidate farthest
     (Euclidean, float32) from all centres and earlier picks, the lowest index of equals; without centres the first is the candidate
     farthest from the candidates' mean. A smaller budget gives a prefix of a larger one's answer.
 
-    Raises ValueError for features that are not finite, not (rows, dimensions) or of different widths, and for a budget outside 1..N.
+    Raises ValueError for features that are not finite, not (rows, dimensions) or of different widths, for other groups, and for a budget
+    outside 1..N.
     """
     x, fixed = _centred(candidates, centers)
-    _check_budget(budget, len(x))
+    if groups is None:
+        _check_budget(budget, len(x))
+    else:
+        groups = groups.to(x.device)
+        _check_budget(budget, _check_groups(groups, len(x)), "groups")
     norm = x.square().sum(dim=1)
     if fixed is None:
         picks = [norm.argmax().view(1)]  # the mean is the origin
-        distance = _taken(_squared(x, norm, x[picks[0]], norm[picks[0]])[:, 0], picks[0])
+        distance = _taken(_squared(x, norm, x[picks[0]], norm[picks[0]])[:, 0], picks[0], groups)
     else:
         picks, distance = [], _nearest(x, fixed)
     left = budget - len(picks)
-    if left and _on_device(x):
+    if left and groups is None and _on_device(x):
         from rtalib.kernels.kcenter import greedy
 
         return torch.cat([*picks, greedy(x, distance, left)])
     while left:
-        chosen = _greedy_in_pool(x, norm, distance, left)
-        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), chosen)
+        chosen = _greedy_in_pool(x, norm, distance, left, groups)
+        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), chosen, groups)
         picks.append(chosen)
         left -= len(chosen)
     return torch.cat(picks)
@@ -124,9 +144,9 @@ def _on_device(x: torch.Tensor) -> bool:
     return x.is_cuda and kernels.usable()
 
 
-def _taken(distance: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
-    """`distance` with the picks below every other candidate, so that none is picked twice even among duplicates."""
-    distance[picks] = TAKEN
+def _taken(distance: torch.Tensor, picks: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
+    """`distance` with the picks, or all of their groups, below every other candidate: none is picked twice, even among duplicates."""
+    distance[picks if groups is None else torch.isin(groups, groups[picks])] = TAKEN
     return distance
 
 

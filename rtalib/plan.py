@@ -28,10 +28,11 @@ class Line:
 
 def runners() -> dict[str, Callable[..., object]]:
     """{table: its run_table}, by the names that stored tables have."""
-    from rtalib import chance, repair, rta
+    from rtalib import chance, repair, rta, together
 
     own = {f"rta-{table}": partial(rta.run_table, table) for table in rta.TABLES}
     own |= {f"cf-{table}": partial(repair.run_table, table) for table in repair.TABLES}
+    own |= {question: partial(together.run_table, question) for question in together.QUESTIONS}
     return own | {"search-or-chance": chance.run}
 
 

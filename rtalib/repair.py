@@ -4,12 +4,14 @@ run_table: the paper's tables as cells of a grid. repair: the same for a network
 The protocol is in repair_protocol, its searches in repair_search, what is measured in repair_evaluation, the tables in repair_tables.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+
 from rtalib import grid, scales
 from rtalib.artefacts import fingerprint
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.errors import unknown
 from rtalib.repair_evaluation import common_cell, cost_cell, deployed_cell, method_cell, transfer_cell
-from rtalib.repair_study import PROTOCOLS, images
+from rtalib.repair_study import PROTOCOLS, Cell, images
 from rtalib.repair_tables import DEPLOYED, TABLES, cells
 from rtalib.repair_yours import METHODS, Repaired, repair
 from rtalib.scales import OTHER_SHAPES
@@ -51,8 +53,19 @@ def run_table(
         common["target"] = target
         inputs |= {} if target == OTHER_SHAPES else {f"target {split}": digest for split, digest in fingerprint(target).items()}
     found = cells(table, seeds or settings.seeds, settings.repair, **common)
-    options = {"run": scales.run_name(scale, dataset), "inputs": inputs, "executor": executor, "version": VERSION}
-    first = {**common, "seed": 0, "setup": settings.repair, "target": None}
-    starts = {cell.study: DEPLOYED.cell(first, search=cell.search, version=cell.version) for cell in found}
+    return run_cells(FUNCTIONS.get(table, method_cell), found, f"cf-{table}", common=common, inputs=inputs, executor=executor)
+
+
+def run_cells(
+    function: Callable[[Cell], dict], found: Sequence[Cell], table: str, *, common: Mapping[str, str], inputs: dict, executor: str
+) -> list[dict]:
+    """Rows of any cells that have a study, after the deployed networks that they begin from.
+
+    common: dataset, corruption, protocol, scale.
+    """
+    setup = scales.get(common["scale"]).repair
+    options = {"run": scales.run_name(common["scale"], common["dataset"]), "inputs": inputs, "executor": executor, "version": VERSION}
+    first = {**common, "seed": 0, "setup": setup, "target": None}
+    starts = {cell.study: DEPLOYED.cell(first, search=cell.study.search, version=cell.study.version) for cell in found}
     grid.run(deployed_cell, list(starts.values()), table="cf-deployed", **options)
-    return grid.run(FUNCTIONS.get(table, method_cell), found, table=f"cf-{table}", **options)
+    return grid.run(function, found, table=table, **options)

@@ -7,11 +7,13 @@ every claim with the keys of its rows. The same folder gives the same bytes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from rtalib import chance, papers, report_files, report_html, report_text, tables
+from rtalib import chance, gain_parts, papers, report_files, report_html, report_text, severity_budget, tables, together
+from rtalib.contrasts import with_contrasts
 from rtalib.faults import FAULTS, Fault
 from rtalib.papers import Conflict, Published
 from rtalib.rta_score import PARTS
@@ -20,10 +22,23 @@ from rtalib.table_style import VERDICT_COLOURS, latex
 
 GROUP = ("scale", "dataset", "protocol")  # rows that differ in these are shown apart
 # Tables whose claims are tested on rows made of theirs, and the name under which their claims stand.
-MADE = {"search-or-chance": chance.with_medians}
+MADE = {
+    "search-or-chance": chance.with_medians,
+    "together": partial(with_contrasts, contrasts=together.CONTRASTS),
+    "gain-parts": partial(with_contrasts, contrasts=gain_parts.CONTRASTS),
+    "severity-budget": severity_budget.with_returns,
+    "neighbours": gain_parts.with_families,
+}
 CLAIMS = {table.removeprefix("ours-"): papers.CLAIMS[table] for table in sorted(papers.CLAIMS, key=lambda table: table.startswith("ours-"))}
 TITLES = {
     "search-or-chance": "Searched cells beside random ones of their size",
+    "together": "RTA data for CF-DARTS' network: both, either, neither",
+    "gain-parts": "Where the gain of CF-DARTSE comes from",
+    "severity-budget": "RTA sets by severity and copies, and what an hour of them returns",
+    "coverage": "Iterative search that covers the misclassified",
+    "neighbours": "What a guiding corruption does for its family and for the others",
+    "coverage-search": "Steps of the search that covers, and of its rivals",
+    "together-sets": "Training sets of notebook 20",
     "cf-deployed": "The deployed networks and their failures",
     "rta-search": "Steps of the iterative searches",
     "rta-sets": "Training sets of Table 1",

@@ -112,8 +112,7 @@ def run_table(
     settings = scales.get(scale)
     setup, seeds = settings.rta, seeds or settings.seeds
     common = {"run": scales.run_name(scale, dataset), "inputs": run_inputs(dataset, setup), "executor": executor}
-    networks = [SourceCell(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
-    grid.run(source_cell, networks, table="rta-sources", **common)
+    run_sources(scale, dataset, setup, common)
     if table == "table4":
         return rta_search.run(scale, dataset, seeds, protocol, setup, common)
     methods = rows_of(table, setup)
@@ -127,6 +126,12 @@ def run_table(
         for model in setup.targets
     ]
     return grid.run(target_cell, cells, table=f"rta-{table}", version=2, **common)
+
+
+def run_sources(scale: str, dataset: str, setup: RtaScale, common: dict) -> None:
+    """The networks that RTA attacks, and the held-out one."""
+    networks = [SourceCell(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
+    grid.run(source_cell, networks, table="rta-sources", **common)
 
 
 def rows_of(table: str, setup: RtaScale) -> dict[str, tuple[str, Recipe]]:

@@ -5,7 +5,7 @@ corruptions alone (what the authors' code does; the paper's text says that stron
 pool and the same training with rule 'random', RTA's own draw: the paper's stage I row (99.11) has the originals in its set besides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,9 @@ TABLE4 = {
     "StageII: RTA": (2, "random"),
     "StageII: RTA + Iterative search": (2, "most-models"),
 }
+# Ours, beside the two rows of stage II that share its candidates and first networks: coverage in the place of the uniform choice.
+COVERAGE = {name: TABLE4[name] for name in TABLE4 if name.startswith("StageII:")} | {"StageII: RTA + Coverage search": (2, "coverage")}
+METHODS = TABLE4 | COVERAGE
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class ScoreCell:
 
 
 def table4_spec(method: str, seed: int, dataset: str, protocol: str, setup: RtaScale) -> SearchSpec:
-    """What a method of TABLE4 is."""
-    stage, rule = TABLE4[method]
+    """What a method of METHODS is."""
+    stage, rule = METHODS[method]
     size = (setup.copies + 1) * setup.originals
     return SearchSpec(
         dataset=dataset,
@@ -87,17 +90,28 @@ def settings_of(setup: RtaScale, rule: str, size: int) -> Settings:
     return Settings(setup.pieces, rule, setup.final_recipe(), short, size=size, offered=setup.offered)
 
 
-def run(scale: str, dataset: str, seeds: Sequence[int], protocol: str, setup: RtaScale, common: dict) -> list[dict]:
-    """Rows of Table 4; see rta.run_table."""
-    specs = {(method, seed): table4_spec(method, seed, dataset, protocol, setup) for seed in seeds for method in TABLE4}
-    run_steps(specs, common)
+def run(
+    scale: str,
+    dataset: str,
+    seeds: Sequence[int],
+    protocol: str,
+    setup: RtaScale,
+    common: dict,
+    *,
+    methods: Iterable[str] = TABLE4,
+    table: str = "rta-table4",
+    steps: str = "rta-search",
+) -> list[dict]:
+    """Rows of Table 4, or of other METHODS under a table's name of their own; see rta.run_table."""
+    specs = {(method, seed): table4_spec(method, seed, dataset, protocol, setup) for seed in seeds for method in methods}
+    run_steps(specs, common, steps)
     cells = [
         ScoreCell(method, seed, model, dataset, protocol, scale, spec) for (method, seed), spec in specs.items() for model in spec.targets
     ]
-    return grid.run(score_cell, cells, table="rta-table4", **common)
+    return grid.run(score_cell, cells, table=table, **common)
 
 
-def run_steps(specs: dict[tuple[str, int], SearchSpec], common: dict) -> None:
+def run_steps(specs: dict[tuple[str, int], SearchSpec], common: dict, table: str = "rta-search") -> None:
     """All steps of the searches {(name, seed): spec} but the final networks.
 
     A step whose inputs are not there yet makes them, or waits for the process that does, so any number of workers gives the same.
@@ -105,7 +119,7 @@ def run_steps(specs: dict[tuple[str, int], SearchSpec], common: dict) -> None:
     steps = [StepCell(*name, *step, spec) for name, spec in specs.items() for step in steps_of(spec)]
     order = {"candidates": 0, "piece": 0, "network": 1}
     steps.sort(key=lambda cell: (order[cell.kind], cell.step))  # what later rounds of one search wait for comes before them
-    grid.run(step_cell, steps, table="rta-search", ordered=True, **common)
+    grid.run(step_cell, steps, table=table, ordered=True, **common)
 
 
 def steps_of(spec: SearchSpec) -> list[tuple[str, int, str]]:

@@ -1,8 +1,7 @@
 """Every number that depends on size, in one place: smoke | demo | cpu | small | paper.
 
 smoke: seconds, for tests. demo: the first command, two CPU cores, a coffee. cpu: real CIFAR-10 in about an hour on two CPU cores.
-small: real data, reduced networks and epochs, one GPU for half an hour or a CPU overnight. paper: the papers' own settings.
-"""
+small: real data, reduced networks and epochs, one GPU for half an hour or a CPU overnight. paper: the papers' own settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -131,12 +130,21 @@ class RepairScale:
 
 
 @dataclass(frozen=True)
+class TogetherScale:
+    """What neither paper tries; in no key of the papers' tables, so that what they have stored stays theirs."""
+
+    severities: tuple[int, ...] = (1, 3, 5)  # of the corruptions in RTA sets of several budgets
+    copies: tuple[int, ...] = (1, 2, 4)  # of all originals in such a set, at most RtaScale.copies
+
+
+@dataclass(frozen=True)
 class Scale:
     name: str
     seeds: tuple[int, ...]
     rta: RtaScale
     repair: RepairScale
     corruptions: CorruptionScale = CorruptionScale()
+    together: TogetherScale = TogetherScale()
     seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # number of a notebook -> its seeds, where others
 
     def notebook_seeds(self, notebook: str) -> tuple[int, ...]:
@@ -194,12 +202,13 @@ SMOKE = Scale(
         chance_tests=30,
     ),
     corruptions=CorruptionScale(images=20, timed=10),
+    together=TogetherScale(severities=(1, 3), copies=(1, 4)),
 )
 
 DEMO = Scale(
     name="demo",
     seeds=(0, 1, 2),
-    seeds_of=dict.fromkeys(("10", "13", "14", "15", "16", "17"), (0,)),
+    seeds_of=dict.fromkeys(("10", "13", "14", "15", "16", "17", "20"), (0,)),
     rta=RtaScale(
         originals=200,
         targets=("convnet", "convnet_small"),
@@ -253,6 +262,7 @@ DEMO = Scale(
         precision="fp32",
     ),
     corruptions=CorruptionScale(images=200, timed=100),
+    together=TogetherScale(copies=(1, 4)),
 )
 
 CPU = Scale(

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rtalib.array_figures import heat
-from rtalib.corruptions import CORRUPTIONS
+from rtalib.corruptions import FAMILIES
 from rtalib.iterative_search import Trace
 from rtalib.papers import label
 from rtalib.plot_style import BLACK, COLUMN, CYCLE, GREY, PAGE, Drawing, figure, use_style
 
-FAMILIES = {"noise": CORRUPTIONS[:3], "blur": CORRUPTIONS[3:7], "weather": CORRUPTIONS[7:11], "digital": CORRUPTIONS[11:]}
 CLEAN_SOURCES = ("clean_resnet50", "clean_wideresnet")
 
 

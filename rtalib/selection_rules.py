@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from rtalib import rng
+from rtalib import coreset, rng
 from rtalib.errors import unknown
 
-RULES = ("released", "most-models", "any", "all", "highest-loss", "random")
+COVERAGE = "coverage"  # ours: the candidates of 'most-models', of which `cover` takes one in the place of `pick`
+RULES = ("released", "most-models", "any", "all", "highest-loss", "random", COVERAGE)
 
 
 def preferred(wrong: Tensor, offered: Tensor, rule: str, loss: Tensor | None = None) -> Tensor:
@@ -16,9 +17,9 @@ def preferred(wrong: Tensor, offered: Tensor, rule: str, loss: Tensor | None = N
     loss: float (N,O), the mean over models, for 'highest-loss'.
 
     'released', as in the authors' code for two models: those that all models get wrong; where there is none, those of the first model;
-    then of the second, and so on. 'most-models': those that the most models get wrong, whichever. 'any': those that at least one gets
-    wrong. 'all': those that all get wrong. 'highest-loss': that with the highest loss, right or wrong. Where no candidate qualifies, and
-    always with 'random', which is RTA's draw, all that are offered (as in the authors' code).
+    then of the second, and so on. 'most-models', 'coverage': those that the most models get wrong, whichever. 'any': those that at least
+    one gets wrong. 'all': those that all get wrong. 'highest-loss': that with the highest loss, right or wrong. Where no candidate
+    qualifies, and always with 'random', which is RTA's draw, all that are offered (as in the authors' code).
     """
     if rule not in RULES:
         raise unknown("selection rule", rule, RULES)
@@ -31,7 +32,7 @@ def preferred(wrong: Tensor, offered: Tensor, rule: str, loss: Tensor | None = N
     wrong = wrong & offered
     if rule == "released":
         steps = [wrong.all(0), *wrong]
-    elif rule == "most-models":
+    elif rule in ("most-models", COVERAGE):
         votes = wrong.sum(0)
         steps = [(votes == votes.amax(1, keepdim=True)) & (votes > 0)]
     elif rule == "highest-loss":
@@ -51,6 +52,17 @@ def pick(allowed: Tensor, *, seed: int, index: Tensor) -> Tensor:
     counts = allowed.sum(1)
     turn = (rng.words(seed, index, rng.stream("iterative search", "pick"), 1).squeeze(1) * counts) >> 32
     return ((allowed.cumsum(1) == (turn + 1)[:, None]) & allowed).int().argmax(1)
+
+
+def cover(allowed: Tensor, features: Tensor, centers: Tensor) -> Tensor:
+    """int64 (N,): one of the allowed columns of each row of bool (N,O), such that together they cover the feature space: k-center greedy
+    with one candidate per row.
+
+    features: (allowed.sum(), D), of the allowed candidates, row after row. centers: (M,D), of what is in the training set already.
+    """
+    row, column = allowed.nonzero(as_tuple=True)
+    picks = coreset.k_center_greedy(features, centers, len(allowed), groups=row).to(row.device)
+    return torch.empty(len(allowed), dtype=torch.int64).index_put((row[picks],), column[picks])
 
 
 def summary(wrong: Tensor, offered: Tensor, blamed: Tensor, models: tuple[str, ...], operations: tuple[str, ...]) -> dict:

@@ -1,6 +1,6 @@
 """k-center greedy against brute force, against a plain loop, and its promised properties."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -18,8 +18,8 @@ def clusters(n, m, dimensions=12, seed=0):
     return candidates, torch.randn(m, 4, generator=generator) @ basis + 7
 
 
-def plain_greedy(candidates, centers, budget):
-    """Distances by subtraction in float64, one pick and one update at a time."""
+def plain_greedy(candidates, centers, budget, groups=None):
+    """Distances by subtraction in float64, one pick and one update at a time; a pick takes its whole group out."""
     x, y = candidates.double(), centers.double()
     nearest = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
     picks = []
@@ -27,7 +27,7 @@ def plain_greedy(candidates, centers, budget):
         pick = int(nearest.argmax())
         picks.append(pick)
         nearest = torch.minimum(nearest, (x - x[pick]).norm(dim=1))
-        nearest[pick] = -1
+        nearest[pick if groups is None else groups == groups[pick]] = -1
     return picks
 
 
@@ -147,6 +147,38 @@ def test_balanced_greedy_gives_each_class_its_turn_and_its_own_centers():
     assert balanced_greedy(candidates, None, labels, 60).sort().values.tolist() == list(range(60))
 
 
+@pytest.mark.parametrize("pool", [3, 32, 1024])
+def test_groups_give_one_pick_each_as_the_plain_loop_has_it(monkeypatch, pool):
+    monkeypatch.setattr(coreset, "POOL", pool)
+    monkeypatch.setitem(coreset.BLOCKS, "cpu", (64, 48))
+    candidates, centers = clusters(400, 300)
+    for groups in (torch.arange(400) // 5, torch.randint(90, (400,), generator=torch.Generator().manual_seed(1))):
+        count = len(groups.unique())
+        picks = k_center_greedy(candidates, centers, count, groups=groups)
+        assert picks.tolist() == plain_greedy(candidates, centers, count, groups)
+        assert groups[picks].sort().values.tolist() == groups.unique().tolist()
+        assert torch.equal(k_center_greedy(candidates, centers, count // 2, groups=groups), picks[: count // 2])
+
+
+def test_groups_without_centers_ties_and_groups_of_one():
+    candidates, centers = clusters(60, 20)
+    assert torch.equal(k_center_greedy(candidates, centers, 25, groups=torch.arange(60) * 7), k_center_greedy(candidates, centers, 25))
+    groups = torch.arange(60) % 12
+    picks = k_center_greedy(candidates, None, 12, groups=groups)
+    assert picks[0] == k_center_greedy(candidates, None, 1) and groups[picks].unique().tolist() == list(range(12))
+    same = torch.zeros(6, 3)
+    assert k_center_greedy(same, same[:1], 3, groups=torch.tensor([0, 0, 1, 1, 2, 2])).tolist() == [0, 2, 4]
+
+
+def test_a_pick_from_each_group_is_the_best_of_all_when_every_step_is_forced():
+    """Against every choice of one candidate per group: where each group has one candidate far from all else, the radius is the least."""
+    candidates = torch.tensor([[0.0, 1.0], [9.0, 9.0], [1.0, 0.0], [-9.0, 9.0], [0.0, -1.0], [9.0, -9.0]])
+    groups, centers = torch.tensor([0, 0, 1, 1, 2, 2]), torch.zeros(1, 2)
+    every = [list(choice) for choice in product((0, 1), (2, 3), (4, 5))]
+    best = min(every, key=lambda choice: radius(candidates, torch.cat([centers, candidates[choice]])))
+    assert sorted(k_center_greedy(candidates, centers, 3, groups=groups).tolist()) == best
+
+
 def test_failures_of_one_class_only_are_selected_as_any_others():
     candidates, centers = clusters(40, 20)
     assert torch.equal(balanced_greedy(candidates, centers, torch.full((40,), 7), 15), k_center_greedy(candidates, centers, 15))
@@ -177,5 +209,9 @@ def test_wrong_input_is_named():
         balanced_greedy(candidates, centers, torch.zeros(9, dtype=torch.int64), 2)
     with pytest.raises(ValueError, match="labels: .*got torch.float32"):
         balanced_greedy(candidates, centers, torch.zeros(10), 2)
+    with pytest.raises(ValueError, match=r"budget: expected 1 to 5 \(the number of groups\), got 6"):
+        k_center_greedy(candidates, centers, 6, groups=torch.arange(10) % 5)
+    with pytest.raises(ValueError, match=r"groups: expected int64 \(10,\), got torch.int64 \(4,\)"):
+        k_center_greedy(candidates, centers, 2, groups=torch.arange(4))
     with pytest.raises(ValueError, match="selected"):
         covering_radius(candidates, None, torch.empty(0, dtype=torch.int64))

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from rtalib import augment, models, store
+from rtalib.artefacts import load_images
 from rtalib.data import LabeledImages, load_dataset
+from rtalib.inference import extract_features
 from rtalib.iterative_search import PRESETS, Search, Settings, iterative_search
 from rtalib.recipes import RECIPES
 
@@ -114,6 +116,20 @@ def test_random_rule_is_the_draw_and_trains_once():
     assert [trace.operations[i] for i in trace.operation.tolist()] == [names[i] for i in trace.image.tolist()]
     made.network(2, "tiny")
     assert len(list((store.outputs() / "store" / "network").glob("random-*"))) == 1 and trace.rounds == []
+
+
+def test_coverage_shares_all_but_the_choice_with_the_uniform_pick():
+    uniform, covering = search(replace(SETTINGS, offered=6)), search(replace(SETTINGS, offered=6, rule="coverage"))
+    assert uniform.candidates(1, "fog").key == covering.candidates(1, "fog").key
+    assert uniform.network(0, "tiny")[1].key == covering.network(0, "tiny")[1].key and uniform.piece(1).key != covering.piece(1).key
+    first, second = (made.trace().rounds[0] for made in (uniform, covering))
+    assert first["misclassified"] == second["misclassified"] and first["n_candidates"] == second["n_candidates"]
+    votes = [made.trace().wrong[made.trace().piece == 1].sum(1) for made in (uniform, covering)]
+    assert torch.equal(*votes)  # of each image, a candidate that the most networks get wrong
+    features = [extract_features(uniform.network(0, "tiny")[0], load_images(made.piece(1).path).images) for made in (uniform, covering)]
+    before = extract_features(uniform.network(0, "tiny")[0], load_images(uniform.piece(0).path).images)
+    spread = [torch.cdist(found, torch.cat([before, found])).sort(1).values[:, 1].mean() for found in features]
+    assert spread[1] > spread[0]
 
 
 def test_offered_bounds_the_candidates():

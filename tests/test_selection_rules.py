@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rtalib.selection_rules import RULES, pick, preferred, summary
+from rtalib.selection_rules import RULES, cover, pick, preferred, summary
 
 N, M, O = 200, 3, 6  # noqa: E741
 
@@ -24,7 +24,7 @@ def by_hand(rule: str, wrong: list[list[bool]], offered: list[bool], loss: list[
         wanted = [o for o in there if all(wrong[o])]
         for m in models:
             wanted = wanted or [o for o in there if wrong[o][m]]
-    elif rule == "most-models":
+    elif rule in ("most-models", "coverage"):
         most = max(sum(wrong[o]) for o in there)
         wanted = [o for o in there if sum(wrong[o]) == most > 0]
     elif rule == "highest-loss":
@@ -49,6 +49,22 @@ def test_released_prefers_the_first_model_and_most_models_does_not():
     there = torch.ones(1, 2, dtype=torch.bool)
     assert preferred(wrong, there, "released").tolist() == [[True, False]]
     assert preferred(wrong, there, "most-models").tolist() == [[True, True]]
+
+
+def test_cover_takes_one_allowed_candidate_of_each_image_farthest_first():
+    wrong, offered, _ = case()
+    allowed = preferred(wrong, offered, "coverage")
+    generator = torch.Generator().manual_seed(7)
+    every, centers = torch.randn(N, O, 3, generator=generator), torch.randn(40, 3, generator=generator)
+    found = cover(allowed, every[allowed], centers)
+    assert allowed[torch.arange(N), found].all()
+    nearest = torch.cdist(every.view(-1, 3).double(), centers.double()).amin(1).view(N, O).masked_fill(~allowed, -1)
+    for _ in range(N):  # by hand: the farthest of all, then its image is out
+        row, column = divmod(int(nearest.argmax()), O)
+        assert found[row] == column
+        away = (every.double() - every[row, column].double()).norm(dim=2)
+        nearest = torch.minimum(nearest, away).masked_fill(nearest < 0, -1)
+        nearest[row] = -1
 
 
 def test_pick_is_uniform_over_the_allowed_and_follows_the_index():

@@ -9,4 +9,6 @@ from .constants import BENCHMARKS, CORRUPTIONS
 from .frost import frost_source
 from .held_out import HELD_OUT, corrupt_held_out
 
-__all__ = ["BENCHMARKS", "CORRUPTIONS", "HELD_OUT", "corrupt", "corrupt_held_out", "frost_source"]
+FAMILIES = {"noise": CORRUPTIONS[:3], "blur": CORRUPTIONS[3:7], "weather": CORRUPTIONS[7:11], "digital": CORRUPTIONS[11:]}
+
+__all__ = ["BENCHMARKS", "CORRUPTIONS", "FAMILIES", "HELD_OUT", "corrupt", "corrupt_held_out", "frost_source"]
