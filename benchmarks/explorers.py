@@ -4,7 +4,8 @@
 
 Opens the notebooks as they are and runs all their cells, so the run of that scale should lie in $RTALIB_OUTPUTS, or each waits until its
 part is made. Then every control takes another value by keyboard, a few times, and the page itself measures from the event that changes the
-value to the frame in which the new picture is there. Of the status it is the time from a new row in the run's folder.
+value to the frame in which the new picture is there. Of the status it is the time from a new row in the run's folder. `cpu_ms` is what a
+change costs the notebook's kernel in CPU time, whatever else the machine does.
 --images also takes the README's pictures.
 """
 
@@ -20,13 +21,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import psutil
 from playwright import sync_api
 
 from benchmarks import results
 from rtalib import provenance, store
 from tests import lab
 
-FIELDS = "notebook explorer control first_ms median_ms slowest_ms changes empty_frames load".split()
+FIELDS = "notebook explorer control first_ms median_ms slowest_ms cpu_ms changes empty_frames load".split()
 EXPLORERS = re.compile(r"(?<=\.)(explore_\w+|watch)(?=\()")
 CHANGES = 6  # of each control
 SHARP = 4 / 3  # the pixels of a view for one of the page: nothing is resampled
@@ -43,29 +45,44 @@ def measure(page: lab.Page, explorer) -> Iterator[dict]:
     """A row for each control, the last one first: the first ones narrow what the last ones can show."""
     explorer.scroll_into_view_if_needed()
     for control in reversed(page.controls(explorer)):
-        changes = [page.after(explorer, lambda control=control: page.press(control)) for _ in range(CHANGES)]
-        yield {"control": control.evaluate(lab.NAME), **summary(changes)}
+        yield {"control": control.evaluate(lab.NAME), **summary(page, explorer, [lambda control=control: page.press(control)] * CHANGES)}
 
 
-def summary(changes: list[lab.Change]) -> dict:
+def summary(page: lab.Page, explorer, acts: list[Callable[[], None]]) -> dict:
+    before = spent()
+    changes = [page.after(explorer, act) for act in acts]
+    cost = round(1000 * (spent() - before) / len(acts))
     first, *later = (round(1000 * change.seconds) for change in changes)
     times = {"first_ms": first, "median_ms": round(statistics.median(later)), "slowest_ms": max(first, *later)}
-    return times | {"changes": len(changes), "empty_frames": sum(change.gaps for change in changes), "load": round(os.getloadavg()[0], 1)}
+    return times | {
+        "cpu_ms": cost,
+        "changes": len(changes),
+        "empty_frames": sum(change.gaps for change in changes),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def spent() -> float:
+    """CPU seconds of the kernel that was started last."""
+    kernels = [child for child in psutil.Process().children(recursive=True) if "ipykernel_launcher" in child.cmdline()]
+    times = max(kernels, key=lambda kernel: kernel.create_time()).cpu_times()
+    return times.user + times.system
 
 
 def measure_status(browser, address: str, folder: Path, run: str) -> dict:
     """The status of a copy of the run whose last rows come back one by one."""
     copy = folder / "outputs" / run
     shutil.copytree(store.outputs() / run, copy)
-    rows = [(path, path.read_bytes()) for path in sorted(copy.glob("rows/*/*.json"))[-CHANGES:]]
+    rows = [(path, path.read_text()) for path in sorted(copy.glob("rows/*/*.json"))[-CHANGES:]]
     for path, _ in rows:
         path.unlink()
     cells = [f"import os\nos.environ['RTALIB_OUTPUTS'] = {str(folder / 'outputs')!r}"]
     cells.append(f"from rtalib import status_views\nstatus_views.watch({run!r})")
     page = lab.Page(browser, address, lab.notebook(folder / "status.ipynb", cells).name)
-    changes = [page.after(page.explorers().first, lambda row=row: store.write_atomic(row[0], row[1].decode())) for row in rows]
+    acts = [lambda path=path, text=text: store.write_atomic(path, text) for path, text in rows]
+    row = {"notebook": "90_report", "explorer": "watch", "control": "a new row", **summary(page, page.explorers().first, acts)}
     page.close()
-    return {"notebook": "90_report", "explorer": "watch", "control": "a new row", **summary(changes)}
+    return row
 
 
 # ---------------------------------------------------------------------------------------------------------- the pictures
@@ -110,6 +127,14 @@ def take(page: lab.Page, function: str, explorer, folder: Path) -> None:
         page.shot(explorer, folder / f"{name}.png")
 
 
+def markdown(rows: list[dict]) -> str:
+    lines = ["| notebook | explorer | control | first, ms | median, ms | slowest, ms | CPU, ms |", "| --- | --- | --- |" + " ---: |" * 4]
+    for row in rows:
+        figures = " | ".join(str(row[name]) for name in ("first_ms", "median_ms", "slowest_ms", "cpu_ms"))
+        lines.append(f"| {row['notebook'][:2]} | `{row['explorer']}` | {row['control']} | {figures} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", default="demo")
@@ -131,14 +156,16 @@ def main() -> None:
                 if args.images:
                     take(page, function, explorer, args.images)
                 if function != "watch":
-                    rows += [{"notebook": name, "explorer": function, **row} for row in measure(page, explorer)]
+                    for row in measure(page, explorer):
+                        rows.append({"notebook": name, "explorer": function, **row})
+                        print(rows[-1], flush=True)
             page.close()
         if "90_report" in chosen:
             rows.append(measure_status(browser, address, folder, args.scale))
+            print(rows[-1], flush=True)
         browser.close()
     shutil.rmtree(folder)
-    for row in rows:
-        print("  ".join(f"{row[name]!s:>20}" for name in FIELDS))
+    print(markdown(rows))
     stamp = provenance.stamp()
     facts = {"scale": args.scale} | {key: stamp[key] for key in ("cpu", "cores", "git", "dirty", "time")}
     results.write(args.out, rows, FIELDS, facts)

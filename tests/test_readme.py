@@ -52,8 +52,14 @@ def test_map_names_every_module_and_no_other():
 
 
 def test_every_linked_file_exists():
-    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)", README) if "://" not in link]
+    found = re.findall(r"\]\(([^)#\s]+)[)#]", README) + re.findall(r'src="([^"]+)"', README)
+    links = [link for link in found if "://" not in link]
     assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_pictures_are_few_and_light():
+    sizes = [path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()]
+    assert 0 < len(sizes) <= 4 and max(sizes) < 250_000 and sum(sizes) < 700_000
 
 
 def test_record_holds_rows_with_provenance_and_no_heavy_file():
