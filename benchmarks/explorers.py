@@ -160,12 +160,17 @@ def main() -> None:
                         rows.append({"notebook": name, "explorer": function, **row})
                         print(rows[-1], flush=True)
             page.close()
+            save(args, rows)
         if "90_report" in chosen:
             rows.append(measure_status(browser, address, folder, args.scale))
             print(rows[-1], flush=True)
         browser.close()
     shutil.rmtree(folder)
+    save(args, rows)
     print(markdown(rows))
+
+
+def save(args: argparse.Namespace, rows: list[dict]) -> None:
     stamp = provenance.stamp()
     facts = {"scale": args.scale} | {key: stamp[key] for key in ("cpu", "cores", "git", "dirty", "time")}
     results.write(args.out, rows, FIELDS, facts)

@@ -5,6 +5,7 @@ ipywidgets alone, so they work by keyboard and wherever notebooks do.
 """
 
 import base64
+import gc
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -237,6 +238,8 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
         if isinstance(control, Dropdown):
             control.tooltip = KEYS
     show()
+    gc.collect()
+    gc.freeze()  # else every second figure's garbage has all objects of the libraries looked through, for a third of a second
     layout = Layout(flex_flow="row wrap", max_width=f"{round(PAGE * SCREEN)}px")  # no wider than the picture
     return VBox([HBox(list(controls.values()), layout=layout), picture])
 
