@@ -101,12 +101,14 @@ def clicked(page: lab.Page, explorer) -> None:
 
 
 def refined(page: lab.Page, explorer) -> None:
+    choose(page, explorer, "first", "Org. DNN")
     choose(page, explorer, "second", "CF-DARTS")
 
 
 def choose(page: lab.Page, explorer, name: str, label: str) -> None:
     menu = explorer.get_by_label(name, exact=True)
-    page.after(explorer, lambda: menu.select_option(label=label))
+    if menu.evaluate("menu => menu.selectedOptions[0].label") != label:
+        page.after(explorer, lambda: menu.select_option(label=label))
 
 
 PICTURES: dict[str, tuple[str, Callable]] = {
