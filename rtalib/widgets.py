@@ -4,7 +4,9 @@ A view draws the same pixels for the same state, needs no widgets and is what a 
 ipywidgets alone, so they work by keyboard and wherever notebooks do.
 """
 
+import atexit
 import base64
+import functools
 import gc
 import html
 import io
@@ -219,6 +221,7 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
     The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
     By keyboard: arrows move sliders and numbers; Space opens a menu, arrows choose there, Enter takes. Of a closed menu, as of all that is
     no text field, JupyterLab takes arrows and letters for its own commands.
+    What lives in the process when the first explorer opens is from then on left out of the search for cyclic garbage.
     """
     from ipywidgets import HTML, Dropdown, HBox, Layout, VBox
 
@@ -238,10 +241,17 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
         if isinstance(control, Dropdown):
             control.tooltip = KEYS
     show()
-    gc.collect()
-    gc.freeze()  # else every second figure's garbage has all objects of the libraries looked through, for a third of a second
+    _spare_the_libraries()
     layout = Layout(flex_flow="row wrap", max_width=f"{round(PAGE * SCREEN)}px")  # no wider than the picture
     return VBox([HBox(list(controls.values()), layout=layout), picture])
+
+
+@functools.cache
+def _spare_the_libraries() -> None:
+    """Keep the collector from looking through all objects of the libraries at every second figure, which takes a third of a second."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def as_html(drawing: Drawing) -> str:
