@@ -130,10 +130,13 @@ def take(page: lab.Page, function: str, explorer, folder: Path) -> None:
 
 
 def markdown(rows: list[dict]) -> str:
-    lines = ["| notebook | explorer | control | first, ms | median, ms | slowest, ms | CPU, ms |", "| --- | --- | --- |" + " ---: |" * 4]
-    for row in rows:
-        figures = " | ".join(str(row[name]) for name in ("first_ms", "median_ms", "slowest_ms", "cpu_ms"))
-        lines.append(f"| {row['notebook'][:2]} | `{row['explorer']}` | {row['control']} | {figures} |")
+    """A line for each explorer: the range over its controls."""
+    lines = ["| notebook | explorer | controls | first, ms | median, ms | slowest, ms | CPU, ms |", "| --- | --- |" + " ---: |" * 5]
+    for key in dict.fromkeys((row["notebook"], row["explorer"]) for row in rows):
+        found = [row for row in rows if (row["notebook"], row["explorer"]) == key]
+        ranges = [sorted({row[name] for row in found}) for name in ("first_ms", "median_ms", "slowest_ms", "cpu_ms")]
+        figures = " | ".join(" to ".join(map(str, dict.fromkeys((each[0], each[-1])))) for each in ranges)
+        lines.append(f"| {key[0][:2]} | `{key[1]}` | {len(found)} | {figures} |")
     return "\n".join(lines)
 
 

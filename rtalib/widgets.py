@@ -221,13 +221,15 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
     The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
     By keyboard: arrows move sliders and numbers; Space opens a menu, arrows choose there, Enter takes. Of a closed menu, as of all that is
     no text field, JupyterLab takes arrows and letters for its own commands.
-    What lives in the process when the first explorer opens is from then on left out of the search for cyclic garbage.
+    What lives in the process when a control first moves is from then on left out of the search for cyclic garbage.
     """
     from ipywidgets import HTML, Dropdown, HBox, Layout, VBox
 
     picture = HTML()
 
-    def show(_: object = None) -> None:
+    def show(change: object = None) -> None:
+        if change:
+            _spare_what_is_there()
         try:
             picture.value = as_html(view(**{name: control.value for name, control in controls.items()}))
         except Exception as error:
@@ -241,15 +243,13 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
         if isinstance(control, Dropdown):
             control.tooltip = KEYS
     show()
-    _spare_the_libraries()
     layout = Layout(flex_flow="row wrap", max_width=f"{round(PAGE * SCREEN)}px")  # no wider than the picture
     return VBox([HBox(list(controls.values()), layout=layout), picture])
 
 
 @functools.cache
-def _spare_the_libraries() -> None:
-    """Keep the collector from looking through all objects of the libraries at every second figure, which takes a third of a second."""
-    gc.collect()
+def _spare_what_is_there() -> None:
+    """Keep the collector from looking through libraries and controls at every second figure, which takes a third of a second."""
     gc.freeze()
     atexit.register(gc.unfreeze)
 
