@@ -12,13 +12,13 @@ from rtalib.array_figures import show_pixels
 from rtalib.coreset import covering_radii, farthest, k_center_greedy, random_selection
 from rtalib.data import LabeledImages
 from rtalib.errors import unknown
-from rtalib.plot_style import BLACK, BLUE, GREEN, GREY, ORANGE, PAGE, PALE, PALE_BLUE, RED, Drawing, figure, place, use_style
+from rtalib.plot_style import BLACK, BLUE, GREEN, ORANGE, PAGE, PALE, PALE_BLUE, RED, Drawing, figure, place, use_style
 from rtalib.widgets import SCREEN, around
 
 if TYPE_CHECKING:
     from ipywidgets import BoundedIntText, Button, VBox
 
-RULES = {"k-center": BLUE, "farthest": ORANGE, "random": GREEN, "to the letter": GREY}
+RULES = {"k-center": BLUE, "farthest": ORANGE, "random": GREEN, "to the letter": BLACK}
 SHOWN = 10  # picks with a number on the map and a picture below it
 HEIGHT = 4.85  # of the view, and
 MAP = (0.05, 1.55, 4.35, 3.1)  # the left, lower, wide and high of its map, in inches

@@ -23,7 +23,7 @@ ALL = "all"
 SHOWS = ("difference", "measured", "published")
 # From vermilion over white to blue: told apart with every common colour vision; ends pale enough for black numbers.
 DIVERGING = LinearSegmentedColormap.from_list("difference", ["#E8925A", "white", "#6FAED6"])
-VERDICTS = {"reproduced": GREEN, "undecided": BLUE, "not reproduced": RED, "missing": GREY}
+VERDICTS = {"reproduced": GREEN, "undecided": BLUE, "not reproduced": RED, "missing": BLACK}
 NAMES = 1.9  # inches for the names of the methods
 LINE, CLAIM, WIDEST = 0.2, 0.16, 0.8  # height of a method and of a claim, greatest width of a column, in inches
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from matplotlib.axes import Axes
+
 from rtalib import rta
-from rtalib.array_figures import show_pixels
 from rtalib.data import LabeledImages
 from rtalib.errors import unknown
 from rtalib.iterative_search import Search
@@ -87,17 +89,28 @@ def set_view(found: RobustSet, operation: str = ALL, label: str = ALL, part: str
     with use_style():
         drawing = figure(PAGE, height, layout=None)
         drawing.text(0.05 / PAGE, 0.99, words, va="top")
-        for place_, i in enumerate(shown):
-            line, column = divmod(place_, COLUMNS)
-            axes = place(drawing, 0.05 + column * step, height - 1.1 - line * 1.28, step - 0.08, 0.8)
-            show_pixels(axes, found.data.images[i].numpy())
+        canvas = place(drawing, 0, 0, PAGE, height)  # one pair of axes, in inches: 24 of them would take most of the time
+        for number, i in enumerate(shown):
+            line, column = divmod(number, COLUMNS)
+            left, bottom = 0.05 + column * step, height - 1.1 - line * 1.28
+            _tile(canvas, found.data.images[i].numpy(), left, bottom, step - 0.08, 0.8)
             caption = f"{found.data.classes[found.data.hard_labels[i]]}\n{found.operations[i].replace('_', ' ')}\n{found.notes[i]}"
-            axes.text(0.5, -0.04, caption, transform=axes.transAxes, ha="center", va="top", fontsize=5.5)
+            canvas.text(left + (step - 0.08) / 2, bottom - 0.03, caption, ha="center", va="top", fontsize=5.5)
+        canvas.set(xlim=(0, PAGE), ylim=(0, height), aspect="auto")
+        canvas.axis("off")
         if not shown:
             drawing.text(0.5, 0.5, "none", ha="center", color=GREY)
     drawn = [found.operations[i].replace("_", " ") for i in shown]
     drawing.set_label(f"{words}. Made by: {', '.join(dict.fromkeys(drawn)) or 'none'}")
     return drawing
+
+
+def _tile(axes: Axes, image: np.ndarray, left: float, bottom: float, width: float, height: float) -> None:
+    """An image (3,H,W) in the middle of a place on the axes, as large as it fits there, pixels square and sharp."""
+    scale = min(width / image.shape[2], height / image.shape[1])
+    across, along = scale * image.shape[2], scale * image.shape[1]
+    left, bottom = left + (width - across) / 2, bottom + (height - along) / 2
+    axes.imshow(image.transpose(1, 2, 0), extent=(left, left + across, bottom, bottom + along), interpolation="nearest", aspect="auto")
 
 
 def explore_set(found: RobustSet) -> "VBox":

@@ -68,7 +68,7 @@ def _words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in COLOURS if counts[kind])
 
 
-def watch(run: str, *, every: float = 1.0) -> "VBox":
+def watch(run: str, *, every: float = 0.25) -> "VBox":
     """`status_view` of a run, drawn anew when something has changed, until nothing is left to wait for or the button is pressed.
 
     The run may go on in any process; the kernel stays free. every: seconds between two looks.

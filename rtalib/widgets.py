@@ -4,7 +4,10 @@ A view draws the same pixels for the same state, needs no widgets and is what a 
 ipywidgets alone, so they work by keyboard and wherever notebooks do.
 """
 
+import atexit
 import base64
+import functools
+import gc
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +37,8 @@ LONGEST_CLASS = 14  # characters of a class name beside its bar
 LARGEST_SEED = 9999
 DPI = 300  # of the views in a filmstrip
 SCREEN = 120  # pixels of a page for an inch of a view
+CONTROL = "280px"  # width of a control: three in a line above a view
+KEYS = "Space opens, arrows choose, Enter takes"  # said by every menu
 # (eps, steps) -> recipe; a step is eps/4, as 2/255 at 8/255, and what has restarts keeps to a few, so that a view is drawn at once.
 ATTACKS = {
     "FGSM": lambda eps, steps: attacks.FGSM(eps),
@@ -214,13 +219,17 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
     """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative.
 
     The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
-    By keyboard: arrows move sliders and numbers. Of a closed menu JupyterLab may take arrows and letters for itself.
+    By keyboard: arrows move sliders and numbers; Space opens a menu, arrows choose there, Enter takes. Of a closed menu, as of all that is
+    no text field, JupyterLab takes arrows and letters for its own commands.
+    What lives in the process when a control first moves is from then on left out of the search for cyclic garbage.
     """
-    from ipywidgets import HTML, HBox, Layout, VBox
+    from ipywidgets import HTML, Dropdown, HBox, Layout, VBox
 
     picture = HTML()
 
-    def show(_: object = None) -> None:
+    def show(change: object = None) -> None:
+        if change:
+            _spare_what_is_there()
         try:
             picture.value = as_html(view(**{name: control.value for name, control in controls.items()}))
         except Exception as error:
@@ -229,9 +238,20 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
 
     for control in controls.values():
         control.style.description_width = "initial"  # descriptions are not cut off
+        control.layout.width = control.layout.width or CONTROL
         control.observe(show, "value")
+        if isinstance(control, Dropdown):
+            control.tooltip = KEYS
     show()
-    return VBox([HBox(list(controls.values()), layout=Layout(flex_flow="row wrap")), picture])
+    layout = Layout(flex_flow="row wrap", max_width=f"{round(PAGE * SCREEN)}px")  # no wider than the picture
+    return VBox([HBox(list(controls.values()), layout=layout), picture])
+
+
+@functools.cache
+def _spare_what_is_there() -> None:
+    """Keep the collector from looking through libraries and controls at every second figure, which takes a third of a second."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def as_html(drawing: Drawing) -> str:

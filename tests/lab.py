@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +29,50 @@ BEGUN = r"() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].s
 # Every code cell has its number: none is running or waiting.
 DONE = r"""() => { const prompts = [...document.querySelectorAll('.jp-Notebook:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt')];
     return prompts.length > 0 && prompts.every(p => /\[\d+\]/.test(p.textContent)); }"""
+
+# What a control is made of, and the keys that take its next value, and the one before its last. A closed menu leaves arrows and letters
+# to JupyterLab, an open one does not.
+CONTROLS = {
+    "select": (("Space", "ArrowDown", "Enter"), ("Space", "ArrowUp", "Enter")),
+    ".noUi-handle": (("ArrowRight",), ("ArrowLeft",)),
+    "input[type=number]": (("ArrowUp", "Enter"), ("ArrowDown", "Enter")),
+}
+AT_END = """element => element.options ? element.selectedIndex === element.options.length - 1
+    : Number(element.value ?? element.getAttribute('aria-valuenow')) >= Number(element.max || element.getAttribute('aria-valuemax'))"""
+NAME = "element => element.closest('.jupyter-widgets').querySelector('.widget-label').textContent"
+# From the event that changes a value to the frame in which another picture is there, complete; in every frame on the way it is looked
+# whether a complete picture is in its place, and how high the explorer is.
+WATCH = """box => {
+    const image = () => box.querySelector('img'), before = image().getAttribute('src');
+    const watched = {start: performance.now(), end: 0, gaps: 0, heights: []};
+    let begun = false;
+    const begin = event => {
+        if (begun || event.target.matches('select, input') !== (event.type === 'change')) return;
+        begun = true;
+        watched.start = performance.now();
+    };
+    for (const type of ['change', 'keydown', 'click']) box.addEventListener(type, begin, true);
+    const look = () => {
+        const now = image(), there = now && now.complete && now.getBoundingClientRect().height > 0;
+        const height = box.getBoundingClientRect().height;
+        watched.gaps += !there;
+        if (!watched.heights.includes(height)) watched.heights.push(height);
+        if (!there || now.getAttribute('src') === before) return requestAnimationFrame(look);
+        for (const type of ['change', 'keydown', 'click']) box.removeEventListener(type, begin, true);
+        watched.end = performance.now();
+    };
+    requestAnimationFrame(look);
+    return watched; }"""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was seen after a control was moved: seconds until the new picture, its text alternative, frames without a picture, heights."""
+
+    seconds: float
+    text: str
+    gaps: int
+    heights: list[float]
 
 
 def notebook(path: Path, sources: list[str]) -> Path:
@@ -81,8 +126,9 @@ def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
 class Page:
     """A browser page with a notebook whose cells have run; `errors` are the errors on its console."""
 
-    def __init__(self, browser, address: str, name: str) -> None:
-        self.page = browser.new_page(viewport={"width": 1280, "height": 1300})
+    def __init__(self, browser, address: str, name: str, *, seconds: int = READY, sharpness: float = 1) -> None:
+        """seconds: how long the cells may take; sharpness: of screenshots, pixels for one of the page's."""
+        self.page = browser.new_page(viewport={"width": 1280, "height": 1300}, device_scale_factor=sharpness)
         self.errors: list[str] = []
         self.page.on("console", lambda message: message.type == "error" and self._note(f"{message.text} {message.location.get('url', '')}"))
         self.page.on("pageerror", lambda error: self._note(str(error)))
@@ -94,7 +140,12 @@ class Page:
             self.page.wait_for_timeout(5000)
             if self.page.evaluate(BEGUN):
                 break
-        self.page.wait_for_function(DONE, timeout=1000 * READY)
+        self.page.wait_for_function(DONE, timeout=1000 * seconds)
+
+    def close(self) -> None:
+        """End the kernel, and leave the page."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()")
+        self.page.close()
 
     def _note(self, text: str) -> None:
         if not NOISE.search(text):
@@ -104,13 +155,31 @@ class Page:
         """The boxes of widgets, in the order of the cells."""
         return self.page.locator(".jp-OutputArea-output > .widget-vbox, .jp-OutputArea-output .jupyter-widgets-view > .widget-vbox")
 
-    def after(self, explorer, act) -> tuple[float, str]:
-        """Do something to an explorer and wait for another picture: (seconds until it is on the screen, its text alternative)."""
-        picture = explorer.locator("img").first
-        before = picture.get_attribute("src")
-        handle = explorer.element_handle()
-        start = time.monotonic()
+    def controls(self, explorer) -> list:
+        """Every control of an explorer, in their order."""
+        return explorer.locator(", ".join(CONTROLS)).all()
+
+    def after(self, explorer, act) -> Change:
+        """Do something to an explorer and wait for another picture."""
+        watched = explorer.evaluate_handle(WATCH)
         act()
-        changed = "([box, old]) => { const img = box.querySelector('img'); return img && img.complete && img.getAttribute('src') !== old; }"
-        self.page.wait_for_function(changed, arg=[handle, before], polling="raf", timeout=20_000)
-        return time.monotonic() - start, picture.get_attribute("alt")
+        self.page.wait_for_function("watched => watched.end", arg=watched, timeout=20_000)
+        found = watched.evaluate(
+            "watched => ({seconds: (watched.end - watched.start) / 1000, gaps: watched.gaps, heights: watched.heights})"
+        )
+        return Change(text=explorer.locator("img").first.get_attribute("alt"), **found)
+
+    def press(self, control) -> None:
+        """Another value of a control, by keyboard alone: the next one, or the one before the last."""
+        kind = next(kind for kind in CONTROLS if control.evaluate("(element, kind) => element.matches(kind)", kind))
+        control.focus()
+        first, last = CONTROLS[kind]
+        for key in last if control.evaluate(AT_END) else first:
+            self.page.keyboard.press(key)
+
+    def shot(self, explorer, path: Path) -> None:
+        """A screenshot of an explorer, as wide as its picture, without the frame of what has the focus."""
+        self.page.evaluate("() => document.activeElement.blur()")
+        box, picture = explorer.bounding_box(), explorer.locator("img").first.bounding_box()
+        width = picture["x"] + picture["width"] - box["x"] + 4
+        self.page.screenshot(path=path, clip={**box, "width": width})

@@ -75,8 +75,13 @@ def test_map_names_every_module_and_no_other():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_linked_file_exists(page):
-    links = [link for link in re.findall(r"\]\(([^)#\s]+)\)|src=\"([^\"]+)\"", page.read_text()) if "://" not in "".join(link)]
-    assert [link for pair in links for link in pair if link and not (page.parent / link).exists()] == []
+    found = re.findall(r"\]\(([^)#\s]+)[)#]", page.read_text()) + re.findall(r'src="([^"]+)"', page.read_text())
+    assert [link for link in found if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_pictures_are_few_and_light():
+    sizes = [path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()]
+    assert 0 < len(sizes) <= 4 and max(sizes) < 250_000 and sum(sizes) < 700_000
 
 
 def test_record_holds_rows_with_provenance_and_no_heavy_file():

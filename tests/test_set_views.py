@@ -26,10 +26,11 @@ def test_filters_are_joined(found):
 
 def test_a_page_shows_its_images_with_what_made_them(found):
     drawing = set_view(found, part="copy 2")
-    assert len(drawing.axes) == 20 and drawing.get_label().startswith("20 of 60 images")
-    assert (drawing.axes[-1].images[0].get_array() == found.data.images[59].permute(1, 2, 0).numpy()).all()
-    assert drawing.axes[-1].texts[0].get_text().splitlines()[1:] == ["snow", "1 of 2 wrong"]
-    assert len(set_view(found, page=3).axes) == 12 and len(set_view(found).axes) == 24
+    (page,) = drawing.axes
+    assert len(page.images) == 20 and drawing.get_label().startswith("20 of 60 images")
+    assert (page.images[-1].get_array() == found.data.images[59].permute(1, 2, 0).numpy()).all()
+    assert page.texts[-1].get_text().splitlines()[1:] == ["snow", "1 of 2 wrong"]
+    assert [len(set_view(found, page=number).axes[0].images) for number in (3, 1)] == [12, 24]
     with pytest.raises(ValueError, match="page: expected 1 to 3, got 4"):
         set_view(found, page=4)
 

@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import sys
+from pathlib import Path
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -264,6 +265,7 @@ def test_controls_are_named_core_widgets_whose_names_are_not_cut(data):
     controls = explorer.children[0].children
     assert all(control.description and type(control).__module__.startswith("ipywidgets.") for control in controls)
     assert all(control.style.description_width == "initial" for control in controls)
+    assert [control.tooltip for control in controls if isinstance(control, ipywidgets.Dropdown)] == [widgets.KEYS] * 2
 
 
 def test_picture_keeps_its_shape_and_escapes_its_text(data):
@@ -293,6 +295,17 @@ def test_views_need_no_ipywidgets(data, monkeypatch):
     assert len(again.corruption_view(data.images[0], "fog", 1, "cifar10-c", 0).axes) == 3
     with pytest.raises(ImportError):
         again.explore_corruptions(data)
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_explorer_of_a_notebook_leaves_a_filmstrip_that_its_head_names(path):
+    head, *cells = ("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+    text = "\n".join(cells)
+    assert text.count("widgets.filmstrip(") >= text.count(".explore_") and text.count("status_views.status_view(") >= text.count(".watch(")
+    for cell in cells:
+        if "widgets.filmstrip(" in cell or "status_views.status_view(" in cell:
+            name = re.search(r'figures.save[(].*, "([a-z-]+)"', cell)[1]
+            assert f"`figures/{name}.png`" in head
 
 
 CELLS = [
