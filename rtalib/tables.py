@@ -140,10 +140,13 @@ def compare(rows: Sequence[Mapping], published: Published, *, columns: Sequence[
     known = {id(row) for method in published.rows for row in select(rows, method)}
     added = dict.fromkeys(_name(row, guided) for row in rows if id(row) not in known)
     records = [_record(rows, published, method, column) for method in [*published.rows, *added] for column in columns]
-    table = pd.DataFrame(records).set_index(["method", "column"])
+    table = pd.DataFrame(records, columns=_COMPARED).set_index(["method", "column"])
     table.attrs = {"caption": caption(rows, published), "unit": published.unit, "context": context(rows), "id": published.id}
     table.attrs["conditions"] = conditions(rows) if rows else "Not measured."
     return table
+
+
+_COMPARED = ("method", "column", "published", "published_std", "measured", "std", "interval", "seeds", "difference")
 
 
 def _name(row: Mapping, guided: bool) -> str:

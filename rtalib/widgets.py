@@ -274,6 +274,7 @@ def filmstrip(drawings: Sequence[Drawing]) -> Drawing:
             axes = place(strip, 0, sum(heights[i + 1 :]), picture.shape[1] / DPI, heights[i])
             axes.imshow(picture, aspect="auto")
             axes.axis("off")
+    strip.set_label(" Then: ".join(filter(None, (drawing.get_label() for drawing in drawings))))
     return strip
 
 

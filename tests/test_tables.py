@@ -52,6 +52,11 @@ def test_compare_without_rows_shows_the_paper_alone():
     assert "Not measured" in table.attrs["caption"]
 
 
+def test_a_figure_without_printed_numbers_and_rows_is_an_empty_table():
+    table = tables.compare([], papers.PUBLISHED["cf-figure4"])
+    assert len(table) == 0 and "measured" in table and "Not measured" in table.attrs["caption"]
+
+
 def test_a_claim_names_the_rows_it_rests_on():
     rows = [row | {"key": f"{row['method']}-{row['seed']}"} for row in cf_rows()]
     rows = [row for row in rows if row["key"] != "Org. DNN-2"]
