@@ -1,4 +1,4 @@
-"""The command line: notebooks, their state, plans of tables, the report, sources, corrupted data, robust sets, the store, benchmarks.
+"""The command line: notebooks, their state, tables, the report, sources, corrupted data, robust sets, the store, benchmarks.
 
 Everything heavy is imported by the command that needs it, so that --help answers at once.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtalib import cli_bench, cli_store
+from rtalib import cli_bench, cli_store, cli_tables
 
 if TYPE_CHECKING:
     from rtalib.nb import NotebookResult
@@ -46,10 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = _command(commands, "reproduce", _reproduce, "run the numbered notebooks in order and write the report")
     status = _command(commands, "status", _status, "show what is done, running, failed and missing")
     report = _command(commands, "report", _report, "write the report from the finished rows")
-    plan = _command(commands, "plan", _show_plan, "say what tables would compute, what of it is stored, and how long the rest would take")
     sources = _command(commands, "sources", _sources, "train or find the source models that RTA attacks, and measure them")
     _corrupt_options(_command(commands, "corrupt", _corrupt, "write a corrupted copy of a data set or of a folder of pictures"))
     _rta_options(_command(commands, "rta", _rta, "make a robust data set of your own images"))
+    cli_tables.add_commands(commands)
     cli_store.add_command(commands)
     cli_bench.add_command(commands)
     _command(commands, "env", _env, "print versions and hardware as JSON")
@@ -60,12 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--executor", help="serial | processes | ray: how a table's cells are computed (default: the notebook's own)")
     add("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a notebook's parameter; may be repeated")
     add("--timeout", type=float, metavar="MINUTES", help="stop a notebook that takes longer (default: never)")
-    plan.add_argument("tables", nargs="+", metavar="TABLE", help="rta-table1 | cf-table2 | cf-figure4 | table2 (of both papers) | ...")
-    plan.add_argument("--seeds", default="", help="how many (5 is 0 to 4), or which, comma-separated (default: the scale's own)")
-    plan.add_argument("--hours", type=float, metavar="H", help="assumed for a cell that no stored row tells about")
     sources.add_argument("--sources", metavar="A,B", help="comma-separated (default: all fifteen)")
     sources.add_argument("--executor", default="processes", help="serial | processes | ray (default: processes)")
-    for command in (reproduce, status, report, sources, plan):
+    for command in (reproduce, status, report, sources):
         add = command.add_argument
         add("--scale", default="demo", help="smoke | demo | cpu | small | paper (default: demo)")
         add("--dataset", default="shapes10", help="shapes10 | cifar10 | tiny-imagenet | a path (default: shapes10, built in)")
@@ -154,29 +151,6 @@ def _status(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     _write_report(_run_name(options))
     return 0
-
-
-def _show_plan(options: argparse.Namespace) -> int:
-    from rtalib import plan
-
-    at = {"scale": options.scale, "dataset": options.dataset}
-    try:
-        seeds = _seeds(options.seeds)
-        lines = plan.collect(options.tables, **at, seeds=seeds, hours=options.hours)
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(error) from None
-    print(plan.text(lines, plan.hardware(**at)))
-    return 0
-
-
-def _seeds(text: str) -> Sequence[int]:
-    """'5' is 0 to 4, '3,4' those two, '' none."""
-    given = [int(seed) for seed in text.split(",") if seed]
-    if "," in text or not given:
-        return given
-    if given[0] < 1:
-        raise ValueError(f"--seeds: expected at least one seed, got {text}; a single seed is written with a comma: '0,'")
-    return range(given[0])
 
 
 def _sources(options: argparse.Namespace) -> int:

@@ -44,16 +44,25 @@ def tables(name: str) -> list[str]:
     return found
 
 
-def collect(names: Iterable[str], *, scale: str, dataset: str, seeds: Sequence[int] = (), hours: float | None = None) -> list[Line]:
+def collect(
+    names: Iterable[str],
+    *,
+    scale: str,
+    dataset: str,
+    seeds: Sequence[int] = (),
+    executor: str = "processes",
+    hours: float | None = None,
+) -> list[Line]:
     """The lines of a plan: the named tables (see `tables`) and what they are made of, each once, in the order in which they would run.
 
-    seeds: default the scale's own. hours: assumed for a cell that no stored row tells about. Computes and stores nothing.
+    seeds: default the scale's own. hours: assumed for a cell that no stored row tells about. Computes and stores nothing; raises ValueError
+    for what the tables themselves would refuse.
     """
     if hours is not None and not hours > 0:
         raise ValueError(f"hours: expected more than 0, got {hours}")
     with grid.planning() as planned:
         for table in dict.fromkeys(table for name in names for table in tables(name)):
-            runners()[table](scale=scale, dataset=dataset, seeds=seeds)
+            runners()[table](scale=scale, dataset=dataset, seeds=seeds, executor=executor)
     run = scales.run_name(scale, dataset)
     rows = [row for table in store.tables(run) for row in store.rows(run, table)]
     assumed = None if hours is None else hours * HOUR

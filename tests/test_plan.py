@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from rtalib import cli, costs, plan, repair, store
+from rtalib import cli, costs, grid, plan, repair, store
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +69,25 @@ def test_command(capsys):
     assert cli.main(["plan", "table2", "--seeds", "two"]) == 2
     assert cli.main(["plan", "table2", "--seeds", "0"]) == 2
     assert "'0,'" in capsys.readouterr().err
+
+
+def test_tables_without_notebooks(outputs, capsys):
+    """The rows are those of the table's function, and the second time all of them are there."""
+    assert cli.main(["tables", "cf-table7", "--scale", "smoke", "--seeds", "0,", "--executor", "serial"]) == 0
+    assert "cf-table7: 2 rows" in capsys.readouterr().out
+    assert counts(plan.collect(["cf-table7"], scale="smoke", dataset="shapes10", seeds=[0]))["cf-table7"] == (2, 2)
+    assert cli.main(["tables", "cf-table7", "--scale", "smoke", "--executor", "procesess"]) == 2
+    assert "processes" in capsys.readouterr().err
+    assert cli.main(["tables", "tabel2"]) == 2
+
+
+def test_a_table_that_fails_does_not_stop_the_others(outputs, capsys, monkeypatch):
+    def fails(**arguments):
+        if grid._plans is None:
+            raise grid.GridError("1 of 1 cells failed")
+
+    runners = {"broken": fails, "search-or-chance": lambda **arguments: [{}]}
+    monkeypatch.setattr(plan, "runners", lambda: runners)
+    assert cli.main(["tables", "broken", "search-or-chance", "--scale", "smoke"]) == 1
+    printed = capsys.readouterr()
+    assert "search-or-chance: 1 rows" in printed.out and "not complete: broken" in printed.err
