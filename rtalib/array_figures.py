@@ -12,10 +12,12 @@ NAMES = 0.98  # inches beside a gallery for the names of its lines
 
 
 def heat(axes: Axes, shades: np.ndarray, texts: list[list[str]], *, bold: np.ndarray | None = None) -> None:
-    """Cells shaded white to blue by `shades` in [0,1], each with its text."""
+    """Cells shaded white to blue by `shades` in [0,1], each with its text; empty ones are left out, for a text costs a millisecond."""
     axes.imshow(0.08 + 0.72 * shades, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for i, line in enumerate(texts):
         for j, text in enumerate(line):
+            if not text:
+                continue
             weight = "bold" if bold is not None and bold[j] == i else "normal"
             axes.text(j, i, text, ha="center", va="center", fontsize=6.5, weight=weight, color="white" if shades[i, j] > 0.72 else BLACK)
     bottom, right = shades.shape[0] - 0.5, shades.shape[1] - 0.5

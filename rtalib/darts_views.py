@@ -58,16 +58,18 @@ def search_view(trace: Sequence[Mapping], epoch: int, space: str | Space = "dart
 
 
 def _weights(axes: Axes, weights: np.ndarray, top: float, operations: Sequence[Sequence[str]], kept: Sequence[tuple[str, int]]) -> None:
-    """One cell type's weights, shaded up to `top`, with a frame around each that is kept."""
-    heat(axes, np.minimum(weights / top, 1), [[f"{value:.2f}".lstrip("0") for value in line] for line in weights])
+    """One cell type's weights, shaded up to `top`, those above the uniform share as numbers, with a frame around each that is kept."""
+    uniform = 1 / weights.shape[1]
+    texts = [[f"{value:.2f}".lstrip("0") if value > uniform else "" for value in line] for line in weights]
+    heat(axes, np.minimum(weights / top, 1), texts)
     for k, (op, source) in enumerate(kept):
         edge = EDGES.index((2 + k // 2, source))
         corner = operations[edge].index(op) - 0.5, edge - 0.5
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=1.3, zorder=3))
     axes.set(yticks=range(len(EDGES)), yticklabels=[f"{_node(source)} → {node - 2}" for node, source in EDGES])
     same = len(set(operations)) == 1
-    texts = [op.replace("_", " ") for op in operations[0]] if same else [f"candidate {k + 1}" for k in range(len(operations[0]))]
-    axes.set_xticks(range(len(texts)), texts, rotation=40, ha="right", rotation_mode="anchor")
+    names = [op.replace("_", " ") for op in operations[0]] if same else [f"candidate {k + 1}" for k in range(len(operations[0]))]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
 
 
 def chance_dots(rows: Sequence[Mapping], *, foot: str = "") -> Drawing:
