@@ -58,9 +58,8 @@ def search_view(trace: Sequence[Mapping], epoch: int, space: str | Space = "dart
 
 
 def _weights(axes: Axes, weights: np.ndarray, top: float, operations: Sequence[Sequence[str]], kept: Sequence[tuple[str, int]]) -> None:
-    """One cell type's weights, shaded up to `top`, those above the uniform share as numbers, with a frame around each that is kept."""
-    uniform = 1 / weights.shape[1]
-    texts = [[f"{value:.2f}".lstrip("0") if value > uniform else "" for value in line] for line in weights]
+    """One cell type's weights, shaded up to `top`, the greatest of each edge as a number, with a frame around each that is kept."""
+    texts = [[f"{value:.2f}".lstrip("0") if value == line.max() else "" for value in line] for line in weights]
     heat(axes, np.minimum(weights / top, 1), texts)
     for k, (op, source) in enumerate(kept):
         edge = EDGES.index((2 + k // 2, source))
