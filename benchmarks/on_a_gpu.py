@@ -1,0 +1,101 @@
+"""All that needs a GPU in one command, for a machine that is lent by the minute: kernels checked, goals measured, tables computed.
+
+    python benchmarks/on_a_gpu.py --outputs DIR --minutes 25 [--tables rta-table1 cf-table2 --scale small --dataset cifar10]
+
+In this order, each as far as the minutes reach: kernels.csv, every kernel against its plain-torch specification, byte for byte; the goals
+of `python -m rtalib bench --device cuda`; the rows of the tables, as archives that `python -m rtalib store import` takes in elsewhere. What
+is cut short goes on when the command is given again with the same folder. Exit status 1 where a kernel differs or a step fails.
+"""
+
+import argparse
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+
+from rtalib import provenance, rng
+from rtalib.corruptions import CORRUPTIONS, corrupt
+from rtalib.corruptions.constants import BENCHMARKS
+from rtalib.scales import run_name
+
+SIDES = ((32, 32), (17, 35), (64, 64))
+GRACE = 60  # seconds that an interrupted step has to put its things away
+
+
+def differences(device: str, corruptions: Sequence[str] = CORRUPTIONS, count: int = 64) -> Iterator[dict]:
+    """A row per kernel, constants, severity and size: how many bytes of `count` random images differ from the plain path's on the CPU."""
+    for name in corruptions:
+        for height, width in SIDES:
+            words = rng.words(7, torch.arange(count), 1, 3 * height * width)
+            images = (words.view(count, 3, height, width) >> 24).to(torch.uint8)
+            for benchmark in BENCHMARKS:
+                for severity in range(1, 6):
+                    options = {"severity": severity, "seed": 3, "benchmark": benchmark}
+                    wanted = corrupt(images, name, **options)
+                    found = corrupt(images.to(device), name, **options).cpu()
+                    wrong = int((found != wanted).sum())
+                    yield {"corruption": name, "height": height, "width": width, **options, "images": count, "bytes_that_differ": wrong}
+
+
+def check(folder: Path, device: str, **options: object) -> bool:
+    """Write kernels.csv; whether all are equal."""
+    rows = list(differences(device, **options))
+    with (folder / "kernels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    wrong = [row for row in rows if row["bytes_that_differ"]]
+    print(f"{len(rows)} comparisons of kernels on {device}, {len(wrong)} differ", *wrong[:5], sep="\n", flush=True)
+    return not wrong
+
+
+def step(arguments: Sequence[str], folder: Path, end: float) -> bool:
+    """python -m rtalib with these arguments until the time `end`, then interrupted as by Ctrl-C; whether it ended by itself and well."""
+    if time.monotonic() >= end:
+        print("no time left for:", *arguments, flush=True)
+        return False
+    command = [sys.executable, "-m", "rtalib", *arguments]
+    process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, env=os.environ | {"RTALIB_OUTPUTS": str(folder)})
+    try:
+        return process.wait(end - time.monotonic()) == 0
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        process.wait(GRACE)
+        print("cut short:", *arguments, flush=True)
+        return False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--outputs", required=True, type=Path)
+    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--goals", nargs="*", default=[], help="of `bench` (default: all)")
+    parser.add_argument("--tables", nargs="*", default=[])
+    parser.add_argument("--scale", default="small")
+    parser.add_argument("--dataset", default="cifar10")
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        parser.error("no GPU is visible to torch here")
+    end, folder = time.monotonic() + 60 * options.minutes, options.outputs.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "env.json").write_text(json.dumps(provenance.stamp(), indent=1))
+    done = [check(folder, "cuda"), step(["bench", "--device", "cuda", *options.goals], folder, end)]
+    at = ["--scale", options.scale, "--dataset", options.dataset]
+    for table in options.tables:
+        done.append(step(["tables", table, *at], folder, end))
+        run = run_name(options.scale, options.dataset)
+        done.append(step(["store", "export", run, table, "--out", str(folder / f"{table}.tar.gz")], folder, end + GRACE))
+    return 0 if all(done) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
