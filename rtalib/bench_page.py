@@ -23,6 +23,11 @@ HEAD = (
     "threads",
     "source",
 )
+INTRODUCTION = (
+    "Ours beside peers and rooflines, a line per goal; `python -m rtalib bench` measures them. x: times as fast as the peer, the median of",
+    "the rounds' own ratios [lowest, highest]. Of the roofline: the least time that the operations or bytes need at the speed of a matrix",
+    "product, a dense convolution or a copy in the same run, over our time.",
+)
 FACTS = (  # columns of the tables, in order, as far as rows have them
     "verdict reason value lowest highest seconds peer_seconds cpu_seconds same_precision first_seconds peak_mib extra_mib held found clock "
     "rounds load bound_seconds bound_by roofline_share cpu gpu cores threads torch versions git dirty time took"
@@ -63,15 +68,7 @@ def table(pairs: Sequence[tuple[Goal, dict]]) -> str:
 
 
 def page(pairs: Sequence[tuple[Goal, dict]]) -> str:
-    lines = [
-        "# Benchmarks",
-        "",
-        "Ours beside peers and rooflines, a line per goal; `python -m rtalib bench` measures them. x: times as fast as",
-    ]
-    lines[-1] += (
-        " the peer, the median of the rounds' own ratios [lowest, highest]. Of the roofline: the least time that the operations or bytes"
-    )
-    lines[-1] += " need at the speed of a matrix product or a copy in the same run, over our time."
+    lines = ["# Benchmarks", "", *INTRODUCTION]
     for device, title in TITLES.items():
         found = [pair for pair in pairs if pair[0].device == device]
         if not found:

@@ -41,12 +41,12 @@ def test_contestants_run_in_turn_and_the_median_of_paired_ratios_counts(monkeypa
 
 
 def test_a_roofline_is_the_larger_bound_over_the_time(monkeypatch):
-    monkeypatch.setattr(ceilings, "products", lambda device, precision, clock: {"float32": 100.0, "bfloat16": 400.0}[precision])
+    monkeypatch.setattr(ceilings, "arithmetic", lambda device, precision, clock: {"float32": 100.0, "bfloat16": 400.0}[precision])
     monkeypatch.setattr(ceilings, "copies", lambda device, clock: 10.0)
     assert ceilings.roofline(4.0, "cpu", "cpu", flop=200) == {"bound_seconds": 2.0, "bound_by": "FLOP", "roofline_share": 0.5}
     assert ceilings.roofline(4.0, "cpu", "cpu", 200, 10, "bfloat16") == {"bound_seconds": 1.0, "bound_by": "bytes", "roofline_share": 0.25}
     monkeypatch.undo()
-    assert ceilings.products("cpu", "float32", "cpu", side=256) > 1e6 and ceilings.copies("cpu", "wall", size=2**22) > 1e6
+    assert ceilings.arithmetic("cpu", "float32", "cpu", side=256) > 1e6 and ceilings.copies("cpu", "wall", size=2**22) > 1e6
 
 
 def test_selection(monkeypatch):

@@ -1,18 +1,26 @@
 """What the machine can do at most, measured in the same run: the ceilings that a roofline is made of."""
 
 import torch
+import torch.nn.functional as F
 
 from benchmarks.timing import Run, timed
 
 ROUNDS = 7
 
 
-def products(device: str, precision: str, clock: str, side: int | None = None) -> float:
-    """FLOP per second of square matrix products, 2 per multiplication and addition, by the clock 'cpu' or 'wall'."""
+def arithmetic(device: str, precision: str, clock: str, side: int | None = None) -> float:
+    """FLOP per second, 2 per multiplication and addition, by the clock 'cpu' or 'wall': of square matrix products or of a dense 3x3
+    convolution, whichever is faster, for they come from different libraries (on AMD's CPUs the convolutions are twice as fast)."""
     side = side or (2048 if device == "cpu" else 8192)
-    a, b = torch.randn(2, side, side, device=device).to(getattr(torch, precision)).unbind()
-    torch.mm(a, b)
-    return 2 * side**3 / _fastest(lambda: torch.mm(a, b), device, clock)
+    kind = getattr(torch, precision)
+    a, b = torch.randn(2, side, side, device=device).to(kind).unbind()
+    channels = side // 8
+    x, weight = torch.randn(8, channels, 32, 32, device=device), torch.randn(channels, channels, 3, 3, device=device)
+    x, weight = (part.to(kind, memory_format=torch.channels_last) for part in (x, weight))
+    runs = {2 * side**3: lambda: torch.mm(a, b), 2 * x.numel() * channels * 9: lambda: F.conv2d(x, weight, padding=1)}
+    for run in runs.values():
+        run()
+    return max(flop / _fastest(run, device, clock) for flop, run in runs.items())
 
 
 def copies(device: str, clock: str, size: int | None = None) -> float:
@@ -32,7 +40,7 @@ def roofline(seconds: float, device: str, clock: str, flop: float = 0.0, traffic
     """Fields of a row whose seconds are of `clock`: what `flop` operations and `traffic` bytes take at the ceilings, and its share."""
     bounds = {}
     if flop:
-        bounds["FLOP"] = flop / products(device, precision, clock)
+        bounds["FLOP"] = flop / arithmetic(device, precision, clock)
     if traffic:
         bounds["bytes"] = traffic / copies(device, clock)
     bound_by = max(bounds, key=bounds.get)
