@@ -26,7 +26,8 @@ def minus(first: Contrast, second: Contrast) -> Contrast:
 
 
 def contrast_rows(rows: Sequence[Mapping], contrasts: Mapping[str, Contrast], columns: Sequence[str] = MEASURED) -> list[dict]:
-    """For every contrast and seed a row of that name: the weighted sum of its methods' rows, in each column that all of them have.
+    """For every contrast and seed a row of that name: the weighted sum of its methods' rows, in each column that all of them have, and
+    their keys.
 
     Seeds of which a method is missing are left out. ValueError where a method has two rows for a seed.
     """
@@ -44,7 +45,8 @@ def contrast_rows(rows: Sequence[Mapping], contrasts: Mapping[str, Contrast], co
             parts = [(weight, members[method]) for method, weight in weights.items()]
             shared = [column for column in columns if all(row.get(column) is not None for _, row in parts)]
             sums = {column: sum(weight * row[column] for weight, row in parts) for column in shared}
-            found.append({"method": name, **dict(zip(SAME, same, strict=True)), **sums})
+            keys = " ".join(row["key"] for _, row in parts if row.get("key"))
+            found.append({"method": name, **dict(zip(SAME, same, strict=True)), **sums, "key": keys})
     return found
 
 

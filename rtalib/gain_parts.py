@@ -93,7 +93,7 @@ def with_families(rows: Sequence[Mapping]) -> list[dict]:
                 for where, names in ((SAME, near), (OTHER, far)):
                     sums[where] += sum(gains[name] for name in names) / len(names) / len(guides)
             same = {name: pairs[seed, guides[0], method].get(name) for name in CONTEXT if name != "corruption"}
-            found += [
-                {"method": f"{method}: {where}", "seed": seed, "corruption": None, **same, "gain": total} for where, total in sums.items()
-            ]
+            same |= {"seed": seed, "corruption": None}
+            same["key"] = " ".join(row["key"] for (other, *_), row in pairs.items() if other == seed and row.get("key"))
+            found += [{"method": f"{method}: {where}", **same, "gain": total} for where, total in sums.items()]
     return [*rows, *found]

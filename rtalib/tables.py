@@ -220,7 +220,7 @@ def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
         },
         **published_difference(claim),
         **{"difference": mean, "low": mean - half, "high": mean + half, "pairs": len(pairs), "seeds": seeds, "p": p, "verdict": verdict},
-        "rows": " ".join(str(row["key"]) for row in tested if row.get("key")),
+        "rows": " ".join(dict.fromkeys(key for row in tested for key in str(row.get("key") or "").split())),
     }
 
 

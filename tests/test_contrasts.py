@@ -48,6 +48,14 @@ def test_parts_are_those_of_the_formula_and_add_up_to_the_whole():
             assert value(found, f"{name}: whole gain", seed) == pytest.approx(b - r) == pytest.approx(sum(parts))
 
 
+def test_a_claim_on_contrasts_names_the_rows_that_they_are_made_of():
+    rows = [row | {"key": f"{NAMES.index(row['method'])}-{row['seed']}"} for row in made()]
+    claim = next(claim for claim in CLAIMS["ours-gain-parts"] if claim.better == "CF-DARTSE: failures as data")
+    line = tables.verdicts(with_contrasts(rows, gain_parts.CONTRASTS), [claim]).iloc[0]
+    used = {NAMES.index(name) for name in ("Org. DNN + failures", "Org. DNN (retrained)", "CF-DARTS")}
+    assert sorted(line["rows"].split()) == sorted(f"{number}-{seed}" for number in used for seed in SEEDS)
+
+
 def test_effects_are_a_paired_t_test():
     rows = made()
     line = effects(with_contrasts(rows, gain_parts.CONTRASTS), ["CF-DARTSE: architecture"], ["fail"]).iloc[0]
