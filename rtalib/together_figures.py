@@ -60,12 +60,14 @@ def effect_dots(tables: Mapping[str, pd.DataFrame], rows: Sequence[Mapping], *, 
 
 
 def frontier(rows: Sequence[Mapping]) -> Drawing:
-    """Score against hours of making the set and training on it: a colour per severity, a marker per number of copies, a line through the
-    sets that no other beats on both.
+    """Score against hours of making the set and training on it (minutes, where all are below one hour): a colour per severity, a marker
+    per number of copies, a line through the sets that no other beats on both.
 
     rows: of the question 'severity-budget'.
     """
     table = returns(rows)
+    unit, factor = ("hours", 1) if table["hours"].max() >= 1 else ("minutes", 60)
+    table[["hours", "± hours"]] *= factor
     device = " and ".join(sorted(set(table["device"])))
     with use_style():
         drawing = figure(PAGE * 0.72, 2.9)
@@ -78,7 +80,7 @@ def frontier(rows: Sequence[Mapping]) -> Drawing:
             mark = MARKERS[copies.index(line["copies"])]
             reach = [np.nan_to_num(line["± hours"]), np.nan_to_num(line["± score"])]
             axes.errorbar(line["hours"], line["score"], *reach[::-1], fmt=mark, ms=5, color=tint, elinewidth=0.6, label=line["method"])
-        axes.set(xlabel=f"{device}-hours for one target, its set included", ylabel="score on the proxy suite, percent")
+        axes.set(xlabel=f"{device}-{unit} for one target, its set included", ylabel="score on the proxy suite, percent")
         axes.grid(True)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
         foot(drawing, rows)
