@@ -122,7 +122,7 @@ class Report:
 
 
 def write(run: Path | str, *, title: str = "rtalib") -> Path:
-    """Write report.html, REPORT.md and tables/<table>.tex into a run's folder and claims.csv into a run's folder; return the page's path.
+    """Write report.html, REPORT.md, claims.csv and tables/<table>.tex into a run's folder; return the page's path.
 
     `run` is a run's name below the outputs folder (str), or its folder (Path). FileNotFoundError where the folder does not exist;
     ValueError naming the file where a row is not a JSON object.

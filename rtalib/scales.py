@@ -1,7 +1,7 @@
 """Every number that depends on size, in one place: smoke | demo | cpu | small | paper.
 
-smoke: seconds, for tests. demo: the first command, two CPU cores, a coffee. cpu: real CIFAR-10 in about an hour on two CPU cores.
-small: real data, reduced networks and epochs, one GPU for half an hour or a CPU overnight. paper: the papers' own settings."""
+smoke: for tests. demo: the first command. cpu: real CIFAR-10, hours on two CPU cores. small: one GPU. paper: the papers' own settings.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

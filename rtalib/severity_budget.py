@@ -95,7 +95,10 @@ def budget_cell(cell: BudgetCell) -> dict:
     The suite is that of Table 1, whatever the severity of the set.
     """
     full, entry, whole = _set(cell)
-    data = lambda: full if whole else at_severity(full, _drawn(entry.path), cell.seed, cell.severity, cell.copies)  # noqa: E731
+
+    def data() -> LabeledImages:
+        return full if whole else at_severity(full, _drawn(entry.path), cell.seed, cell.severity, cell.copies)
+
     facts = {"set": entry.key, "severity": cell.severity, "copies": cell.copies, "frost": frost_kind()}
     network, trained = trained_network(
         lambda: models.build(cell.model, full.num_classes),
