@@ -1,6 +1,7 @@
-"""Every number that depends on size, in one place: smoke | demo | cpu | small | paper.
+"""Every number that depends on size, in one place: smoke | demo | cpu | night | small | paper.
 
-smoke: for tests. demo: the first command. cpu: real CIFAR-10, hours on two CPU cores. small: one GPU. paper: the papers' own settings.
+smoke: for tests. demo: the first command. cpu: real CIFAR-10, hours on two CPU cores. night: all of its images, where a table takes hours.
+small: one GPU. paper: the papers' own settings.
 """
 
 from collections.abc import Mapping
@@ -306,6 +307,26 @@ CPU = Scale(
     ),
 )
 
+NIGHT = replace(
+    CPU,
+    name="night",
+    rta=replace(CPU.rta, originals=5000, source_images=15_000, evaluated=1000),
+    repair=replace(
+        CPU.repair,
+        images=50_000,
+        tests=2000,
+        sizes=(1000, 1250, 1500, 1750, 2000),
+        search_epochs=10,
+        refine_epochs=4,
+        steps_per_epoch=50,
+        budget=("smaller_darts", 5),
+        choice=("smaller_darts", 1),
+        transfer_images=10_000,
+        transfer_classes=20,
+        chance_tests=10_000,
+    ),
+)
+
 SMALL = Scale(
     name="small",
     seeds=(0, 1, 2),
@@ -385,7 +406,7 @@ PAPER = Scale(
     ),
 )
 
-SCALES = {scale.name: scale for scale in (SMOKE, DEMO, CPU, SMALL, PAPER)}
+SCALES = {scale.name: scale for scale in (SMOKE, DEMO, CPU, NIGHT, SMALL, PAPER)}
 
 
 def get(name: str) -> Scale:
