@@ -14,21 +14,22 @@ CROP_PADDING = 4
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def draw_batch(
-    data: LabeledImages, size: int, *, seed: int, epoch: int, step: int, stream: str, cutout: int = 0, cut: float = 0.0
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`size` images drawn with replacement, randomly cropped after padding by 4 and flipped: float32 (B,3,H,W) in [0,1], labels (B,).
+def draw_batches(
+    data: LabeledImages, size: int, steps: int, *, seed: int, epoch: int, stream: str, cutout: int = 0, cut: float = 0.0
+) -> Iterator[Batch]:
+    """`steps` batches of `size` images drawn with replacement, randomly cropped after padding by 4 and flipped: float32 (B,3,H,W) in
+    [0,1], labels (B,).
 
-    With probability `cut`, a square of `cutout` pixels is set to the mean colour. Depends on (seed, epoch, step, stream) alone, so a
-    search that resumes sees what it would have seen.
+    With probability `cut`, a square of `cutout` pixels is set to the mean colour. Batch i depends on (seed, epoch, i, stream) alone, so a
+    search that resumes sees what it would have seen. All numbers are drawn at once, where the images are: no batch waits for the device.
     """
-    position = (epoch << 32) + step * size + torch.arange(size)
-    words = rng.words(seed, position, rng.stream("darts-search", stream), 8 if cutout else 4)
-    pick = ((words[:, 0] * len(data)) >> 32).to(data.images.device)
-    images = crop_flip(data.images[pick], words[:, 1:4])
-    if cutout and cut > 0:
-        images = cut_out(images, words[:, 4:7], cutout, cut)
-    return images, data.labels[pick]
+    position = (epoch << 32) + torch.arange(steps * size, device=data.images.device)
+    for words in rng.words(seed, position, rng.stream("darts-search", stream), 8 if cutout else 4).split(size):
+        pick = (words[:, 0] * len(data)) >> 32
+        images = crop_flip(data.images[pick], words[:, 1:4])
+        if cutout and cut > 0:
+            images = cut_out(images, words[:, 4:7], cutout, cut)
+        yield images, data.labels[pick]
 
 
 def draw_pass(data: LabeledImages, size: int, *, seed: int, epoch: int, stream: str, limit: int | None = None) -> Iterator[Batch]:
@@ -36,18 +37,18 @@ def draw_pass(data: LabeledImages, size: int, *, seed: int, epoch: int, stream: 
 
     limit: the pass ends after so many images.
     """
-    words = rng.words(seed, (epoch << 32) + torch.arange(len(data)), rng.stream("darts-search", stream), 5)
+    position = (epoch << 32) + torch.arange(len(data), device=data.images.device)
+    words = rng.words(seed, position, rng.stream("darts-search", stream), 5)
     order = torch.argsort((words[:, 0] << 31) | (words[:, 4] >> 1), stable=True)[:limit]
-    for part in order.split(size):
-        pick = part.to(data.images.device)
-        yield crop_flip(data.images[pick], words[part, 1:4]), data.labels[pick]
+    for pick in order.split(size):
+        yield crop_flip(data.images[pick], words[pick, 1:4]), data.labels[pick]
 
 
 def crop_flip(images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
     """uint8 (B,3,H,W) -> float32 in [0,1], cropped after padding by 4 and flipped by the uniform 32-bit `words` (B,3)."""
     device, (height, width) = images.device, images.shape[-2:]
-    sides = torch.tensor([2 * CROP_PADDING + 1, 2 * CROP_PADDING + 1, 2])
-    top, left, flip = ((words * sides) >> 32).to(device).unbind(dim=1)
+    corners = 2 * CROP_PADDING + 1
+    top, left, flip = ((word * choices) >> 32 for word, choices in zip(words.unbind(dim=1), (corners, corners, 2), strict=True))
     images = F.pad(images, (CROP_PADDING,) * 4)
     rows = top[:, None] + torch.arange(height, device=device)
     columns = left[:, None] + torch.arange(width, device=device)
@@ -59,9 +60,8 @@ def crop_flip(images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
 
 def cut_out(images: torch.Tensor, words: torch.Tensor, side: int, probability: float) -> torch.Tensor:
     """Cutout (DeVries & Taylor 2017) on each of `images` (B,3,H,W) with `probability`, by the uniform 32-bit `words` (B,3)."""
-    sizes = torch.tensor(images.shape[-2:])
-    y, x = ((words[:, :2] * sizes) >> 32).to(images.device).unbind(dim=1)
-    chosen = (words[:, 2].double() / 2.0**32 < probability).to(images.device)
+    y, x = ((word * length) >> 32 for word, length in zip(words[:, :2].unbind(dim=1), images.shape[-2:], strict=True))
+    chosen = words[:, 2].double() / 2.0**32 < probability
     mean = Normalize().mean.flatten().to(images.device)  # zero after normalisation
     return torch.where(chosen[:, None, None, None], batches.cutout(images, y, x, side, mean), images)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rtalib.darts.draws import draw_batch
+from rtalib.darts.draws import draw_batches
 from rtalib.darts.hessian import EIGENVALUES, Hessian
 from rtalib.darts.settings import Adaptation, Curvature, StopRule
 from rtalib.darts.steps import Steps
@@ -54,7 +54,7 @@ def early_stop(epochs: Sequence[int], eigenvalues: Sequence[float], rule: StopRu
 
 def eigenvalue(steps: Steps, val: LabeledImages, curvature: Curvature, *, seed: int, epoch: int) -> dict:
     """Row entries: the largest eigenvalue on a batch of `val`, the architecture's weight decay added, and the bound on its error."""
-    batch = draw_batch(val, curvature.images, seed=seed, epoch=epoch, step=0, stream="eigenvalue")
+    batch = next(draw_batches(val, curvature.images, 1, seed=seed, epoch=epoch, stream="eigenvalue"))
     found = EIGENVALUES[curvature.solver](Hessian(steps.loss(batch), steps.alphas))
     return {"eigenvalue": found.value + steps.settings.arch_weight_decay, "eigenvalue_error": found.error}
 

@@ -15,7 +15,7 @@ import torch
 from rtalib import checkpoints
 from rtalib.darts import perturbation, robust, trace
 from rtalib.darts.choose import choose, numbered
-from rtalib.darts.draws import draw_batch, draw_pass, seeded_epoch
+from rtalib.darts.draws import draw_batches, draw_pass, seeded_epoch
 from rtalib.darts.fused import FusedSupernet
 from rtalib.darts.genotype import Genotype
 from rtalib.darts.presets import settings_for
@@ -187,10 +187,10 @@ class _Search:
         settings, losses = self.settings, torch.zeros(2, device=self.device)
         searching = epoch >= settings.warm_up and not settings.fixed_alphas
         cut = {"cutout": settings.cutout, "cut": self.steps.ramp(epoch)} if settings.drop_path > 0 else {}
-        for step in range(self.batches_per_epoch):
-            place = {"seed": self.seed, "epoch": epoch, "step": step, **cut}
-            train_batch = draw_batch(self.train, settings.batch_size, stream="train", **place)
-            val_batch = draw_batch(self.val, settings.batch_size, stream="val", **place) if searching else None
+        drawn = {"size": settings.batch_size, "steps": self.batches_per_epoch, "seed": self.seed, "epoch": epoch, **cut}
+        train = draw_batches(self.train, stream="train", **drawn)
+        val = draw_batches(self.val, stream="val", **drawn) if searching else [None] * self.batches_per_epoch
+        for train_batch, val_batch in zip(train, val, strict=True):
             losses += torch.stack(self.steps.step(train_batch, val_batch))
         train_loss, val_loss = (losses / self.batches_per_epoch).tolist()
         if not math.isfinite(train_loss + val_loss):

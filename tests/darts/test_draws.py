@@ -2,8 +2,10 @@
 
 import torch
 from stripes import stripes
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from rtalib.darts.draws import cut_out, draw_batch, draw_pass, seeded_epoch
+from rtalib.darts.draws import cut_out, draw_batches, draw_pass, seeded_epoch
 from rtalib.data import LabeledImages
 
 
@@ -23,19 +25,46 @@ def test_a_pass_meets_every_image_once_in_an_order_of_its_own():
 
 
 def test_cutout_comes_on_top_of_the_same_crops_with_its_probability():
-    data, place = stripes(400), {"seed": 1, "epoch": 2, "step": 0, "stream": "train"}
-    plain, labels = draw_batch(data, 400, **place)
-    cut, same = draw_batch(data, 400, **place, cutout=4, cut=0.25)
+    def drawn(**cutout):
+        return next(draw_batches(stripes(400), 400, 1, seed=1, epoch=2, stream="train", **cutout))
+
+    plain, labels = drawn()
+    cut, same = drawn(cutout=4, cut=0.25)
     changed = (plain != cut).flatten(1).any(dim=1)
     assert torch.equal(labels, same) and 70 <= int(changed.sum()) <= 130
-    everywhere, _ = draw_batch(data, 400, **place, cutout=4, cut=1.0)
+    everywhere, _ = drawn(cutout=4, cut=1.0)
     holes = (everywhere[:, 0] - 0.4914).abs() < 1e-6
     assert holes.flatten(1).sum(dim=1).min() >= 4 and holes.flatten(1).sum(dim=1).max() == 16  # squares, clipped at the borders
-    assert torch.equal(draw_batch(data, 400, **place, cutout=4, cut=0.0)[0], plain)
+    assert torch.equal(drawn(cutout=4, cut=0.0)[0], plain)
     words = torch.tensor([[2**31, 2**31, 0]])
     assert (cut_out(torch.ones(1, 3, 8, 8), words, 4, 0.5) != 1).nonzero()[:, 2:].unique(dim=0).tolist() == [
         [y, x] for y in (2, 3, 4, 5) for x in (2, 3, 4, 5)
     ]
+
+
+class Devices(TorchDispatchMode):
+    """The devices of all tensors that come up inside: of more than one, some are copied, and a copy waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        out = function(*arguments, **(options or {}))
+        self.found |= {tensor.device.type for tensor in tree_leaves((arguments, options, out)) if isinstance(tensor, torch.Tensor)}
+        return out
+
+
+def test_batches_are_drawn_where_the_images_are():
+    class OnMeta:  # LabeledImages looks at its labels
+        images, labels = torch.empty(40, 3, 8, 8, dtype=torch.uint8, device="meta"), torch.empty(40, dtype=torch.int64, device="meta")
+
+        def __len__(self) -> int:
+            return 40
+
+    with Devices() as devices:
+        batches = [*draw_batches(OnMeta(), 6, 3, seed=1, epoch=2, stream="train"), *draw_pass(OnMeta(), 6, seed=1, epoch=2, stream="val")]
+    assert len(batches) == 3 + 7 and devices.found == {"meta"}
 
 
 def test_generators_follow_seed_and_epoch_and_are_given_back():

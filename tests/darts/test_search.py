@@ -8,7 +8,7 @@ from stripes import TINY, TRAIN, VAL, Interrupted, assert_same, stop_at
 
 from rtalib.darts import Genotype, Supernet, magnitude, search
 from rtalib.darts import search as search_function
-from rtalib.darts.draws import draw_batch
+from rtalib.darts.draws import draw_batches
 from rtalib.data import LabeledImages
 
 
@@ -67,12 +67,14 @@ def test_weights_first_shows_the_architecture_the_updated_weights():
 
 
 def test_batches_depend_on_seed_epoch_and_step_alone_and_cut_real_windows():
-    images, labels = draw_batch(TRAIN, 6, seed=1, epoch=2, step=3, stream="train")
-    again, _ = draw_batch(TRAIN, 6, seed=1, epoch=2, step=3, stream="train")
-    assert torch.equal(images, again) and images.dtype == torch.float32 and labels.shape == (6,)
-    for change in ({"seed": 2}, {"epoch": 3}, {"step": 4}, {"stream": "val"}):
-        other, _ = draw_batch(TRAIN, 6, **{"seed": 1, "epoch": 2, "step": 3, "stream": "train"} | change)
-        assert not torch.equal(images, other)
+    def drawn(steps=4, **change):
+        return list(draw_batches(TRAIN, 6, steps, **{"seed": 1, "epoch": 2, "stream": "train"} | change))
+
+    images, labels = drawn()[3]
+    assert images.dtype == torch.float32 and labels.shape == (6,)
+    assert torch.equal(images, drawn(steps=9)[3][0])  # however many steps an epoch has
+    for other in (drawn(seed=2)[3], drawn(epoch=3)[3], drawn(stream="val")[3], drawn()[2]):
+        assert not torch.equal(images, other[0])
     padded = torch.nn.functional.pad(TRAIN.images.float() / 255, (4, 4, 4, 4))
     windows = padded.unfold(2, 12, 1).unfold(3, 12, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 12, 12)
     windows = torch.cat([windows, windows.flip(3)])
