@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     sources.add_argument("--executor", default="processes", help="serial | processes | ray (default: processes)")
     for command in (reproduce, status, report, sources):
         add = command.add_argument
-        add("--scale", default="demo", help="smoke | demo | cpu | small | paper (default: demo)")
+        add("--scale", default="demo", help="smoke | demo | cpu | night | small | paper (default: demo)")
         add("--dataset", default="shapes10", help="shapes10 | cifar10 | tiny-imagenet | a path (default: shapes10, built in)")
         add("--outputs", metavar="DIR", help="folder for results (default: $RTALIB_OUTPUTS, else ./outputs)")
     for command in (reproduce, status, report):
@@ -108,7 +108,7 @@ def _rta_options(command: argparse.ArgumentParser) -> None:
     add("--originals", action="store_true", help="put the originals in front; they count towards N")
     add("--side", type=int, default=32, help="pixels to which pictures in folders are scaled, 16 to 64 (default: 32)")
     add("--format", default="npz", help="comma-separated: npz | parquet | competition (default: npz)")
-    add("--scale", default="demo", help="of the sources and the search: smoke | demo | cpu | small | paper (default: demo)")
+    add("--scale", default="demo", help="of the sources and the search: smoke | demo | cpu | night | small | paper (default: demo)")
     add("--seed", type=int, default=0, help="of all random draws (default: 0)")
     add("--score", action="store_true", help="train on the originals and on the robust set, and score both on perturbed test images")
     add("--executor", default="processes", help="serial | processes | ray (default: processes)")

@@ -21,7 +21,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         add = command.add_argument
         add("tables", nargs="+", metavar="TABLE", help="rta-table1 | cf-table2 | cf-figure4 | table2 (of both papers) | ...")
         add("--seeds", default="", help="how many (5 is 0 to 4), or which, comma-separated (default: the scale's own)")
-        add("--scale", default="demo", help="smoke | demo | cpu | small | paper (default: demo)")
+        add("--scale", default="demo", help="smoke | demo | cpu | night | small | paper (default: demo)")
         add("--dataset", default="shapes10", help="shapes10 | cifar10 | tiny-imagenet | a path (default: shapes10, built in)")
         add("--outputs", metavar="DIR", help="folder for results (default: $RTALIB_OUTPUTS, else ./outputs)")
 
