@@ -49,8 +49,8 @@ def _head(report: "Report") -> Iterator[str]:
 
 def _claims(report: "Report") -> Iterator[str]:
     yield from ("", "## Claims and verdicts", "")
-    yield "Two-sided paired t-tests on matched seeds and models; reproduced: the claimed sign with p < .05 over two seeds or more; not"
-    yield "reproduced: the other sign, as surely; undecided: neither. Differences in points, [95 % interval], n seeds (pairs)."
+    yield "Two-sided paired t-tests on matched seeds; reproduced: the claimed sign with p < .05 over two seeds or more; not"
+    yield "reproduced: the other sign, as surely; undecided: neither. Differences in points, [95 % interval], n seeds."
     yield from ("", ", ".join(f"{count} {_verdict(name)}" for name, count in report.tally.items()) + ".")
     yield "The keys of the rows behind each claim stand in [claims.csv](claims.csv)."
     header = ("claim", "", "published", "measured", "p", "n", "verdict")
@@ -64,8 +64,7 @@ def _claims(report: "Report") -> Iterator[str]:
 
 def _claim(claim: object) -> list[str]:
     span = "" if math.isnan(claim.low) else f" [{claim.low:+.1f}, {claim.high:+.1f}]"
-    n = str(claim.seeds or "") if claim.seeds == claim.pairs else f"{claim.seeds} ({claim.pairs})"
-    numbers = [_signed(claim.published), _signed(claim.difference) + span, p_value(claim.p), n]
+    numbers = [_signed(claim.published), _signed(claim.difference) + span, p_value(claim.p), str(claim.seeds or "")]
     return [claim.claim, claim.text, *numbers, _verdict(claim.verdict)]
 
 

@@ -104,7 +104,7 @@ def _best(values: pd.Series) -> list[str]:
 
 def verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     """Columns of a table of verdicts that are read, renamed, and their formats."""
-    shown = table[["claim", "text", "published", "published_p", "difference", "low", "high", "pairs", "seeds", "p", "verdict"]]
+    shown = table[["claim", "text", "published", "published_p", "difference", "low", "high", "seeds", "p", "verdict"]]
     names = {"published": "published Δ", "published_p": "published p", "difference": "measured Δ", "low": "95 % from", "high": "to"}
     shown = shown.rename(columns=names)
     return shown, dict.fromkeys(["published Δ", "measured Δ", "95 % from", "to"], "{:+.1f}") | {"published p": p_value, "p": p_value}

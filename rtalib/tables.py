@@ -46,18 +46,13 @@ def _check_one_experiment(rows: Sequence[Mapping], what: str, names: Sequence[st
             raise ValueError(f"rows of {what!r} mix values of {name}: {', '.join(found)}; expected one. Select the rows of one first.")
 
 
-def _pair(row: Mapping) -> tuple:
-    """(seed, model), by which the rows of two methods are matched; model is "" where rows have none."""
-    return row.get("seed", 0), str(row.get("model", ""))
-
-
 def _cells(rows: Sequence[Mapping], method: str, column: str) -> dict[tuple, float]:
-    """{(seed, model): value} of a method."""
+    """{(seed, model): value} of a method; model is "" where rows have none."""
     chosen = select(rows, method)
     _check_one_experiment(chosen, method)
     cells: dict[tuple, float] = {}
     for row in chosen:
-        key, value = _pair(row), derived(row, column)
+        key, value = (row.get("seed", 0), str(row.get("model", ""))), derived(row, column)
         if value is None or value != value:
             continue
         if cells.setdefault(key, value) != value:
@@ -176,38 +171,39 @@ def _record(rows: Sequence[Mapping], published: Published, method: str, column: 
 
 
 def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
-    """Each claim tested on matched (seed, model) pairs of its two methods by a paired t-test (two-sided).
+    """Each claim tested on matched seeds of its two methods by a paired t-test (two-sided).
+
+    A seed counts once, with the mean difference over its models: those share the draw of the seed's training set, so they are no samples
+    of their own. A seed of which a method lacks a model is left out.
 
     Columns: claim, text, better, worse, metric, published (difference printed in the paper), published_p (Welch's t on the printed means
-    and deviations), difference (measured), low, high (95 % interval), pairs, seeds, p, verdict:
+    and deviations), difference (measured), low, high (95 % interval), seeds, p, verdict:
     "reproduced": difference > 0, "not reproduced": difference < 0, both with p < .05 over at least two seeds; "undecided" at this number
-    of seeds otherwise; "missing": no pair was measured. With a margin m, difference + m is tested in its place. rows: the keys of the
+    of seeds otherwise; "missing": no seed was measured. With a margin m, difference + m is tested in its place. rows: the keys of the
     tested rows, by which they are found in rows/<table>/ and in the store.
     """
     table = pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
-    table.attrs = {"caption": f"Claims, by paired t-tests on matched seeds and models. {conditions(rows)}"} if rows else {}
+    table.attrs = {"caption": f"Claims, by paired t-tests on matched seeds. {conditions(rows)}"} if rows else {}
     return table
 
 
 _VERDICT_COLUMNS = (
     *("claim", "text", "better", "worse", "metric", "margin", "published", "published_p"),
-    *("difference", "low", "high", "pairs", "seeds", "p", "verdict", "rows"),
+    *("difference", "low", "high", "seeds", "p", "verdict", "rows"),
 )
 
 
 def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
     _check_one_experiment([row for name in (claim.better, claim.worse) for row in select(rows, name)], claim.id)
-    better, worse = _cells(rows, claim.better, claim.metric), _cells(rows, claim.worse, claim.metric)
-    pairs = pd.Series({key: better[key] - worse[key] for key in better if key in worse}, dtype=float)
-    tested = [row for name in (claim.better, claim.worse) for row in select(rows, name) if _pair(row) in pairs.index]
-    mean, half = (float(pairs.mean()), interval(pairs)) if len(pairs) else (float("nan"), float("nan"))
-    seeds = len({seed for seed, _ in pairs.index})
+    differences = _differences(rows, claim)
+    tested = [row for name in (claim.better, claim.worse) for row in select(rows, name) if row.get("seed", 0) in differences.index]
+    mean, half = float(differences.mean()), interval(differences)
     p = float("nan")
-    if len(pairs) > 1 and pairs.std(ddof=1) > 1e-9:  # identical differences say nothing about the spread
-        p = float(stats.ttest_1samp(pairs, -claim.margin).pvalue)
+    if len(differences) > 1 and differences.std(ddof=1) > 1e-9:  # identical differences say nothing about the spread
+        p = float(stats.ttest_1samp(differences, -claim.margin).pvalue)
     above = mean + claim.margin > 0
-    verdict = "undecided" if len(pairs) else "missing"
-    if seeds > 1 and p < LEVEL:
+    verdict = "undecided" if len(differences) else "missing"
+    if p < LEVEL:
         verdict = "reproduced" if above else "not reproduced"
     return {
         **{
@@ -219,9 +215,20 @@ def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
             "margin": claim.margin,
         },
         **published_difference(claim),
-        **{"difference": mean, "low": mean - half, "high": mean + half, "pairs": len(pairs), "seeds": seeds, "p": p, "verdict": verdict},
+        **{"difference": mean, "low": mean - half, "high": mean + half, "seeds": len(differences), "p": p, "verdict": verdict},
         "rows": " ".join(dict.fromkeys(key for row in tested for key in str(row.get("key") or "").split())),
     }
+
+
+def _differences(rows: Sequence[Mapping], claim: Claim) -> pd.Series:
+    """By seed, how far the better method is above the worse one, the mean over models; seeds that both have with all models."""
+    better, worse = (_cells(rows, method, claim.metric) for method in (claim.better, claim.worse))
+    models = {model for _, model in (*better, *worse)}
+    found = {}
+    for seed in dict.fromkeys(seed for seed, _ in better):
+        if all((seed, model) in cells for cells in (better, worse) for model in models):
+            found[seed] = sum(better[seed, model] - worse[seed, model] for model in models) / len(models)
+    return pd.Series(found, dtype=float)
 
 
 def published_difference(claim: Claim) -> dict[str, float]:

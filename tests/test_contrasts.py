@@ -71,7 +71,7 @@ def test_an_interaction_is_the_claim_of_one_difference_above_another():
     claim = next(claim for claim in CLAIMS["ours-gain-parts"] if "interaction" in claim.text)
     tested = tables.verdicts(rows, [claim]).iloc[0]
     line = effects(rows, ["CF-DARTSE: interaction"], ["fail"]).iloc[0]
-    assert (tested.difference, tested.p, tested.pairs) == (pytest.approx(line.effect), pytest.approx(line.p), 4)
+    assert (tested.difference, tested.p, tested.seeds) == (pytest.approx(line.effect), pytest.approx(line.p), 4)
 
 
 def test_protocols_are_not_mixed_and_incomplete_seeds_are_left_out():

@@ -58,7 +58,7 @@ def test_family_means_are_those_of_a_plain_loop():
         assert found["CF-DARTSE: same family", seed] == pytest.approx(np.mean(near))
         assert found["CF-DARTSE: other families", seed] == pytest.approx(np.mean(far))
     tested = verdicts(with_families(rows), CLAIMS["ours-neighbours"])
-    assert tested["pairs"].tolist() == [3, 3]
+    assert tested["seeds"].tolist() == [3, 3]
 
 
 def test_a_seed_without_one_of_the_guides_does_not_count():
