@@ -128,7 +128,7 @@ DEMO = Scale(
 CPU = Scale(
     name="cpu",
     seeds=(0, 1, 2),
-    seeds_of={"13": (0,), "14": (0,), "15": (0,), "17": (0,)},
+    seeds_of=dict.fromkeys(("03", "04"), (0, 1, 2, 3, 4)) | dict.fromkeys(("13", "14", "15", "17"), (0,)),
     rta=replace(
         DEMO.rta,
         originals=1500,
