@@ -94,7 +94,7 @@ def run(
     if failures:
         first = next(iter(failures.values()))
         raise GridError(f"{len(failures)} of {len(jobs)} cells of {table} failed; the others are stored. The first error:\n{first}")
-    return store.rows(run, table)
+    return [store.read_row(run, table, job.key) for job in jobs]  # not those of the plan, which another run may have written since
 
 
 @contextmanager

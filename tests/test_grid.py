@@ -92,6 +92,15 @@ def test_rows_in_order_and_never_twice(cells, executor, capsys):
     assert grid.status("demo", "squares") == {"done": 4, "running": 0, "failed": 0, "missing": 0}
 
 
+def test_another_run_of_the_table_meanwhile_takes_no_rows_away(cells):
+    def others(row: dict) -> str:  # their plan is the table's plan from now on
+        store.write_plan("demo", "t", ["of other seeds"])
+        return ""
+
+    rows = grid.run(square, cells, run="demo", table="t", executor="serial", describe=others)
+    assert [row["square"] for row in rows] == [0, 1, 4, 9]
+
+
 def test_a_finished_cell_is_described_and_a_failed_one_is_not(cells, capsys):
     common = {"run": "demo", "table": "t", "executor": "serial"}
     with pytest.raises(grid.GridError):

@@ -55,18 +55,18 @@ def test_the_factorial_is_that_of_the_committed_table():
         assert f"| {name} | {row.clean:.1f} | {row['mean']:.1f} | {row.fail:.1f} | {row.transfer_pgd:.1f} |" in RESULTS
 
 
-CLAIMS = re.findall(r"^\| ([a-z0-9-]+\.\d+) \| .+? \| (.*?) \| (.*?) \| (.*?) \|$", README, flags=re.MULTILINE)
+CLAIMS = re.findall(r"^\| ([a-z0-9-]+\.\d+) \| .+? \| (.*?) \| (.*?) \| (\w+), (\d+) \| (.*?) \|$", README, flags=re.MULTILINE)
 
 
 def test_claims_are_found():
     assert len(CLAIMS) >= 12 and {verdict for *_, verdict in CLAIMS} >= {"reproduced", "undecided", "not reproduced"}
 
 
-@pytest.mark.parametrize("claim, published, measured, verdict", CLAIMS)
-def test_claims_are_those_of_the_committed_run(claim, published, measured, verdict):
-    row = pd.read_csv(RECORD / "cpu-cifar10" / "claims.csv").set_index("claim").loc[claim]
+@pytest.mark.parametrize("claim, published, measured, scale, seeds, verdict", CLAIMS)
+def test_claims_are_those_of_the_committed_runs(claim, published, measured, scale, seeds, verdict):
+    row = pd.read_csv(RECORD / f"{scale}-cifar10" / "claims.csv").set_index("claim").loc[claim]
     assert published == ("" if pd.isna(row.published) else f"{row.published:+.1f}")
-    assert measured == f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" and verdict == row.verdict and row.seeds == 3
+    assert measured == f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" and verdict == row.verdict and row.seeds == int(seeds)
 
 
 def test_map_names_every_module_and_no_other():
