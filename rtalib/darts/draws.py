@@ -62,7 +62,7 @@ def cut_out(images: torch.Tensor, words: torch.Tensor, side: int, probability: f
     """Cutout (DeVries & Taylor 2017) on each of `images` (B,3,H,W) with `probability`, by the uniform 32-bit `words` (B,3)."""
     y, x = ((word * length) >> 32 for word, length in zip(words[:, :2].unbind(dim=1), images.shape[-2:], strict=True))
     chosen = words[:, 2].double() / 2.0**32 < probability
-    mean = Normalize().mean.flatten().to(images.device)  # zero after normalisation
+    mean = Normalize().mean.flatten().to(images.device, non_blocking=True)  # zero after normalisation
     return torch.where(chosen[:, None, None, None], batches.cutout(images, y, x, side, mean), images)
 
 
