@@ -64,7 +64,7 @@ def anomalib(x: Tensor, centers: Tensor, budget: int) -> Tensor:
 
 
 def fpsample(x: Tensor, centers: Tensor, budget: int) -> Tensor:
-    """The package fpsample (Rust): exact farthest-point sampling; the one centre is the first candidate, and its first sample."""
+    """The package fpsample (C++ since 1.0): exact farthest-point sampling; the one centre is the first candidate, and its first sample."""
     import fpsample
 
     return torch.from_numpy(fpsample.fps_sampling(x.numpy(), budget + 1, start_idx=0).astype(np.int64))[1:]

@@ -72,13 +72,11 @@ def foot(drawing: Drawing, rows: Sequence[Mapping]) -> None:
 
 
 def score_bars(rows: Sequence[Mapping], published: Published | None = None, *, metric: str = "score") -> Drawing:
-    """RTA table 1: measured bars with intervals and a dot per seed, and beside them, on an axis of its own, the paper's numbers.
+    """RTA's tables: measured bars with intervals and a dot per seed, and beside them, on an axis of its own, the paper's numbers.
 
     The two axes are apart because a score on the proxy parts and one on the contest's hidden set have different levels.
     """
-    known = list(published.rows) if published else []
-    measured = _methods(rows)
-    methods = [name for name in known if name in measured] + [name for name in measured if name not in known]
+    methods = _methods(rows)
     with use_style():
         drawing = figure(PAGE if published else COLUMN * 1.25, 0.26 * len(methods) + 0.85)
         panels = drawing.subplots(1, 2 if published else 1, sharey=True, squeeze=False, width_ratios=[3, 2] if published else None)[0]
@@ -94,15 +92,16 @@ def _measured_bars(axes: Axes, rows: Sequence[Mapping], methods: list[str], metr
     series = [values(rows, method, metric) for method in methods]
     means = np.array([found.mean() for found in series])
     reach = np.array([interval(found) for found in series])
-    tints = [BLUE if "RTA" in method else PALE_BLUE for method in methods]
+    tints = [BLUE if method.endswith(("(Ours)", "search")) else PALE_BLUE for method in methods]
     axes.barh(places, means, color=tints, height=0.62, zorder=2)
     axes.errorbar(means, places, xerr=np.nan_to_num(reach), fmt="none", ecolor=BLACK, elinewidth=0.8, capsize=1.8, zorder=4)
     for place, found in zip(places, series, strict=True):
         axes.plot(found, np.full(len(found), place), "o", ms=2.2, color="white", mec=BLACK, mew=0.4, zorder=3)
     low, high = np.nanmin(means - np.nan_to_num(reach)), np.nanmax(means + np.nan_to_num(reach))
     start = max(0.0, low - 0.25 * (high - low) - 1)
-    for place, mean, half in zip(places, means, np.nan_to_num(reach), strict=True):
-        axes.annotate(f"{mean:.1f}", (mean + half, place), (4, 0), textcoords="offset points", va="center", fontsize=6.5)
+    for place, mean, half, found in zip(places, means, np.nan_to_num(reach), series, strict=True):
+        end = np.fmax(mean + half, found.max())  # a seed may lie beyond the interval
+        axes.annotate(f"{mean:.1f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=6.5)
     axes.set(xlim=(start, high + 0.12 * (high - start)), yticks=places, yticklabels=[short_name(m) for m in methods])
     axes.set(xlabel=f"{label(metric)}, percent (axis from {start:.0f})", title="Measured")
     axes.invert_yaxis()

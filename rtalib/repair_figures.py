@@ -33,7 +33,7 @@ def gain_heatmap(rows: Sequence[Mapping], pairs: Sequence[tuple[str, str]], *, c
         axes.imshow(gaps, cmap="RdBu", norm=TwoSlopeNorm(0, -reach, reach), aspect="auto")
         for (i, j), gap in np.ndenumerate(gaps):
             shade = "white" if abs(gap) > 0.75 * reach else BLACK
-            axes.text(j, i, "" if np.isnan(gap) else f"{gap:+.1f}", ha="center", va="center", fontsize=6, color=shade)
+            axes.text(j, i, "" if np.isnan(gap) else f"{gap:+z.1f}", ha="center", va="center", fontsize=6, color=shade)
         axes.set_yticks(range(len(pairs)), [f"{method} − {split_guide(reference)[1]}" for method, reference in pairs])
         axes.set_xticks(range(len(columns)), [label(column) for column in columns], rotation=40, ha="right", rotation_mode="anchor")
         axes.tick_params(length=0)

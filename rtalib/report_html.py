@@ -34,7 +34,7 @@ def _environment(folder: Path) -> Environment:
     environment = Environment(loader=PackageLoader("rtalib"), autoescape=True, undefined=StrictUndefined, **blocks)
     environment.filters |= {
         "number": lambda value: f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value),
-        "signed": lambda value: "" if math.isnan(value) else f"{value:+.1f}",
+        "signed": lambda value: "" if math.isnan(value) else f"{value:+z.1f}",
         "p": p_value,
         "label": papers.label,
         "png": lambda picture: "data:image/png;base64," + base64.b64encode((folder / picture.path).read_bytes()).decode(),
@@ -86,7 +86,7 @@ def _differences(table: pd.DataFrame, *identity: str) -> Markup:
     seeds = table["seeds"].groupby(level="method").max()
     shown = gaps.rename(columns=papers.label).rename_axis(index=None, columns=None).assign(n=seeds)
     numbers = [name for name in shown if name != "n"]
-    styler = shown.style.format("{:+.1f}", subset=numbers, na_rep="").format("{:d}", subset=["n"]).map(tint, subset=numbers)
+    styler = shown.style.format("{:+z.1f}", subset=numbers, na_rep="").format("{:d}", subset=["n"]).map(tint, subset=numbers)
     caption = f"Measured minus published, in points. {table.attrs['conditions']}"
     return _box(accessible(styler.format_index(escape="html").set_table_styles(RULES), caption, *identity, "gaps"), caption)
 

@@ -27,7 +27,7 @@ def table(header: Sequence[str], lines: Iterable[Sequence[object]], right: Seque
 
 
 def _signed(value: float, digits: int = 1) -> str:
-    return "" if math.isnan(value) else f"{value:+.{digits}f}"
+    return "" if math.isnan(value) else f"{value:+z.{digits}f}"
 
 
 def _verdict(name: str) -> str:
@@ -63,7 +63,7 @@ def _claims(report: "Report") -> Iterator[str]:
 
 
 def _claim(claim: object) -> list[str]:
-    span = "" if math.isnan(claim.low) else f" [{claim.low:+.1f}, {claim.high:+.1f}]"
+    span = "" if math.isnan(claim.low) else f" [{claim.low:+z.1f}, {claim.high:+z.1f}]"
     numbers = [_signed(claim.published), _signed(claim.difference) + span, p_value(claim.p), str(claim.seeds or "")]
     return [claim.claim, claim.text, *numbers, _verdict(claim.verdict)]
 

@@ -69,11 +69,11 @@ def _heat_map(axes: Axes, table: pd.DataFrame, show: str) -> None:
     reach = max(float(np.nanmax(np.abs(numbers))), 1e-9)
     bounds = {"vmin": -reach, "vmax": reach} if show == "difference" else {"vmin": 0, "vmax": 2 * reach}  # pale enough for black numbers
     axes.imshow(numbers, cmap=DIVERGING if show == "difference" else "Blues", aspect="auto", **bounds)
-    form = "{:+.1f}" if show == "difference" else "{:.1f}" if reach < 1000 else "{:.0f}"
+    form = "{:+z.1f}" if show == "difference" else "{:z.1f}" if reach < 1000 else "{:.0f}"
     size = 5.5 if table.shape[1] > 12 else 6.5
     for (i, j), number in np.ndenumerate(numbers):
         if not np.isnan(number):
-            axes.text(j, i, form.format(round(number, 1) + 0.0), ha="center", va="center", fontsize=size, color=BLACK)
+            axes.text(j, i, form.format(number), ha="center", va="center", fontsize=size, color=BLACK)
     axes.set_yticks(range(len(table)), [short_name(str(name)) for name in table.index])
     axes.set_xticks(range(table.shape[1]), [label(str(name)) for name in table.columns], rotation=40, ha="left", rotation_mode="anchor")
     axes.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=6.5)
@@ -87,8 +87,8 @@ def _claim_lines(drawing: Drawing, claims: pd.DataFrame, height: float) -> None:
     for line, claim in enumerate(claims.to_dict("records")):
         at = (0.1 + CLAIM * (len(claims) - line - 0.5)) / height
         drawing.text(0.05 / PAGE, at, claim["verdict"], color=VERDICTS[claim["verdict"]], weight="bold", fontsize=6, va="center")
-        printed = "" if pd.isna(claim["published"]) else f"published {claim['published']:+.1f}"
-        found = "" if pd.isna(claim["difference"]) else f"measured {round(claim['difference'], 1) + 0.0:+.1f}"
+        printed = "" if pd.isna(claim["published"]) else f"published {claim['published']:+z.1f}"
+        found = "" if pd.isna(claim["difference"]) else f"measured {claim['difference']:+z.1f}"
         drawing.text(0.95 / PAGE, at, f"{claim['claim']}  {claim['text']}", fontsize=6, va="center")
         drawing.text(1 - 0.9 / PAGE, at, printed, fontsize=6, va="center", ha="right", color=GREY)
         drawing.text(1 - 0.05 / PAGE, at, found, fontsize=6, va="center", ha="right")

@@ -99,7 +99,7 @@ def neighbour_heatmap(rows: Sequence[Mapping], methods: Sequence[str] = ("CF-DAR
             axes.imshow(matrix, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
             for (i, j), gap in np.ndenumerate(matrix.to_numpy()):
                 shade = "white" if abs(gap) > 0.75 * reach else BLACK
-                axes.text(j, i, f"{round(gap, 1) + 0.0:+.1f}", ha="center", va="center", fontsize=6, color=shade)
+                axes.text(j, i, f"{gap:+z.1f}", ha="center", va="center", fontsize=6, color=shade)
             for i, guide in enumerate(matrix.index):
                 own = list(matrix.columns).index(guide)
                 family = [own, *(list(matrix.columns).index(name) for name in neighbours(guide))]
@@ -125,6 +125,6 @@ def _matrix_words(matrices: Mapping[str, pd.DataFrame]) -> str:
             near = gains[list(neighbours(str(guide)))].mean()
             rest = gains.drop([str(guide), *neighbours(str(guide))]).mean()
             lines.append(
-                f"{method} guided by {label(str(guide))}: itself {gains[guide]:+.1f}, its family {near:+.1f}, the others {rest:+.1f}"
+                f"{method} guided by {label(str(guide))}: itself {gains[guide]:+z.1f}, its family {near:+z.1f}, the others {rest:+z.1f}"
             )
     return "Gain in points by guide and corruption. " + "; ".join(lines)

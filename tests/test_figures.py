@@ -186,6 +186,12 @@ def test_bars_have_the_measured_heights():
     assert [bar.get_width() for bar in axes.patches] == pytest.approx(expected)
 
 
+def test_numbers_stand_right_of_every_seed():
+    rows = [{"method": "a", "seed": seed, "score": score} for seed, score in enumerate((10, 10, 10, 10, 30))]
+    axes = figures.score_bars(rows).axes[0]
+    assert [text.xy[0] for text in axes.texts] == [30]  # the interval ends at 25
+
+
 def test_transfer_heatmap_shows_every_number_and_frames_the_diagonal():
     drawing = figures.transfer_heatmap(np.array([[0, 40], [70, 20]]), [90, 80], ["a", "b"])
     axes = drawing.axes[0]
