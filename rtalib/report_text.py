@@ -37,8 +37,8 @@ def _verdict(name: str) -> str:
 def _head(report: "Report") -> Iterator[str]:
     yield f"# {report.title}"
     yield ""
-    yield "Every published number of RTA + iterative search and of CF-DARTS, beside what this run measured. The page with the figures is"
-    yield "[report.html](report.html)."
+    yield "Every published number of RTA + iterative search and of CF-DARTS, beside what this run measured. `python -m rtalib report` writes"
+    yield "it with the figures as one page, report.html."
     yield ""
     names = {"scale": "scale", "dataset": "data set", "protocol": "protocol", "seed": "seeds"}
     facts = [f"{text} **{report.facts[name]}**" for name, text in names.items() if name in report.facts]
