@@ -175,11 +175,10 @@ class Search:
 
     @cached_property
     def cuts(self) -> list[Tensor]:
-        """The pool in pieces, each stratified.
+        """The pool in pieces, each stratified: positions in it, int64.
 
-        The images of a class go to the pieces copy by copy, within a copy in random order or as they come.
-
-        Where a class cannot be divided evenly, its parts differ by one image. Within a piece one class follows the other.
+        The images of a class go to the pieces copy by copy, within a copy in random order or as they come. Where a class cannot be divided
+        evenly, its parts differ by one image. Within a piece one class follows the other.
         """
         n, pieces = len(self.data), self.settings.pieces
         order = rng.uniform(self.seed, self.pool, rng.stream("iterative search", "order"), 1)[:, 0]
