@@ -41,6 +41,7 @@ PARTS = (
 FIGURE_3 = ("AugMix", "CutMix", "DeepRepair", "AU-DARTSE", "RF-DARTSE", "CF-DARTSE")
 FIGURE_2 = ("clean", "fail", "gaussian_noise", "shot_noise", "impulse_noise")
 MARKERS = "osD^vPX*<>"
+PUBLISHED = {"ms": 3, "color": ORANGE, "mec": BLACK, "mew": 0.4}  # a diamond
 LEGEND = 5  # methods on a line of a legend
 # Where the benchmark's families end: noise, blur, weather, digital.
 FAMILIES = (("Noise", "impulse_noise"), ("Blur", "zoom_blur"), ("Weather", "brightness"), ("Digital", "jpeg_compression"))
@@ -151,8 +152,8 @@ def difference_bars(
 ) -> Drawing:
     """CF-DARTS figure 3: per method a panel of (method - reference) on clean, failing examples and every corruption.
 
-    Intervals are over matched seeds, and cut off where they leave the panel. Diamonds: the same difference in `published`.
-    Methods without rows are left out.
+    Intervals are over matched seeds, and cut off where they leave the panel. Diamonds: the same difference in `published`, at the panel's
+    edge and with their number where they lie beyond it. Methods without rows are left out.
     """
     present = _methods(rows)
     methods = [method for method in methods if method in present] or [method for method in present if method != reference]
@@ -168,8 +169,6 @@ def difference_bars(
             gaps = [values(rows, method, column) - base[column] for column in columns]
             _difference_panel(axes, [gap.dropna() for gap in gaps], colour(method))
             heights += [gap.mean() for gap in gaps]
-            if published:
-                _published_gaps(axes, published, method, reference, columns)
             axes.set_title(method, fontsize=7.5, pad=2)
             _families(axes, columns, named=axes is panels[0], lift=11)  # above the panel's title
         panels[-1].set_xticks(range(len(columns)), [label(column) for column in columns], rotation=40, ha="right", rotation_mode="anchor")
@@ -177,7 +176,9 @@ def difference_bars(
         panels[0].set_ylim(low - 0.2 * (high - low), high + 0.35 * (high - low))
         drawing.supylabel(f"accuracy minus {reference}, points", fontsize=7.5)
         if published:
-            panels[0].plot([], [], "D", ms=3, color=ORANGE, mec=BLACK, mew=0.4, label="published")
+            for axes, method in zip(panels, methods, strict=True):
+                _published_gaps(axes, published, method, reference, columns)
+            panels[0].plot([], [], "D", **PUBLISHED, label="published; with a number: beyond the panel")
             drawing.legend(loc="outside upper right")
         foot(drawing, rows)
     return drawing
@@ -200,8 +201,14 @@ def _difference_panel(axes: Axes, gaps: list, tint: str) -> None:
 def _published_gaps(axes: Axes, published: Published, method: str, reference: str, columns: Sequence[str]) -> None:
     for i, column in enumerate(columns):
         both = published.value(method, column), published.value(reference, column)
-        if None not in both:
-            axes.plot([i], [both[0] - both[1]], "D", ms=3, color=ORANGE, mec=BLACK, mew=0.4, zorder=4)
+        if None in both:
+            continue
+        gap, (low, high) = both[0] - both[1], axes.get_ylim()
+        inside, edge = low <= gap <= high, 0.1 * (high - low)
+        shown = gap if inside else high - edge if gap > high else low + edge
+        axes.plot([i], [shown], "D", **PUBLISHED, zorder=4)
+        if not inside:
+            axes.annotate(f"{gap:.0f}", (i, shown), (4, 0), textcoords="offset points", va="center", fontsize=5.5)
 
 
 def _families(axes: Axes, columns: Sequence[str], *, named: bool, lift: float = 3) -> None:

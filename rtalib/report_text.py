@@ -37,8 +37,8 @@ def _verdict(name: str) -> str:
 def _head(report: "Report") -> Iterator[str]:
     yield f"# {report.title}"
     yield ""
-    yield "Every published number of RTA + iterative search and of CF-DARTS, beside what this run measured. `python -m rtalib report` writes"
-    yield "it with the figures as one page, report.html."
+    yield "Every published number of RTA + iterative search and of CF-DARTS, beside what this run measured. As one page with the"
+    yield "figures: report.html, which `python -m rtalib report` writes."
     yield ""
     names = {"scale": "scale", "dataset": "data set", "protocol": "protocol", "seed": "seeds"}
     facts = [f"{text} **{report.facts[name]}**" for name, text in names.items() if name in report.facts]
@@ -63,7 +63,7 @@ def _claims(report: "Report") -> Iterator[str]:
 
 
 def _claim(claim: object) -> list[str]:
-    span = "" if math.isnan(claim.low) else f" [{claim.low:+z.1f}, {claim.high:+z.1f}]"
+    span = "" if math.isnan(claim.low) else f" [{claim.low:+.1f}, {claim.high:+.1f}]"
     numbers = [_signed(claim.published), _signed(claim.difference) + span, p_value(claim.p), str(claim.seeds or "")]
     return [claim.claim, claim.text, *numbers, _verdict(claim.verdict)]
 

@@ -107,7 +107,8 @@ def verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     shown = table[["claim", "text", "published", "published_p", "difference", "low", "high", "seeds", "p", "verdict"]]
     names = {"published": "published Δ", "published_p": "published p", "difference": "measured Δ", "low": "95 % from", "high": "to"}
     shown = shown.rename(columns=names)
-    return shown, dict.fromkeys(["published Δ", "measured Δ", "95 % from", "to"], "{:+z.1f}") | {"published p": p_value, "p": p_value}
+    bounds = dict.fromkeys(["95 % from", "to"], "{:+.1f}")  # with the sign of a bound that rounds to 0: is 0 inside?
+    return shown, dict.fromkeys(["published Δ", "measured Δ"], "{:+z.1f}") | bounds | {"published p": p_value, "p": p_value}
 
 
 def _style_verdicts(table: pd.DataFrame) -> Styler:

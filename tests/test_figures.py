@@ -211,6 +211,14 @@ def test_difference_dots_lie_at_their_values():
         figures.difference_dots({"one": np.zeros((2, 2))}, ["a", "b"], axis="points")
 
 
+def test_published_differences_beyond_a_panel_stand_at_its_edge_with_their_number():
+    rows = [{"method": m, "seed": 0, "clean": 50.0, "fail": 1.0 * (m != "Org. DNN")} for m in ("Org. DNN", "CF-DARTSE")]
+    axes = figures.difference_bars(rows, papers.CF_DARTS["table2"]).axes[0]
+    assert [text.get_text() for text in axes.texts if text.get_text().lstrip("-").isdigit()] == ["88"]
+    low, high = axes.get_ylim()
+    assert all(low < y < high for line in axes.lines if line.get_marker() == "D" for y in line.get_ydata())
+
+
 def test_difference_bars_pair_seeds():
     rows = cf_rows()
     axes = figures.difference_bars(rows, methods=["CF-DARTSE"]).axes[0]
