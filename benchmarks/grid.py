@@ -38,7 +38,7 @@ def timed(executor: str, table: str, count: int) -> tuple[float, list[dict]]:
     """(seconds, rows) of a run of no-op cells."""
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        rows = grid.run(nothing, [Cell(number) for number in range(count)], run=executor, table=table, executor=executor)
+        rows = grid.run(nothing, [Cell(number) for number in range(count)], recipe="nothing", run=executor, table=table, executor=executor)
     return time.perf_counter() - started, rows
 
 

@@ -64,7 +64,7 @@ def run(
     cells = [
         ChanceCell(name, seed, number, search, dataset, scale, setup) for number, name in names.items() for seed in seeds or settings.seeds
     ]
-    return grid.run(chance_cell, cells, table="search-or-chance", **common)
+    return grid.run(chance_cell, cells, recipe="rtalib.chance.chance_cell", table="search-or-chance", **common)
 
 
 def searched_cell(cell: ChanceCell) -> darts.Genotype:

@@ -130,7 +130,7 @@ def k_center_greedy(
     if left and groups is None and _on_device(x):
         from rtalib.kernels.kcenter import greedy
 
-        return torch.cat([*picks, greedy(x, distance, left)])
+        return torch.cat([*picks, greedy(x, distance, left, TAKEN)])
     while left:
         chosen = _greedy_in_pool(x, norm, distance, left, groups)
         distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), chosen, groups)

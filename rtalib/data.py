@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -51,9 +51,12 @@ class LabeledImages:
         """int64 (N,): the labels, or the most probable class of each soft label."""
         return self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 over shapes, images, labels and classes; the name does not count."""
+        """16 hex digits of the SHA-256 over shapes, images, labels and classes; the name does not count.
+
+        Computed once per object (0.5 s for CIFAR-10's 50,000 images): whoever changes the tensors in place afterwards changes no digest.
+        """
         state = hashlib.sha256(repr((self.images.shape, self.labels.shape, self.classes)).encode())
         for tensor in (self.images, self.labels):
             for part in tensor.split(4096):

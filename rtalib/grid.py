@@ -50,6 +50,7 @@ def run(
     function: Callable[[Any], dict],
     cells: Sequence[Any],
     *,
+    recipe: str,
     run: str,
     table: str,
     version: int = 1,
@@ -65,8 +66,9 @@ def run(
     """Rows of all cells, in their order; cells whose row is stored are not computed again. The longest cells start first (see costs).
 
     function: importable, takes a frozen dataclass, returns a flat dict of results. Its row is the cell's own fields, these results, and
-    the key, the seconds (by the clock, and of all cores together) and the provenance stamp. `version` is part of the key: bump it when
-    the function's results change.
+    the key, the seconds (by the clock, and of all cores together) and the provenance stamp.
+    recipe: the name of what the function computes, part of the key. It stays when the function is renamed or moved, or all stored rows
+    would be computed again. version: part of the key, too; bump it when the function's results change.
     inputs: what the cells read that their fields only name, as digests or keys (JSON types); part of every key.
     executor: 'serial' (in this process, with all that it sees), 'processes' (of this machine) or 'ray' (docs/ray-cluster.md).
     workers: cells at a time; default one per GPU, else one per CPU core; the CPU's cores are divided among them as threads.
@@ -80,7 +82,6 @@ def run(
     """
     gpus = _gpus() if gpus is None else gpus
     _check(executor, workers, gpus, retries)
-    recipe = f"{function.__module__}.{function.__qualname__}"
     jobs = [Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
     if _plans is not None:
         _plans.append(Planned(run, table, {job.key: job.cell for job in jobs}))

@@ -18,7 +18,13 @@ from rtalib.scales import OTHER_SHAPES
 
 __all__ = ["METHODS", "PROTOCOLS", "TABLES", "Repaired", "repair", "run_table"]
 
-FUNCTIONS = {"table4": transfer_cell, "table5": common_cell, "table7": cost_cell}  # of a table's cells; method_cell for the others
+# How a table's cells are computed, and the recipe in the keys of their rows; METHOD for the tables that are not named.
+METHOD = (method_cell, "rtalib.repair_evaluation.method_cell")
+COMPUTED = {
+    "table4": (transfer_cell, "rtalib.repair_evaluation.transfer_cell"),
+    "table5": (common_cell, "rtalib.repair_evaluation.common_cell"),
+    "table7": (cost_cell, "rtalib.repair_evaluation.cost_cell"),
+}
 VERSION = 3  # of all rows; 3: other sizes, baselines and null baselines
 
 
@@ -53,11 +59,18 @@ def run_table(
         common["target"] = target
         inputs |= {} if target == OTHER_SHAPES else {f"target {split}": digest for split, digest in fingerprint(target).items()}
     found = cells(table, seeds or settings.seeds, settings.repair, **common)
-    return run_cells(FUNCTIONS.get(table, method_cell), found, f"cf-{table}", common=common, inputs=inputs, executor=executor)
+    return run_cells(*COMPUTED.get(table, METHOD), found, f"cf-{table}", common=common, inputs=inputs, executor=executor)
 
 
 def run_cells(
-    function: Callable[[Cell], dict], found: Sequence[Cell], table: str, *, common: Mapping[str, str], inputs: dict, executor: str
+    function: Callable[[Cell], dict],
+    recipe: str,
+    found: Sequence[Cell],
+    table: str,
+    *,
+    common: Mapping[str, str],
+    inputs: dict,
+    executor: str,
 ) -> list[dict]:
     """Rows of any cells that have a study, after the deployed networks that they begin from.
 
@@ -67,5 +80,5 @@ def run_cells(
     options = {"run": scales.run_name(common["scale"], common["dataset"]), "inputs": inputs, "executor": executor, "version": VERSION}
     first = {**common, "seed": 0, "setup": setup, "target": None}
     starts = {cell.study: DEPLOYED.cell(first, search=cell.study.search, version=cell.study.version) for cell in found}
-    grid.run(deployed_cell, list(starts.values()), table="cf-deployed", **options)
-    return grid.run(function, found, table=table, **options)
+    grid.run(deployed_cell, list(starts.values()), recipe="rtalib.repair_evaluation.deployed_cell", table="cf-deployed", **options)
+    return grid.run(function, found, recipe=recipe, table=table, **options)

@@ -118,20 +118,20 @@ def run_table(
     methods = rows_of(table, setup)
     used = list(dict.fromkeys(training_set for training_set, _ in methods.values()))
     sets = [SetCell(method, seed, dataset, protocol, setup) for seed in seeds for method in used]
-    grid.run(set_cell, sets, table="rta-sets", **common)
+    grid.run(set_cell, sets, recipe="rtalib.rta.set_cell", table="rta-sets", **common)
     cells = [
         TargetCell(method, *methods[method], seed, model, dataset, protocol, scale, setup)
         for seed in seeds
         for method in methods
         for model in setup.targets
     ]
-    return grid.run(target_cell, cells, table=f"rta-{table}", version=2, **common)
+    return grid.run(target_cell, cells, recipe="rtalib.rta.target_cell", table=f"rta-{table}", version=2, **common)
 
 
 def run_sources(scale: str, dataset: str, setup: RtaScale, common: dict) -> None:
     """The networks that RTA attacks, and the held-out one."""
     networks = [SourceCell(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
-    grid.run(source_cell, networks, table="rta-sources", **common)
+    grid.run(source_cell, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
 
 
 def rows_of(table: str, setup: RtaScale) -> dict[str, tuple[str, Recipe]]:

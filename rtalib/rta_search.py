@@ -108,7 +108,7 @@ def run(
     cells = [
         ScoreCell(method, seed, model, dataset, protocol, scale, spec) for (method, seed), spec in specs.items() for model in spec.targets
     ]
-    return grid.run(score_cell, cells, table=table, **common)
+    return grid.run(score_cell, cells, recipe="rtalib.rta_search.score_cell", table=table, **common)
 
 
 def run_steps(specs: dict[tuple[str, int], SearchSpec], common: dict, table: str = "rta-search") -> None:
@@ -119,7 +119,7 @@ def run_steps(specs: dict[tuple[str, int], SearchSpec], common: dict, table: str
     steps = [StepCell(*name, *step, spec) for name, spec in specs.items() for step in steps_of(spec)]
     order = {"candidates": 0, "piece": 0, "network": 1}
     steps.sort(key=lambda cell: (order[cell.kind], cell.step))  # what later rounds of one search wait for comes before them
-    grid.run(step_cell, steps, table=table, ordered=True, **common)
+    grid.run(step_cell, steps, recipe="rtalib.rta_search.step_cell", table=table, ordered=True, **common)
 
 
 def steps_of(spec: SearchSpec) -> list[tuple[str, int, str]]:

@@ -61,7 +61,7 @@ def run(scale: str, dataset: str, seeds: Sequence[int], setup: RtaScale, togethe
         for budget in budgets(setup, together)
         for model in setup.targets
     ]
-    return grid.run(budget_cell, cells, table="severity-budget", **common)
+    return grid.run(budget_cell, cells, recipe="rtalib.severity_budget.budget_cell", table="severity-budget", **common)
 
 
 def at_severity(full: LabeledImages, drawn: list[list[str]], seed: int, severity: int, copies: int) -> LabeledImages:

@@ -79,7 +79,9 @@ def run_study(
     """
     setup, common = _common(scale, dataset, sources, executor)
     cells = [StudyCell(name, seed, dataset, scale, setup) for name in sources]
-    return grid.run(study_cell, cells, table="source-study", version=2, describe=one_line, **common)
+    return grid.run(
+        study_cell, cells, recipe="rtalib.source_study.study_cell", table="source-study", version=2, describe=one_line, **common
+    )
 
 
 @grid.crew()
@@ -98,7 +100,7 @@ def run_transfer(
     run_study(scale, dataset, sources, seed=seed, executor=executor)  # else the first cells would all wait for the same trainings
     setup, common = _common(scale, dataset, sources, executor)
     cells = [TransferCell(name, tuple(sources), seed, dataset, scale, setup) for name in sources]
-    return grid.run(transfer_cell, cells, table="source-transfer", **common)
+    return grid.run(transfer_cell, cells, recipe="rtalib.source_study.transfer_cell", table="source-transfer", **common)
 
 
 def _common(scale: str, dataset: str, sources: Sequence[str], executor: str) -> tuple[RtaScale, dict]:

@@ -18,7 +18,7 @@ from rtalib.corruptions import CORRUPTIONS
 from rtalib.data import LabeledImages, concat
 from rtalib.errors import unknown
 from rtalib.papers import GUIDES
-from rtalib.repair_evaluation import architecture, evaluation, failing_rows, method_cell, percent, rates
+from rtalib.repair_evaluation import architecture, evaluation, failing_rows, percent, rates
 from rtalib.repair_protocol import builder, correct, examples
 from rtalib.repair_study import PROTOCOLS, Cell, Study, evaluation_split, images
 from rtalib.repair_tables import AGAIN, CF
@@ -93,14 +93,14 @@ def run_table(
     options = {"common": common, "inputs": fingerprint(dataset), "executor": executor}
     with_setup = {**common, "setup": settings.repair}
     if question == "gain-parts":
-        return repair.run_cells(method_cell, gain_parts.part_cells(seeds, PROTOCOLS, with_setup), question, **options)
+        return repair.run_cells(*repair.METHOD, gain_parts.part_cells(seeds, PROTOCOLS, with_setup), question, **options)
     if question == "neighbours":
-        return repair.run_cells(method_cell, gain_parts.neighbour_cells(seeds, tuple(GUIDES), with_setup), question, **options)
+        return repair.run_cells(*repair.METHOD, gain_parts.neighbour_cells(seeds, tuple(GUIDES), with_setup), question, **options)
     _make_sets(scale, dataset, seeds, executor, (severity_budget.REPEATED, rta.OURS))
     options["inputs"] = rta.run_inputs(dataset, settings.rta)
     cells = [TogetherCell(name, seed, rta=settings.rta, **with_setup) for seed in seeds for name in METHODS]
     cells.sort(key=lambda cell: not cell.method.startswith("CF"))  # those that search first
-    return repair.run_cells(together_cell, cells, question, **options)
+    return repair.run_cells(together_cell, "rtalib.together.together_cell", cells, question, **options)
 
 
 def _make_sets(scale: str, dataset: str, seeds: Sequence[int], executor: str, methods: Sequence[str]) -> tuple[RtaScale, dict]:
@@ -110,7 +110,7 @@ def _make_sets(scale: str, dataset: str, seeds: Sequence[int], executor: str, me
     rta.run_sources(scale, dataset, setup, common)
     sets = [rta.SetCell(method, seed, dataset, PROTOCOL, setup) for seed in seeds for method in methods]
     if sets:
-        grid.run(rta.set_cell, sets, table="together-sets", **common)
+        grid.run(rta.set_cell, sets, recipe="rtalib.rta.set_cell", table="together-sets", **common)
     return setup, common
 
 

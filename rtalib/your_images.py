@@ -73,7 +73,7 @@ def make(order: Order, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_
     rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
     common = _common(order, dataset, spec) | grid_options
     networks = [rta.SourceCell(name, dataset, order.scale, spec.setup) for name in spec.setup.sources]
-    grid.run(rta.source_cell, networks, table="rta-sources", **common)
+    grid.run(rta.source_cell, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
     rta_search.run_steps({(method(order), order.seed): spec}, common)
     search = rta_search.search_of(spec)
     data, trace = search.training_set(), search.trace()
@@ -209,7 +209,14 @@ def score(order: Order, **grid_options: Any) -> list[dict]:
         for which in ("originals", "robust")
         for model in spec.targets
     ]
-    return grid.run(before_after_cell, cells, table="rta-before-after", **_common(order, dataset, spec), **grid_options)
+    return grid.run(
+        before_after_cell,
+        cells,
+        recipe="rtalib.your_images.before_after_cell",
+        table="rta-before-after",
+        **_common(order, dataset, spec),
+        **grid_options,
+    )
 
 
 def before_after_cell(cell: BeforeAfterCell) -> dict:

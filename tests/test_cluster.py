@@ -47,11 +47,11 @@ def common(cluster, monkeypatch):
 
 
 def test_rows_are_those_of_the_serial_executor_and_gpus_are_hidden(folder, common):
-    grid.run(grid_cells.square, cells(folder), **common)
+    grid.run(grid_cells.square, cells(folder), recipe="square", **common)
     assert results("demo", "t") == EXPECTED and sorted(calls(folder)) == list(range(6))
-    grid.run(grid_cells.square, cells(folder), **common)
+    grid.run(grid_cells.square, cells(folder), recipe="square", **common)
     assert len(calls(folder)) == 6
-    rows = grid.run(grid_cells.surroundings, cells(folder, 2), **common | {"table": "u"})
+    rows = grid.run(grid_cells.surroundings, cells(folder, 2), recipe="surroundings", **common | {"table": "u"})
     assert {(row["CUDA_VISIBLE_DEVICES"], row["threads"]) for row in rows} == {("", 1)}
 
 
@@ -63,7 +63,7 @@ def test_pretended_gpus_of_two_nodes_are_distinct(folder, common):
         (folder / "go").touch()
 
     threading.Thread(target=release).start()
-    grid.run(grid_cells.waits_for_release, cells(folder, 4), **common | {"gpus": 1})
+    grid.run(grid_cells.waits_for_release, cells(folder, 4), recipe="waits_for_release", **common | {"gpus": 1})
     devices = sorted(name.split("-")[2] for name in begun(folder))
     assert together == [True] and devices == ["0", "0", "1", "1"] and len(calls(folder)) == 4
 
@@ -73,7 +73,7 @@ def begun(folder: Path) -> list[str]:
 
 
 def test_a_killed_worker_costs_one_try_of_one_cell(folder, common):
-    grid.run(grid_cells.killed_once, cells(folder), **common)
+    grid.run(grid_cells.killed_once, cells(folder), recipe="killed_once", **common)
     assert results("demo", "t") == EXPECTED and sorted(calls(folder)) == list(range(6))
 
 
@@ -88,19 +88,19 @@ def test_a_killed_worker_costs_one_try_of_one_cell(folder, common):
 )
 def test_a_cell_that_always_fails_does_so_alone(folder, common, function, times, message):
     with pytest.raises(grid.GridError, match=f"1 of 6 cells of t failed(.|\n)*{message}"):
-        grid.run(function, cells(folder), retries=1, **common)
+        grid.run(function, cells(folder), recipe="function", retries=1, **common)
     assert tries(cells(folder)[1]) == times
     assert results("demo", "t") == [row for row in EXPECTED if row["number"] != 1]
 
 
 def test_an_error_that_passes(folder, common):
-    grid.run(grid_cells.offline_once, cells(folder), **common)
+    grid.run(grid_cells.offline_once, cells(folder), recipe="offline_once", **common)
     assert results("demo", "t") == EXPECTED
 
 
 def test_more_gpus_than_a_node_has(folder, common):
     with pytest.raises(grid.GridError, match="asks for 3 GPUs on one node.*1 CPUs and 2 GPUs, 1 CPUs and 2 GPUs, 0 CPUs and 0 GPUs"):
-        grid.run(grid_cells.square, cells(folder), **common | {"gpus": 3})
+        grid.run(grid_cells.square, cells(folder), recipe="square", **common | {"gpus": 3})
 
 
 def test_results_on_a_disk_that_is_not_shared(folder, common, monkeypatch):
@@ -108,7 +108,7 @@ def test_results_on_a_disk_that_is_not_shared(folder, common, monkeypatch):
     elsewhere = folder / "the other machine's"
     monkeypatch.setattr(grid_ray, "store", SimpleNamespace(outputs=lambda: elsewhere))
     with pytest.raises(grid.GridError, match="its row is not in .*outputs.*share"):
-        grid.run(grid_cells.square, cells(folder), **common)
+        grid.run(grid_cells.square, cells(folder), recipe="square", **common)
 
 
 def test_a_table_equals_the_serial_one(tmp_path, common, monkeypatch):
@@ -133,7 +133,7 @@ def test_a_lost_node_costs_no_row(folder, common, cluster):
 
     thread = threading.Thread(target=remove)
     thread.start()
-    grid.run(grid_cells.waits_for_release, cells(folder), **common)
+    grid.run(grid_cells.waits_for_release, cells(folder), recipe="waits_for_release", **common)
     thread.join()
     assert together == [True] and results("demo", "t") == EXPECTED
     assert sorted(calls(folder)) == list(range(6))

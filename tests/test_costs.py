@@ -56,11 +56,11 @@ def test_the_unknown_start_first_in_their_order_and_then_the_longest():
 def test_a_run_starts_the_longest_first(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "outputs"))
     common = {"run": "demo", "table": "t", "executor": "serial"}
-    grid.run(grid_cells.square, grid_cells.cells(tmp_path, 2), **common)
+    grid.run(grid_cells.square, grid_cells.cells(tmp_path, 2), recipe="square", **common)
     for name, seconds in zip(store.read_plan("demo", "t"), (1.0, 5.0), strict=True):
         stored = store.read_row("demo", "t", name)
         store.write_row("demo", "t", name, stored | {"seconds": seconds, "cpu_seconds": seconds})
-    grid.run(grid_cells.square, grid_cells.cells(tmp_path, 2), **common | {"version": 2})
+    grid.run(grid_cells.square, grid_cells.cells(tmp_path, 2), recipe="square", **common | {"version": 2})
     assert grid_cells.calls(tmp_path) == [0, 1, 1, 0]
 
 

@@ -75,19 +75,21 @@ def which_worker(cell: Cell) -> dict:
 @pytest.mark.slow
 def test_a_crew_shares_its_workers_and_outlives_one_that_is_killed(cells):
     with grid.crew():
-        one, two = ({row["worker"] for row in grid.run(which_worker, cells, run="demo", table=table, workers=1)} for table in "ab")
+        one, two = (
+            {row["worker"] for row in grid.run(which_worker, cells, recipe="w", run="demo", table=table, workers=1)} for table in "ab"
+        )
         assert one == two and len(one) == 1
-        assert len(grid.run(killed_once, cells, run="demo", table="c", workers=1)) == 4
-        three = {row["worker"] for row in grid.run(which_worker, cells, run="demo", table="d", workers=1)}
+        assert len(grid.run(killed_once, cells, recipe="killed_once", run="demo", table="c", workers=1)) == 4
+        three = {row["worker"] for row in grid.run(which_worker, cells, recipe="w", run="demo", table="d", workers=1)}
     assert len(three) == 1 and three != one and not any(psutil.pid_exists(pid) for pid in one | three)
 
 
 @pytest.mark.parametrize("executor", ["serial", pytest.param("processes", marks=pytest.mark.slow)])
 def test_rows_in_order_and_never_twice(cells, executor, capsys):
-    rows = grid.run(square, cells, run="demo", table="squares", executor=executor)
+    rows = grid.run(square, cells, recipe="square", run="demo", table="squares", executor=executor)
     assert [(row["number"], row["square"], row["table"]) for row in rows] == [(n, n * n, "squares") for n in range(4)]
     assert "4/4 cells" in capsys.readouterr().out
-    assert grid.run(square, cells, run="demo", table="squares", executor=executor) == rows
+    assert grid.run(square, cells, recipe="square", run="demo", table="squares", executor=executor) == rows
     assert len(calls(cells)) == 4
     assert grid.status("demo", "squares") == {"done": 4, "running": 0, "failed": 0, "missing": 0}
 
@@ -97,43 +99,43 @@ def test_another_run_of_the_table_meanwhile_takes_no_rows_away(cells):
         store.write_plan("demo", "t", ["of other seeds"])
         return ""
 
-    rows = grid.run(square, cells, run="demo", table="t", executor="serial", describe=others)
+    rows = grid.run(square, cells, recipe="square", run="demo", table="t", executor="serial", describe=others)
     assert [row["square"] for row in rows] == [0, 1, 4, 9]
 
 
 def test_a_finished_cell_is_described_and_a_failed_one_is_not(cells, capsys):
     common = {"run": "demo", "table": "t", "executor": "serial"}
     with pytest.raises(grid.GridError):
-        grid.run(odd_fails, cells[:2], describe=lambda row: f"{row['number']} gives {row['square']}", **common)
+        grid.run(odd_fails, cells[:2], recipe="odd_fails", describe=lambda row: f"{row['number']} gives {row['square']}", **common)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(" left: 0 gives 0") and lines[1].endswith(" left")
 
 
 def test_new_version_computes_again(cells):
-    grid.run(square, cells[:1], run="demo", table="t", executor="serial")
-    grid.run(square, cells[:1], run="demo", table="t", executor="serial", version=2)
+    grid.run(square, cells[:1], recipe="square", run="demo", table="t", executor="serial")
+    grid.run(square, cells[:1], recipe="square", run="demo", table="t", executor="serial", version=2)
     assert len(calls(cells)) == 2
 
 
 def test_other_inputs_compute_again_and_the_same_do_not(cells):
     for digest in ("aa", "bb", "aa"):
-        grid.run(square, cells[:1], run="demo", table="t", executor="serial", inputs={"train": digest})
+        grid.run(square, cells[:1], recipe="square", run="demo", table="t", executor="serial", inputs={"train": digest})
     assert len(calls(cells)) == 2
 
 
 def test_failure_is_not_a_result(cells):
     with pytest.raises(grid.GridError, match=r"2 of 4 cells of t failed(.|\n)*number 1 is odd"):
-        grid.run(odd_fails, cells, run="demo", table="t", executor="serial")
+        grid.run(odd_fails, cells, recipe="odd_fails", run="demo", table="t", executor="serial")
     assert grid.status("demo", "t") == {"done": 2, "running": 0, "failed": 2, "missing": 0}
     (Path(cells[0].folder) / "mended").touch()
-    assert len(grid.run(odd_fails, cells, run="demo", table="t", executor="serial")) == 4
+    assert len(grid.run(odd_fails, cells, recipe="odd_fails", run="demo", table="t", executor="serial")) == 4
     assert calls(cells) == ["0", "2", "1", "3"]
     assert grid.status("demo", "t")["failed"] == 0
 
 
 @pytest.mark.slow
 def test_killed_worker_is_replaced(cells):
-    rows = grid.run(killed_once, cells, run="demo", table="t", executor="processes", workers=2)
+    rows = grid.run(killed_once, cells, recipe="killed_once", run="demo", table="t", executor="processes", workers=2)
     assert [row["square"] for row in rows] == [0, 1, 4, 9]
     assert sorted(set(calls(cells))) == ["0", "1", "2", "3"]
 
@@ -143,7 +145,7 @@ def test_killed_driver_resumes_with_the_missing_cells(cells):
     code = f"""
 import test_grid, rtalib.grid
 cells = [test_grid.Cell(n, {cells[0].folder!r}) for n in range(4)]
-rtalib.grid.run(test_grid.slow_square, cells, run="demo", table="t", executor="serial")
+rtalib.grid.run(test_grid.slow_square, cells, recipe="slow_square", run="demo", table="t", executor="serial")
 """
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
     marks = Path(cells[0].folder) / "outputs" / "demo" / "rows" / "t"
@@ -153,7 +155,7 @@ rtalib.grid.run(test_grid.slow_square, cells, run="demo", table="t", executor="s
     done = grid.status("demo", "t")["done"]
     assert 2 <= done < 4
     started = len(calls(cells))
-    rows = grid.run(slow_square, cells, run="demo", table="t", executor="serial")
+    rows = grid.run(slow_square, cells, recipe="slow_square", run="demo", table="t", executor="serial")
     # the killed driver imported this file under its plain name, so compare what was computed, not the calls of one name
     assert [row["square"] for row in rows] == [0, 1, 4, 9]
     assert len(calls(cells)) == started + 4 - done
@@ -165,7 +167,7 @@ def test_workers_end_with_their_driver(cells):
 import test_grid, rtalib.grid
 if __name__ == "__main__":
     cells = [test_grid.Cell(n, {cells[0].folder!r}) for n in range(2)]
-    rtalib.grid.run(test_grid.write_pid_and_wait, cells, run="demo", table="t", executor="processes", workers=2)
+    rtalib.grid.run(test_grid.write_pid_and_wait, cells, recipe="wait", run="demo", table="t", executor="processes", workers=2)
 """
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
     folder = Path(cells[0].folder)
@@ -178,10 +180,10 @@ if __name__ == "__main__":
 
 def test_unknown_executor_suggests(cells):
     with pytest.raises(ValueError, match="Did you mean 'serial'"):
-        grid.run(square, cells, run="demo", table="t", executor="seriel")
+        grid.run(square, cells, recipe="square", run="demo", table="t", executor="seriel")
 
 
 def test_rows_carry_provenance(cells):
-    row = grid.run(square, cells[:1], run="demo", table="t", executor="serial")[0]
+    row = grid.run(square, cells[:1], recipe="square", run="demo", table="t", executor="serial")[0]
     assert {"git", "python", "packages", "cpu", "cores", "time"} <= row["stamp"].keys()
     assert store.read_row("demo", "t", row["key"]) == row

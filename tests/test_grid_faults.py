@@ -23,7 +23,7 @@ import sys, pathlib, grid_cells
 from rtalib import grid
 if __name__ == "__main__":
     cells = grid_cells.cells(pathlib.Path({folder!r}))
-    grid.run(grid_cells.slow, cells, run="demo", table="t", executor={executor!r}, workers=2)
+    grid.run(grid_cells.slow, cells, recipe="slow", run="demo", table="t", executor={executor!r}, workers=2)
 """
 
 
@@ -51,7 +51,7 @@ def driver(folder: Path, executor: str) -> subprocess.Popen:
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_one_try_of_one_cell(folder):
-    grid.run(grid_cells.killed_once, cells(folder), **PROCESSES)
+    grid.run(grid_cells.killed_once, cells(folder), recipe="killed_once", **PROCESSES)
     assert results("demo", "t") == EXPECTED
     assert sorted(calls(folder)) == list(range(6)) and errors(folder) == []
 
@@ -59,7 +59,7 @@ def test_a_killed_worker_costs_one_try_of_one_cell(folder):
 @pytest.mark.slow
 def test_a_cell_that_always_kills_its_worker_fails_alone(folder):
     with pytest.raises(grid.GridError, match="1 of 6 cells of t failed(.|\n)*worker killed by signal 9, out of memory?"):
-        grid.run(grid_cells.killed_always, cells(folder), retries=1, **PROCESSES)
+        grid.run(grid_cells.killed_always, cells(folder), recipe="killed_always", retries=1, **PROCESSES)
     assert results("demo", "t") == [row for row in EXPECTED if row["number"] != 1]
     assert sorted(calls(folder)) == [0, 2, 3, 4, 5] and tries(cells(folder)[1]) == 2
     assert len(errors(folder)) == 2 and grid.status("demo", "t") == {"done": 5, "running": 0, "failed": 1, "missing": 0}
@@ -67,7 +67,7 @@ def test_a_cell_that_always_kills_its_worker_fails_alone(folder):
 
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_an_error_that_passes_is_tried_again_after_the_others(folder, executor):
-    grid.run(grid_cells.offline_once, cells(folder), **PROCESSES | {"executor": executor})
+    grid.run(grid_cells.offline_once, cells(folder), recipe="offline_once", **PROCESSES | {"executor": executor})
     assert results("demo", "t") == EXPECTED and errors(folder) == []
     assert sorted(calls(folder)) == list(range(6)) and (executor == "processes" or calls(folder)[-1] == 1)
 
@@ -83,7 +83,7 @@ def test_an_error_that_passes_is_tried_again_after_the_others(folder, executor):
 )
 def test_an_error_that_does_not_pass_fails_one_cell(folder, executor, function, times, message):
     with pytest.raises(grid.GridError, match=f"1 of 6 cells of t failed(.|\n)*{message}"):
-        grid.run(function, cells(folder), retries=1, **PROCESSES | {"executor": executor})
+        grid.run(function, cells(folder), recipe="function", retries=1, **PROCESSES | {"executor": executor})
     assert tries(cells(folder)[1]) == times == len(errors(folder))
     assert results("demo", "t") == [row for row in EXPECTED if row["number"] != 1]
 
@@ -106,7 +106,7 @@ def test_a_killed_driver_leaves_its_finished_cells_and_the_next_computes_the_oth
     done, before = grid.status("demo", "t")["done"], {path: path.read_bytes() for path in folder.rglob("[!.]*.json")}
     finished = calls(folder)
     assert 2 <= done < 6
-    grid.run(grid_cells.slow, cells(folder), **PROCESSES)
+    grid.run(grid_cells.slow, cells(folder), recipe="slow", **PROCESSES)
     assert results("demo", "t") == EXPECTED
     assert len(calls(folder)) - len(finished) == 6 - done
     assert all(path.read_bytes() == content for path, content in before.items())

@@ -33,7 +33,9 @@ def test_more_than_there_is(workers, gpus, message):
 @pytest.mark.parametrize("argument, value", [("gpus", -1), ("gpus", 1.5), ("workers", 0), ("retries", -1)])
 def test_bad_arguments_are_named(tmp_path, argument, value):
     with pytest.raises(ValueError, match=f"^{argument}: .*{value}"):
-        grid.run(grid_cells.square, grid_cells.cells(tmp_path), run="demo", table="t", executor="serial", **{argument: value})
+        grid.run(
+            grid_cells.square, grid_cells.cells(tmp_path), recipe="square", run="demo", table="t", executor="serial", **{argument: value}
+        )
 
 
 @pytest.mark.slow
@@ -41,18 +43,18 @@ def test_the_environment_says_how_many_gpus_a_cell_has(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("RTALIB_GPUS", "2")
     monkeypatch.setattr(grid_processes, "visible_gpus", lambda: ["0", "1", "2", "3"])
-    rows = grid.run(grid_cells.surroundings, grid_cells.cells(tmp_path, 2), run="demo", table="t")
+    rows = grid.run(grid_cells.surroundings, grid_cells.cells(tmp_path, 2), recipe="surroundings", run="demo", table="t")
     assert {row["CUDA_VISIBLE_DEVICES"] for row in rows} <= {"0,1", "2,3"}
     monkeypatch.setenv("RTALIB_GPUS", "half")
     with pytest.raises(ValueError, match="^RTALIB_GPUS: .*'half'"):
-        grid.run(grid_cells.surroundings, grid_cells.cells(tmp_path, 2), run="demo", table="t")
+        grid.run(grid_cells.surroundings, grid_cells.cells(tmp_path, 2), recipe="surroundings", run="demo", table="t")
 
 
 @pytest.mark.slow
 def test_every_worker_has_its_own_gpu_and_its_share_of_threads(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(grid_processes, "visible_gpus", lambda: ["3", "GPU-7"])
-    rows = grid.run(grid_cells.surroundings, grid_cells.cells(tmp_path), run="demo", table="t")
+    rows = grid.run(grid_cells.surroundings, grid_cells.cells(tmp_path), recipe="surroundings", run="demo", table="t")
     by_worker = {row["worker"]: row["CUDA_VISIBLE_DEVICES"] for row in rows}
     assert set(by_worker.values()) <= {"3", "GPU-7"} and len(set(by_worker.values())) == len(by_worker)
     assert {row["threads"] for row in rows} == {max(1, grid_processes.cores() // 2)}

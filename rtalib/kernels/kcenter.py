@@ -8,21 +8,18 @@ import torch
 import triton
 import triton.language as tl
 
-from ..coreset import TAKEN
-
 ROWS = tl.constexpr(64)
 COLUMNS = tl.constexpr(64)
 LOW = tl.constexpr(0xFFFFFFFF)
-PICKED = tl.constexpr(TAKEN)
 
 
 @triton.jit(do_not_specialize=["turn"])
-def _turn(x, nearest, keys, turn, n, dimensions):
+def _turn(x, nearest, keys, turn, n, dimensions, taken):
     # A key is the distance's bits over the complement of the index: as integers, not negative floats are in order, and of equal distances
     # the lowest index has the greatest key; abs, because -0 would be a negative integer.
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     mask = rows < n
-    distance = tl.load(nearest + rows, mask=mask, other=PICKED)
+    distance = tl.load(nearest + rows, mask=mask, other=taken)
     if turn > 0:
         center = LOW - (tl.load(keys + turn - 1) & LOW)
         total = tl.zeros([ROWS], tl.float32)
@@ -32,31 +29,31 @@ def _turn(x, nearest, keys, turn, n, dimensions):
             away = tl.load(x + rows[:, None].to(tl.int64) * dimensions + column, mask=mask[:, None] & inside, other=0.0)
             away -= tl.load(x + center * dimensions + column, mask=inside, other=0.0)[None, :]
             total += tl.sum(away * away, axis=1)
-        distance = tl.where(rows == center, PICKED, tl.minimum(distance, total))
+        distance = tl.where(rows == center, taken, tl.minimum(distance, total))
         tl.store(nearest + rows, distance, mask=mask)
     key = (tl.abs(distance).to(tl.int32, bitcast=True).to(tl.int64) << 32) | (LOW - rows.to(tl.int64))
     tl.atomic_max(keys + turn, tl.max(tl.where(mask & (distance >= 0), key, -1), axis=0))
 
 
-def greedy(x: torch.Tensor, nearest: torch.Tensor, budget: int) -> torch.Tensor:
+def greedy(x: torch.Tensor, nearest: torch.Tensor, budget: int, taken: float) -> torch.Tensor:
     """The next `budget` picks, int64 (budget,) in order, on the device of `x`; equal to `greedy_reference` where no two distances tie
     within rounding.
 
-    x: float32 (N,D), N below 2^32. nearest: float32 (N,), squared distances to the centres so far, TAKEN for candidates that are picked
-    already; changed in place to those before the last pick. At least `budget` candidates are not TAKEN.
+    x: float32 (N,D), N below 2^32. nearest: float32 (N,), squared distances to the centres so far, `taken`, below every distance, for
+    candidates that are picked already; changed in place to those before the last pick. At least `budget` candidates are not taken.
     """
     x, keys = x.contiguous(), torch.full((budget,), -1, dtype=torch.int64, device=x.device)
     for turn in range(budget):
-        _turn[(triton.cdiv(len(x), ROWS.value),)](x, nearest, keys, turn, *x.shape)
+        _turn[(triton.cdiv(len(x), ROWS.value),)](x, nearest, keys, turn, *x.shape, taken)
     return LOW.value - (keys & LOW.value)
 
 
-def greedy_reference(x: torch.Tensor, nearest: torch.Tensor, budget: int) -> torch.Tensor:
+def greedy_reference(x: torch.Tensor, nearest: torch.Tensor, budget: int, taken: float) -> torch.Tensor:
     """What `greedy` computes, in plain torch: the farthest candidate, the lowest index of equals, then the distances to it as well."""
     picks = []
     for turn in range(budget):
         if turn:
             nearest.copy_(torch.minimum(nearest, (x - x[picks[-1]]).square().sum(dim=1)))
-            nearest[picks[-1]] = TAKEN
+            nearest[picks[-1]] = taken
         picks.append(nearest.argmax())
     return torch.stack(picks)

@@ -107,7 +107,7 @@ def _pick():
     from rtalib.kernels.kcenter import greedy
 
     for dimensions in (64, 70):
-        greedy(torch.zeros(100, dimensions), torch.ones(100), 2)
+        greedy(torch.zeros(100, dimensions), torch.ones(100), 2, -1.0)
 
 
 if __name__ == "__main__":

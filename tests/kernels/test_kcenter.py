@@ -6,6 +6,7 @@ import torch
 pytest.importorskip("triton")
 
 from rtalib import coreset
+from rtalib.coreset import TAKEN
 from rtalib.kernels.kcenter import greedy, greedy_reference
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -21,7 +22,7 @@ def test_equals_the_reference(n: int, dimensions: int, budget: int) -> None:
     x, centers = features(n, 20, dimensions)
     start = coreset._nearest(x, centers)
     ours, theirs = start.to(DEVICE, copy=True), start.clone()
-    assert torch.equal(greedy(x.to(DEVICE), ours, budget).cpu(), greedy_reference(x, theirs, budget))
+    assert torch.equal(greedy(x.to(DEVICE), ours, budget, TAKEN).cpu(), greedy_reference(x, theirs, budget, TAKEN))
     assert torch.allclose(ours.cpu(), theirs, rtol=1e-5)
 
 
@@ -39,20 +40,20 @@ def test_ties_go_to_the_lowest_index_and_none_is_picked_twice() -> None:
     grid = torch.cartesian_prod(torch.arange(-3.0, 4.0), torch.arange(-3.0, 4.0))  # every distance is an exact integer
     x = torch.cat([grid, grid])
     start = x.square().sum(1)
-    picks = greedy(x.to(DEVICE), start.to(DEVICE, copy=True), len(x)).cpu()
-    assert torch.equal(picks, greedy_reference(x, start.clone(), len(x)))
+    picks = greedy(x.to(DEVICE), start.to(DEVICE, copy=True), len(x), TAKEN).cpu()
+    assert torch.equal(picks, greedy_reference(x, start.clone(), len(x), TAKEN))
     assert picks.sort().values.tolist() == list(range(len(x)))
 
 
 def test_zero_is_zero_with_either_sign() -> None:
-    start = torch.tensor([coreset.TAKEN, 0.0, -0.0, 0.0])
-    assert greedy(torch.zeros(4, 2, device=DEVICE), start.to(DEVICE), 3).tolist() == [1, 2, 3]
+    start = torch.tensor([TAKEN, 0.0, -0.0, 0.0])
+    assert greedy(torch.zeros(4, 2, device=DEVICE), start.to(DEVICE), 3, TAKEN).tolist() == [1, 2, 3]
 
 
 def test_those_taken_before_are_not_picked() -> None:
     x, centers = features(40, 10, 6)
     start = coreset._nearest(x, centers)
-    start[start.argsort(descending=True)[:10]] = coreset.TAKEN
-    taken = (start == coreset.TAKEN).nonzero().flatten()
-    picks = greedy(x.to(DEVICE), start.to(DEVICE, copy=True), 30).cpu()
+    start[start.argsort(descending=True)[:10]] = TAKEN
+    taken = (start == TAKEN).nonzero().flatten()
+    picks = greedy(x.to(DEVICE), start.to(DEVICE, copy=True), 30, TAKEN).cpu()
     assert not torch.isin(picks, taken).any() and len(picks.unique()) == 30
