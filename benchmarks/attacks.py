@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import results, timing
 from rtalib import attacks, load_dataset, models, provenance, training
-from rtalib.artefacts import trained_network
+from rtalib.training.artefacts import trained_network
 
 STEP_SHARE = 1 / 4  # step size over eps: 2/255 at 8/255
 FIELDS = (

@@ -18,8 +18,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from rtalib import attacks, load_dataset, provenance, scales, source_study
-from rtalib.sources import SOURCES
+from rtalib import attacks, load_dataset, provenance, scales
+from rtalib.experiments.rta import source_study
+from rtalib.sources.cards import SOURCES
 
 ALLOWED = 3.0  # points
 CLEAN = ("clean_resnet50", "clean_wideresnet")

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import coreset_peers, results, timing
 from rtalib import provenance
-from rtalib.coreset import covering_radius, k_center_greedy
+from rtalib.coreset.selection import covering_radius, k_center_greedy
 
 FIELDS = (
     "task candidates centers dimensions budget contestant seconds wall_seconds clock rounds rtalib_is_faster peak_mib radius "

@@ -33,9 +33,9 @@ from benchmarks.plain_darts import PlainSupernet
 from benchmarks.timing import Run
 from rtalib import provenance
 from rtalib.darts import Network, Supernet
-from rtalib.darts.fused import FusedSupernet
-from rtalib.darts.presets import settings_for
+from rtalib.darts.settings import settings_for
 from rtalib.darts.steps import Steps
+from rtalib.darts.supernet.fused import FusedSupernet
 
 FIELDS = (
     "task method contestant memory_format channels layers batch seconds wall_seconds over_plain over_supernet clock rounds first_seconds "

@@ -26,7 +26,7 @@ from playwright import sync_api
 
 from benchmarks import results
 from rtalib import provenance, store
-from tests import lab
+from tests.helpers import lab
 
 FIELDS = "notebook explorer control first_ms median_ms slowest_ms cpu_ms changes empty_frames load".split()
 EXPLORERS = re.compile(r"(?<=\.)(explore_\w+|watch)(?=\()")
@@ -77,7 +77,7 @@ def measure_status(browser, address: str, folder: Path, run: str) -> dict:
     for path, _ in rows:
         path.unlink()
     cells = [f"import os\nos.environ['RTALIB_OUTPUTS'] = {str(folder / 'outputs')!r}"]
-    cells.append(f"from rtalib import status_views\nstatus_views.watch({run!r})")
+    cells.append(f"from rtalib.widgets import status as status_views\nstatus_views.watch({run!r})")
     page = lab.Page(browser, address, lab.notebook(folder / "status.ipynb", cells).name)
     acts = [lambda path=path, text=text: store.write_atomic(path, text) for path, text in rows]
     row = {"notebook": "90_report", "explorer": "watch", "control": "a new row", **summary(page, page.explorers().first, acts)}

@@ -2,6 +2,6 @@
 
 import sys
 
-from rtalib.cli import main
+from rtalib.cli.main import main
 
 sys.exit(main())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from rtalib.recipes import RECIPES, Recipe
+from rtalib.training.recipes import RECIPES, Recipe
 
 OTHER_SHAPES = "shapes10 redrawn at 24 px"  # a second data set where none is at hand: other draws of the same classes, at another size
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rtalib.errors import unknown
 from rtalib.scale_settings import OTHER_SHAPES, CorruptionScale, RepairScale, RtaScale, Scale, TogetherScale
-from rtalib.sources import SOURCES
+from rtalib.sources.cards import SOURCES
 
 __all__ = ["OTHER_SHAPES", "SCALES", "CorruptionScale", "RepairScale", "RtaScale", "Scale", "TogetherScale", "get", "run_name"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rtalib import scales
-from rtalib.recipes import RECIPES
+from rtalib.training.recipes import RECIPES
 
 
 def test_a_notebook_has_its_own_seeds_or_the_scale_s():

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import runner as bench
 from benchmarks.goals.ceilings import roofline
 from benchmarks.timing import Unmeasured
-from rtalib import bench, provenance
+from rtalib import provenance
 
 
 def measured(goal: bench.Goal) -> dict:

@@ -14,8 +14,8 @@ from benchmarks.goals import data
 from benchmarks.goals.ceilings import copies
 from benchmarks.timing import alternate, clock, median, solo, timed
 from rtalib import corrupt
-from rtalib.corruption_measures import psnr
 from rtalib.corruptions import CORRUPTIONS
+from rtalib.corruptions.psnr import psnr
 
 EXACT = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression")  # without random draws: equal to the byte
 DECIBELS = 0.5  # of mean PSNR, by which the others may differ

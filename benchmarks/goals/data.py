@@ -2,7 +2,7 @@
 
 from benchmarks.timing import Unmeasured
 from rtalib import load_dataset
-from rtalib.data import LabeledImages
+from rtalib.data.images import LabeledImages
 
 
 def cifar10(split: str, limit: int | None = None) -> LabeledImages:

@@ -6,8 +6,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.timing import alternate, median
-from rtalib.batches import Batches
-from rtalib.recipes import Recipe
+from rtalib.training.batches import Batches
+from rtalib.training.recipes import Recipe
 
 OFFSETS = 9  # of a crop from an image padded by 4 pixels, in each direction
 

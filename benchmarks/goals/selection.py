@@ -4,7 +4,7 @@ import torch
 
 from benchmarks import coreset
 from benchmarks.timing import duel, solo
-from rtalib.coreset import covering_radius, k_center_greedy
+from rtalib.coreset.selection import covering_radius, k_center_greedy
 
 
 def against(*, peer: str, candidates: int, dimensions: int, budget: int, centers: int = 1, rounds: int, device: str) -> dict:

@@ -10,9 +10,9 @@ from benchmarks import darts
 from benchmarks.plain_darts import PlainSupernet
 from benchmarks.timing import duel
 from rtalib.darts import Network, Supernet
-from rtalib.darts.fused import FusedSupernet
-from rtalib.darts.presets import settings_for
+from rtalib.darts.settings import settings_for
 from rtalib.darts.steps import Steps
+from rtalib.darts.supernet.fused import FusedSupernet
 
 PLAIN, OURS = ("plain", "contiguous_format"), ("fused", "channels_last")
 

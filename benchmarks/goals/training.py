@@ -12,10 +12,12 @@ from torch import nn
 from benchmarks.goals import data
 from benchmarks.goals.loader import plain_loader
 from benchmarks.timing import Unmeasured, duel, solo
-from rtalib.batches import Batches
-from rtalib.data import LabeledImages
+from rtalib.data.images import LabeledImages
 from rtalib.models import build, seeded
-from rtalib.training import RECIPES, Recipe, evaluate, train
+from rtalib.models.inference import evaluate
+from rtalib.training.batches import Batches
+from rtalib.training.loop import train
+from rtalib.training.recipes import RECIPES, Recipe
 
 Epoch = Callable[[int], Iterable[tuple[torch.Tensor, torch.Tensor]]]
 

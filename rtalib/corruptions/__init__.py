@@ -4,10 +4,10 @@
 function that makes its draws from 32-bit words; so recorded draws can be fed to the deterministic part, and another backend can share it.
 """
 
-from .api import corrupt
-from .constants import BENCHMARKS, CORRUPTIONS
-from .frost import frost_source
-from .held_out import HELD_OUT, corrupt_held_out
+from rtalib.corruptions.api import corrupt
+from rtalib.corruptions.constants import BENCHMARKS, CORRUPTIONS
+from rtalib.corruptions.frost import frost_source
+from rtalib.corruptions.held_out import HELD_OUT, corrupt_held_out
 
 FAMILIES = {"noise": CORRUPTIONS[:3], "blur": CORRUPTIONS[3:7], "weather": CORRUPTIONS[7:11], "digital": CORRUPTIONS[11:]}
 

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import torch
 
-from .. import kernels, rng
-from ..errors import check_images, unknown
-from . import blur, digital, noise, weather
-from .constants import BENCHMARKS, CONSTANTS, CORRUPTIONS
-from .draws import Words
-from .frost import draw_frost, frost
-from .jpeg import jpeg_compression
+from rtalib import rng
+from rtalib.corruptions import blur, digital, kernels, noise, weather
+from rtalib.corruptions.constants import BENCHMARKS, CONSTANTS, CORRUPTIONS
+from rtalib.corruptions.draws import Words
+from rtalib.corruptions.frost import draw_frost, frost
+from rtalib.corruptions.jpeg import jpeg_compression
+from rtalib.errors import check_images, unknown
 
 MIN_SIDE = 16
 KERNEL_PIXELS = 8 * 2**20  # pixels (of three values) per launch of a kernel; its scratch is below 80 bytes for each, mostly below 32

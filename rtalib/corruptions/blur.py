@@ -6,9 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .constants import Defocus, Glass, Motion, Zoom
-from .draws import Words, unit
-from .filters import (
+from rtalib.corruptions.constants import Defocus, Glass, Motion, Zoom
+from rtalib.corruptions.draws import Words, unit
+from rtalib.corruptions.filters import (
     from_pixels,
     gaussian_blur,
     inside,

@@ -6,9 +6,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from .constants import Elastic, Pixelate
-from .draws import Words, unit
-from .filters import reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
+from rtalib.corruptions.constants import Elastic, Pixelate
+from rtalib.corruptions.draws import Words, unit
+from rtalib.corruptions.filters import reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
 
 
 def contrast(images: torch.Tensor, factor: float) -> torch.Tensor:

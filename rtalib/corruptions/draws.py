@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import torch
 
-from .. import kernels, rng
+from rtalib import rng
+from rtalib.corruptions import kernels
 
 
 class Words(NamedTuple):
@@ -16,7 +17,7 @@ class Words(NamedTuple):
 
     def __call__(self, count: int) -> torch.Tensor:
         if self.index.is_cuda and kernels.usable():
-            from ..kernels.random import words
+            from rtalib.corruptions.kernels.common import words
 
             return words(self.seed, self.index, self.stream, count)
         return rng.words(self.seed, self.index, self.stream, count)

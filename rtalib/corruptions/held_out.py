@@ -9,14 +9,14 @@ from functools import lru_cache
 
 import torch
 
-from .. import rng
-from ..errors import check_images, unknown
-from .api import Corruption, _check_index, _check_severity
-from .draws import Words
-from .filters import from_pixels, to_pixels, truncate, unit_floats
-from .filters import gaussian_blur as blur_pixels
-from .noise import _alias, _counts, _sample, draw_values
-from .weather import _hsv_to_rgb
+from rtalib import rng
+from rtalib.corruptions.api import Corruption, _check_index, _check_severity
+from rtalib.corruptions.draws import Words
+from rtalib.corruptions.filters import from_pixels, to_pixels, truncate, unit_floats
+from rtalib.corruptions.filters import gaussian_blur as blur_pixels
+from rtalib.corruptions.noise import _alias, _counts, _sample, draw_values
+from rtalib.corruptions.weather import _hsv_to_rgb
+from rtalib.errors import check_images, unknown
 
 HELD_OUT = ("speckle_noise", "gaussian_blur", "saturate")
 # speckle noise: standard deviation relative to the value; Gaussian blur: sigma in px; saturation: factor and addend

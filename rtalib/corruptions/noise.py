@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from .draws import Words
+from rtalib.corruptions.draws import Words
 
 WORD = 2**32
 

@@ -4,9 +4,9 @@ from functools import lru_cache
 
 import torch
 
-from .constants import Fog, Snow
-from .draws import Words, unit
-from .filters import inside, line_blur, magick_byte, motion_offsets, motion_weights, truncate, unit_floats, zoomed
+from rtalib.corruptions.constants import Fog, Snow
+from rtalib.corruptions.draws import Words, unit
+from rtalib.corruptions.filters import inside, line_blur, magick_byte, motion_offsets, motion_weights, truncate, unit_floats, zoomed
 
 
 @lru_cache(maxsize=4)

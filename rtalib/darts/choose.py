@@ -7,11 +7,11 @@ import torch
 from rtalib.darts.genotype import Genotype
 from rtalib.darts.network import Network
 from rtalib.darts.settings import Choice
-from rtalib.data import LabeledImages
+from rtalib.data.images import LabeledImages
 from rtalib.models.base import seeded
-from rtalib.recipes import RECIPES
-from rtalib.training import evaluate
-from rtalib.training import train as train_network
+from rtalib.models.inference import evaluate
+from rtalib.training.loop import train as train_network
+from rtalib.training.recipes import RECIPES
 
 
 def choose(

@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rtalib.darts.genotype import GENOTYPES, Genotype
-from rtalib.darts.operations import NOISE, Normalize, noise, parametric, pool, preprocessing, reduction_positions
-from rtalib.darts.stems import stem_layers
+from rtalib.darts.operations import NOISE, Normalize, noise, parametric, pool, preprocessing, reduction_positions, stem_layers
 from rtalib.errors import unknown
 
 

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import torch
 
-from rtalib import checkpoints
-from rtalib.darts import perturbation, robust, trace
+from rtalib.darts import darts_pt, robust_darts, select
+from rtalib.darts.batches import draw_batches, draw_pass, seeded_epoch
 from rtalib.darts.choose import choose, numbered
-from rtalib.darts.draws import draw_batches, draw_pass, seeded_epoch
-from rtalib.darts.fused import FusedSupernet
+from rtalib.darts.darts_pt import Decisions
 from rtalib.darts.genotype import Genotype
-from rtalib.darts.presets import settings_for
-from rtalib.darts.settings import Settings
+from rtalib.darts.settings import Settings, settings_for
 from rtalib.darts.space import get_space
 from rtalib.darts.steps import Steps
-from rtalib.darts.supernet import Supernet
-from rtalib.data import LabeledImages
+from rtalib.darts.supernet.fused import FusedSupernet
+from rtalib.darts.supernet.plain import ARCHITECTURE, Supernet
+from rtalib.data.images import LabeledImages
 from rtalib.models.base import seeded
+from rtalib.training import checkpoints
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class _Search:
         self.made_for |= {"seed": seed, "init": _digest(init), "train": train.digest, "val": val.digest}
         self.supernet = _make_supernet(settings, train.num_classes, seed, init).to(device)
         self.steps = Steps(self.supernet, settings)
-        self.watch = robust.Watch(settings.stop, settings.adaptation) if settings.stop else None
+        self.watch = robust_darts.Watch(settings.stop, settings.adaptation) if settings.stop else None
         self.next_epoch, self.stopped = 0, False
         self.train, self.val = train.to(device), val.to(device)
 
@@ -143,7 +143,7 @@ class _Search:
             if on_epoch is not None:
                 on_epoch(rows[-1])
         state = {name: tensor.detach().cpu().clone() for name, tensor in self.supernet.state_dict().items()}
-        return SearchResult(trace.genotype(self.supernet, self.steps.decisions), rows, state)
+        return SearchResult(current_genotype(self.supernet, self.steps.decisions), rows, state)
 
     def state_dict(self) -> dict:
         watch = {} if self.watch is None else {"watch": self.watch.state_dict()}
@@ -161,7 +161,7 @@ class _Search:
         train_loss, val_loss = self._train(epoch)
         row = {"epoch": epoch, "lr": lr, "weight_decay": self.steps.sgd.param_groups[0]["weight_decay"]}
         row["drop_path"] = self.supernet.drop_path_prob
-        row |= {"train_loss": train_loss, "val_loss": val_loss, **trace.architecture(self.supernet, self.steps.decisions)}
+        row |= {"train_loss": train_loss, "val_loss": val_loss, **architecture_record(self.supernet, self.steps.decisions)}
         if decisions:
             row["decisions"] = decisions
         self.next_epoch = epoch + 1
@@ -171,13 +171,13 @@ class _Search:
     def _decide(self, epoch: int) -> list[dict]:
         """DARTS-PT's decisions that are due before training in this epoch."""
         settings = self.settings
-        if not perturbation.due(settings.projection, settings.epochs, epoch):
+        if not darts_pt.due(settings.projection, settings.epochs, epoch):
             return []
 
-        def measure(mixings: list[perturbation.Mixing]) -> list[float]:
+        def measure(mixings: list[darts_pt.Mixing]) -> list[float]:
             few = settings.projection.images
             batches = draw_pass(self.val, settings.batch_size, seed=self.seed, epoch=epoch, stream="decision", limit=few)
-            return perturbation.measure(self.supernet, batches, mixings, settings.projection.criterion)
+            return darts_pt.measure(self.supernet, batches, mixings, settings.projection.criterion)
 
         with torch.no_grad():
             return self.steps.decisions.decide(self.supernet.mixing(), measure, seed=self.seed, epoch=epoch)
@@ -203,7 +203,7 @@ class _Search:
         curvature = self.settings.curvature
         if curvature is None or (epoch % curvature.every and epoch + 1 != self.settings.total_epochs):
             return
-        row |= robust.eigenvalue(self.steps, self.val, curvature, seed=self.seed, epoch=epoch)
+        row |= robust_darts.eigenvalue(self.steps, self.val, curvature, seed=self.seed, epoch=epoch)
         acted = self.watch.after(self.steps, epoch, row["eigenvalue"]) if self.watch else None
         if acted is not None:
             stop, goes_on = acted
@@ -237,3 +237,44 @@ def _digest(init: dict[str, torch.Tensor] | None) -> str:
         state.update(name.encode())
         state.update(init[name].detach().cpu().contiguous().numpy().tobytes())
     return state.hexdigest()[:16]
+
+
+# ----------------------------------------------------------------------------------------------- what a search records
+
+# What a search shows of its architecture after each epoch.
+
+
+def alpha_weights(supernet: Supernet, decisions: Decisions | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixing weights (14, operations) of the normal and the reduction cells in float64 on the CPU, decided edges one-hot."""
+    mixing = tuple(alphas.detach().double().cpu().softmax(dim=1) for alphas in (supernet.alphas_normal, supernet.alphas_reduce))
+    return mixing if decisions is None else decisions.apply(mixing)
+
+
+def current_genotype(supernet: Supernet, decisions: Decisions | None) -> Genotype:
+    """Of the present architecture: edge weights count where there are some, and what is decided wins over what is not.
+
+    ValueError if an architecture parameter is not finite.
+    """
+    alphas = supernet.alphas_normal, supernet.alphas_reduce
+    if supernet.partial > 1:
+        return select.edge_normalized(*alphas, supernet.betas_normal, supernet.betas_reduce, supernet.space)
+    by_alphas = select.magnitude(*alphas, supernet.space)
+    return by_alphas if decisions is None else select.from_weights(*alpha_weights(supernet, decisions), supernet.space)
+
+
+def architecture_record(supernet: Supernet, decisions: Decisions | None) -> dict:
+    """Row entries: entropies, skips, the genotype, and the architecture parameters as nested lists."""
+    found, (normal, reduce) = current_genotype(supernet, decisions), alpha_weights(supernet, decisions)
+    return {
+        "entropy_normal": entropy(normal),
+        "entropy_reduce": entropy(reduce),
+        "skips_normal": found.skips("normal"),
+        "skips_reduce": found.skips("reduce"),
+        "genotype": str(found),
+        **{name: parameter.tolist() for name, parameter in supernet.named_parameters() if name.startswith(ARCHITECTURE)},
+    }
+
+
+def entropy(weights: torch.Tensor) -> float:
+    """Mean entropy of the mixing weights (14, K) of an edge, in nats: log(K) when nothing is decided, 0 when everything is."""
+    return float(-torch.xlogy(weights, weights).sum(dim=1).mean())

@@ -3,8 +3,8 @@
 import torch
 
 from rtalib.darts.genotype import Edge, Genotype
-from rtalib.darts.partial import edge_weights
 from rtalib.darts.space import EDGES, NODES, Space, get_space
+from rtalib.darts.supernet.pc_darts import edge_weights
 
 INPUTS = 2  # edges kept per node
 CONCAT = tuple(range(2, 2 + NODES))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from rtalib.corruption_measures import ORIGINALS, psnr
 from rtalib.corruptions import corrupt
 from rtalib.corruptions.constants import CONSTANTS
+from rtalib.corruptions.psnr import ORIGINALS, psnr
 
 FLOOR = 1e-3  # smallest accepted p-value; seeds are fixed
 
@@ -99,7 +99,7 @@ def test_draws_are_uniform():
 
 def test_procedural_frost_has_the_published_statistics(monkeypatch):
     from rtalib.corruptions import frost_source
-    from rtalib.corruptions.frost_textures import SIZES, procedural_textures
+    from rtalib.corruptions.frost import SIZES, procedural_textures
 
     monkeypatch.delenv("RTALIB_FROST", raising=False)
     assert frost_source() == "procedural"
@@ -124,7 +124,7 @@ def test_frost_files_are_checked(monkeypatch, tmp_path):
 def cifar() -> torch.Tensor:
     if not os.environ.get("RTALIB_DATA"):
         pytest.skip("RTALIB_DATA is not set")
-    from rtalib.data import load_dataset
+    from rtalib.data.loading import load_dataset
 
     return load_dataset("cifar10", "test", limit=500).images
 

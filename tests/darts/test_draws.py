@@ -5,8 +5,8 @@ from stripes import stripes
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rtalib.darts.draws import cut_out, draw_batches, draw_pass, seeded_epoch
-from rtalib.data import LabeledImages
+from rtalib.darts.batches import cut_out, draw_batches, draw_pass, seeded_epoch
+from rtalib.data.images import LabeledImages
 
 
 def test_a_pass_meets_every_image_once_in_an_order_of_its_own():

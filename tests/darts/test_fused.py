@@ -8,11 +8,12 @@ from torch.func import functional_call
 
 from benchmarks.darts import calls
 from benchmarks.plain_darts import PlainSupernet
-from rtalib.darts import SPACES, Space, Supernet, fused, supernet
-from rtalib.darts.batched import interleave, stacked, subgrids
-from rtalib.darts.depthwise import depthwise
-from rtalib.darts.fused import FusedSupernet
+from rtalib.darts import SPACES, Space, Supernet
 from rtalib.darts.space import EDGES
+from rtalib.darts.supernet import fused
+from rtalib.darts.supernet import plain as supernet
+from rtalib.darts.supernet.fused import FusedSupernet
+from rtalib.darts.supernet.grouped import depthwise, interleave, stacked, subgrids
 
 LABELS = torch.tensor([0, 3, 4])
 UNEVEN = Space(

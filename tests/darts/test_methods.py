@@ -4,9 +4,9 @@ import pytest
 import torch
 from stripes import CHEAP, TINY, TRAIN, VAL, Interrupted, assert_same, stop_at
 
-from rtalib.darts import PRESETS, SPACES, Choice, Curvature, Projection, StopRule, Supernet, edge_normalized, perturbation, robust, search
-from rtalib.darts.perturbation import CELLS, Decisions, due, edges_into
-from rtalib.darts.presets import settings_for
+from rtalib.darts import PRESETS, SPACES, Choice, Curvature, Projection, StopRule, Supernet, darts_pt, edge_normalized, robust_darts, search
+from rtalib.darts.darts_pt import CELLS, Decisions, due, edges_into
+from rtalib.darts.settings import settings_for
 from rtalib.darts.steps import Steps
 
 CHOICE = Choice(epochs=1, recipe="small_darts", channels=4, layers=3)
@@ -29,7 +29,7 @@ SEARCHES = {
 @pytest.fixture(autouse=True)
 def rising(monkeypatch):
     """DARTS-ADA is run on a made-up curvature that triggers it in the third epoch."""
-    plain = robust.eigenvalue
+    plain = robust_darts.eigenvalue
 
     def eigenvalue(steps, val, curvature, *, seed, epoch):
         if steps.settings.adaptation is None:
@@ -37,7 +37,7 @@ def rising(monkeypatch):
         weight_decay = steps.sgd.param_groups[0]["weight_decay"]
         return {"eigenvalue": 9.0 if epoch == 2 and weight_decay < 1e-3 else 1.0, "eigenvalue_error": 0.0}
 
-    monkeypatch.setattr(robust, "eigenvalue", eigenvalue)
+    monkeypatch.setattr(robust_darts, "eigenvalue", eigenvalue)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_every_method_resumes_to_the_identical_result(name, finished, tmp_path):
 
 def test_killed_in_the_middle_of_a_decision(finished, tmp_path, monkeypatch):
     (method, changes), path, calls = SEARCHES["DARTS-PT"], tmp_path / "search.pt", []
-    plain = perturbation.measure
+    plain = darts_pt.measure
 
     def measure(*arguments):
         calls.append(arguments)
@@ -75,7 +75,7 @@ def test_killed_in_the_middle_of_a_decision(finished, tmp_path, monkeypatch):
             raise Interrupted
         return plain(*arguments)
 
-    monkeypatch.setattr(perturbation, "measure", measure)
+    monkeypatch.setattr(darts_pt, "measure", measure)
     with pytest.raises(Interrupted):
         search(TRAIN, FEW, method, seed=3, checkpoint=path, **changes)
     assert len(torch.load(path, weights_only=True)["history"]) == 7
@@ -185,7 +185,7 @@ def test_measurement_is_the_accuracy_and_the_loss_over_the_whole_set():
     supernet = Supernet("s2", 4, 3, 2)
     batches = [(torch.rand(n, 3, 12, 12), torch.randint(2, (n,))) for n in (6, 6, 3)]
     mixings = [supernet.mixing(), uniform("s2")]
-    accuracy, loss = (perturbation.measure(supernet, batches, mixings, criterion) for criterion in ("accuracy", "loss"))
+    accuracy, loss = (darts_pt.measure(supernet, batches, mixings, criterion) for criterion in ("accuracy", "loss"))
     with torch.no_grad():
         for i, mixing in enumerate(mixings):
             logits = [supernet(images, mixing) for images, _ in batches]
@@ -194,10 +194,10 @@ def test_measurement_is_the_accuracy_and_the_loss_over_the_whole_set():
             assert loss[i] == pytest.approx(-torch.nn.functional.cross_entropy(torch.cat(logits), labels).item(), rel=1e-5)
     noisy = Supernet("s4", 4, 3, 2)
     mixing = noisy.mixing()
-    same, again = (perturbation.measure(noisy, batches, [mixing, mixing], "loss") for _ in range(2))
+    same, again = (darts_pt.measure(noisy, batches, [mixing, mixing], "loss") for _ in range(2))
     assert same[0] == same[1] != again[0]
     with pytest.raises(ValueError, match="unknown criterion"):
-        perturbation.measure(supernet, batches, mixings, "f1")
+        darts_pt.measure(supernet, batches, mixings, "f1")
 
 
 def test_genotype_of_darts_pt_is_what_was_decided(finished):
@@ -241,7 +241,7 @@ def test_decisions_may_look_at_a_few_images_only(monkeypatch):
         seen.append(sum(len(labels) for _, labels in batches))
         return [0.0] * len(mixings)
 
-    monkeypatch.setattr(perturbation, "measure", measure)
+    monkeypatch.setattr(darts_pt, "measure", measure)
     settings = {**CHEAP, **PT, "projection": Projection(interval=1, images=5)}
     search(TRAIN, VAL, "darts-pt", **settings)
     assert len(seen) > 28 and set(seen) == {5}

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rtalib.darts import SPACES, Genotype, Supernet, edge_normalized, magnitude
 from rtalib.darts.network import Network
-from rtalib.darts.partial import ChannelSplit, bypass, edge_weights, shuffle
+from rtalib.darts.supernet.pc_darts import ChannelSplit, bypass, edge_weights, shuffle
 
 
 def weights(*args, **kwargs):

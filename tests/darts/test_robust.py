@@ -6,23 +6,10 @@ import pytest
 import torch
 from stripes import CHEAP, TINY, TRAIN, VAL
 
-from rtalib.darts import (
-    METHODS,
-    PRESETS,
-    Adaptation,
-    Choice,
-    Curvature,
-    Projection,
-    StopRule,
-    choose,
-    early_stop,
-    random_genotype,
-    robust,
-    search,
-)
-from rtalib.darts.presets import settings_for
-from rtalib.darts.robust import averages
-from rtalib.darts.settings import Settings
+from rtalib.darts import METHODS, PRESETS, Adaptation, Choice, Curvature, Projection, StopRule, choose, early_stop, random_genotype, search
+from rtalib.darts import robust_darts as robust
+from rtalib.darts.robust_darts import averages
+from rtalib.darts.settings import Settings, settings_for
 
 # S1 on CIFAR-10, weight decay 3e-4, no drop path: the authors' logs.
 EPOCHS = [*range(0, 50, 2), 49]

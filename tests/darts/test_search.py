@@ -8,8 +8,8 @@ from stripes import TINY, TRAIN, VAL, Interrupted, assert_same, stop_at
 
 from rtalib.darts import Genotype, Supernet, magnitude, search
 from rtalib.darts import search as search_function
-from rtalib.darts.draws import draw_batches
-from rtalib.data import LabeledImages
+from rtalib.darts.batches import draw_batches
+from rtalib.data.images import LabeledImages
 
 
 def test_interrupted_search_ends_as_if_never_interrupted(tmp_path):

@@ -7,8 +7,8 @@ from stripes import CHEAP
 from torch.func import functional_call
 
 from rtalib.darts import Supernet
-from rtalib.darts.hessian import Hessian, dense_eigenvalue, lanczos_eigenvalue
-from rtalib.darts.unrolled import unrolled_gradient, virtual_step
+from rtalib.darts.robust_darts import Hessian, dense_eigenvalue, lanczos_eigenvalue
+from rtalib.darts.steps import unrolled_gradient, virtual_step
 
 STEP = {"lr": 0.05, "momentum": 0.9, "weight_decay": 3e-2}
 

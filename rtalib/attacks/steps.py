@@ -1,0 +1,117 @@
+"""What every attack is made of: losses, the input gradient, the two balls with their random starts, and the record of what came out."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rtalib import rng
+from rtalib.attacks.checks import logits_of
+from rtalib.attacks.folding import Prepared
+
+EPS = 8 / 255
+STEP = 2 / 255
+
+
+@dataclass
+class Attacked:
+    """Adversarial images and, per image, what became of it and what it cost.
+
+    images: (N,C,H,W), float in [0,1] from a recipe's `record`, uint8 from attacks.attack. success: bool (N,), whether these very images
+    are misclassified. restarts, gradients: int64 (N,), used until the image was found or given up; 0 for an image that was misclassified
+    from the start, where the recipe stops on success. model: the name of the attacked model, where one was given.
+    """
+
+    images: Tensor
+    success: Tensor
+    restarts: Tensor
+    gradients: Tensor
+    model: str = ""
+
+    @classmethod
+    def untouched(cls, clean: Tensor) -> "Attacked":
+        """The record before an attack: clean images and zeros."""
+        zeros = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
+        return cls(clean.clone(), zeros.bool(), zeros, zeros.clone())
+
+    @property
+    def success_rate(self) -> float:
+        """The fraction of images that are misclassified; one minus it is the robust accuracy."""
+        return self.success.double().mean().item()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) -log p_y."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(scores: Tensor, labels: Tensor) -> Tensor:
+    """(N,) best wrong score minus the true one (Carlini and Wagner 2017); positive means misclassified."""
+    own = scores.gather(1, labels[:, None]).squeeze(1)
+    return scores.scatter(1, labels[:, None], -math.inf).amax(1) - own
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) margin over the gap between the largest and the third largest logit (Croce and Hein 2020); needs K >= 3."""
+    if logits.shape[1] < 3:
+        raise ValueError(f"loss 'dlr' needs at least 3 classes, the model has {logits.shape[1]}")
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
+
+
+def input_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """(logits, gradient of the summed loss with respect to x), both without graph."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = logits_of(model, x)
+        total = loss(logits).sum()
+    if not total.requires_grad:
+        raise ValueError("model: its logits carry no gradient to the input (detached or under no_grad)")
+    if not total.isfinite():
+        raise ValueError(f"loss: it is {total.item()} on logits up to {logits.abs().max().item():g}, so no gradient can be followed")
+    return logits.detach(), torch.autograd.grad(total, x)[0]
+
+
+def misclassified(model: nn.Module, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """bool (N,) by the logits of x; where a model in bfloat16 says so, the model behind it has to confirm it."""
+    wrong = logits.argmax(1) != labels
+    if isinstance(model, Prepared) and model.precision != "float32" and wrong.any():
+        at = wrong.nonzero().squeeze(1)
+        wrong[at] = model.misclassified(x[at], labels[at])
+    return wrong
+
+
+def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """The nearest point of [clean - eps, clean + eps] and [0,1], per pixel."""
+    return torch.clamp(x, clean - eps, clean + eps).clamp_(0, 1)
+
+
+def ball(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float) -> Tensor:
+    """A uniform point of the L-infinity ball around each clean image, from the image's own random stream."""
+    noise = rng.uniform(seed, index, rng.stream("attack start", restart), clean[0].numel())
+    return project(clean + eps * (2 * noise - 1).to(clean.dtype).view_as(clean), clean, eps)
+
+
+def length(x: Tensor, order: int = 2) -> Tensor:
+    """(N,1,1,1): the L1 or L2 norm of each image of (N,C,H,W); where it is zero a tiny number, by which zero can be divided."""
+    return torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def project_l2(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """`x` drawn towards `clean` until it is within eps in the L2 norm, then clipped to [0,1], which only brings it nearer."""
+    delta = x - clean
+    return (clean + delta * (eps / length(delta)).clamp_max(1)).clamp_(0, 1)
+
+
+def ball_l2(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float) -> Tensor:
+    """A uniform point of the L2 ball around each clean image (clipped to [0,1]), from the image's own random stream."""
+    size = clean[0].numel()
+    noise = rng.normal(seed, index, rng.stream("attack start", restart), size).view_as(clean)
+    radius = rng.uniform(seed, index, rng.stream("attack radius", restart), 1)[:, :, None, None] ** (1 / size)
+    return project_l2(clean + (eps * radius * noise / length(noise)).to(clean.dtype), clean, eps)

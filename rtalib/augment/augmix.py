@@ -1,0 +1,188 @@
+"""AugMix (Hendrycks et al., ICLR 2020) offline: chains of simple operations, mixed with one another and with the clean image.
+
+Every operation works on a whole batch with one magnitude per image, in the arithmetic of Pillow, which the published code calls; so a
+result equals the published one for equal draws. The training loss of the paper (consistency of three views) is in training/mixing.py.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rtalib import rng
+from rtalib.augment.pil_ops import (
+    autocontrast,
+    equalize,
+    posterize,
+    rotate,
+    shear_x,
+    shear_y,
+    solarize,
+    translate_x,
+    translate_y,
+)
+from rtalib.errors import check_images, unknown
+
+LEAST_LEVEL, MOST_LEVEL = 0.1, 10.0
+RANDOM_DEPTHS = 3  # depth -1: 1, 2 or 3 operations with equal chance
+LEAST_CONCENTRATION = 0.05  # below it the draws of a Dirichlet or Beta law leave the range of float64
+PIXELS = 2**19  # pixels of chains worked on at once
+
+
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "autocontrast": autocontrast,
+    "equalize": equalize,
+    "posterize": posterize,
+    "rotate": rotate,
+    "solarize": solarize,
+    "shear_x": shear_x,
+    "shear_y": shear_y,
+    "translate_x": translate_x,
+    "translate_y": translate_y,
+}
+SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+
+
+def magnitude_of(operation: str, level: Tensor, height: int, width: int) -> Tensor:
+    """The unsigned magnitude, float64, of `operation` at float64 levels 0.1 to 10, in the unit of its function.
+
+    At level 10: rotation by 30 degrees, a shear by 0.3 px per px, a shift by a third of the side, all 256 levels solarized, 4 bits lost;
+    cut to whole numbers except for the shears.
+    """
+    most = {
+        "rotate": 30,
+        "shear_x": 0.3,
+        "shear_y": 0.3,
+        "translate_x": width / 3,
+        "translate_y": height / 3,
+        "solarize": 256,
+        "posterize": 4,
+    }
+    if operation not in OPERATIONS:
+        raise unknown("operation", operation, OPERATIONS)
+    scaled = level * most.get(operation, 0) / MOST_LEVEL
+    return scaled if operation.startswith("shear") else scaled.trunc()
+
+
+def augmix(
+    images: Tensor,
+    *,
+    seed: int,
+    index: Tensor,
+    severity: float = 3.0,
+    width: int = 3,
+    depth: int = -1,
+    alpha: float = 1.0,
+    posterize: bool = True,
+    twins: Tensor | None = None,
+) -> Tensor:
+    """AugMix of uint8 (N,3,H,W): (1 - m) image + m sum_k w_k chain_k(image), rounded; uint8 (N,3,H,W) on the same device.
+
+    index: int64 (N,), the identity of each image; the draws depend on (seed, index) and the parameters alone, not on the batch.
+    severity: each operation's level is uniform in 0.1 to `severity`, which is at most 10. width: the number of chains.
+    depth: operations in a chain; -1: one, two or three, drawn per chain. Operations are uniform over autocontrast, equalize, posterize,
+    rotate, solarize, shear and translate along x and y; signs are random. posterize=False leaves that one out, as the list in the paper of
+    CF-DARTS does. alpha: w ~ Dirichlet(alpha, ..., alpha), m ~ Beta(alpha, alpha), alpha from 0.05; values but 1 need SciPy.
+    twins: another picture of each image, like `images`: one more operation, as likely as the others, which puts the twin in the image's
+    place at the front of the chain (DeepRepair's stylised images).
+
+    Mixing grey levels equals mixing normalised values, as the published code does, up to the rounding at the end.
+    Raises TypeError or ValueError that name the argument.
+    """
+    check_images(images)
+    if index.dtype != torch.int64 or index.shape != images.shape[:1]:
+        raise ValueError(f"index: expected int64 ({len(images)},), got {index.dtype} {tuple(index.shape)}")
+    if not LEAST_LEVEL <= severity <= MOST_LEVEL:
+        raise ValueError(f"severity: expected {LEAST_LEVEL} to {MOST_LEVEL:g}, got {severity}")
+    if width < 1:
+        raise ValueError(f"width: expected at least 1 chain, got {width}")
+    if depth != -1 and depth < 1:
+        raise ValueError(f"depth: expected -1 (drawn) or at least 1 operation, got {depth}")
+    check_concentration(alpha, "alpha")
+    if twins is not None:
+        check_images(twins, "twins")
+        if twins.shape != images.shape:
+            raise ValueError(f"twins: expected {tuple(images.shape)}, one picture for each image, got {tuple(twins.shape)}")
+    names = tuple(name for name in OPERATIONS if posterize or name != "posterize")
+    result = torch.empty_like(images, memory_format=torch.contiguous_format)
+    step = max(1, PIXELS // (images.shape[2] * images.shape[3] * width))
+    for start in range(0, len(images), step):
+        part = slice(start, start + step)
+        twin = None if twins is None else twins[part]
+        result[part] = _mixed(images[part], twin, seed, index[part].cpu(), severity, width, depth, alpha, names)
+    return result
+
+
+def _mixed(
+    images: Tensor,
+    twins: Tensor | None,
+    seed: int,
+    index: Tensor,
+    severity: float,
+    width: int,
+    depth: int,
+    alpha: float,
+    names: tuple[str, ...],
+) -> Tensor:
+    """augmix of one part of the batch; all chains of all its images are worked on together, one after another in (N * width, 3, H, W)."""
+    steps = RANDOM_DEPTHS if depth == -1 else depth
+    count = width * steps
+    choices = len(names) + (twins is not None)
+    operation = rng.integers(seed, index, rng.stream("augmix", "operation"), count, choices).view(-1, steps)
+    level = rng.uniform(seed, index, rng.stream("augmix", "level"), count).view(-1, steps) * (severity - LEAST_LEVEL) + LEAST_LEVEL
+    sign = 1 - 2 * rng.integers(seed, index, rng.stream("augmix", "sign"), count, 2).view(-1, steps)
+    length = torch.full((len(index) * width,), steps)
+    if depth == -1:
+        length = rng.integers(seed, index, rng.stream("augmix", "depth"), width, RANDOM_DEPTHS).flatten() + 1
+    chains = images.repeat_interleave(width, dim=0)
+    if twins is not None:
+        styled = ((operation == len(names)) & (torch.arange(steps) < length[:, None])).any(1).nonzero().squeeze(1)
+        chains.index_copy_(0, styled.to(images.device), twins.index_select(0, (styled // width).to(images.device)))
+    for turn in range(steps):
+        for number, name in enumerate(names):
+            at = ((operation[:, turn] == number) & (turn < length)).nonzero().squeeze(1)
+            if not len(at):
+                continue
+            magnitude = magnitude_of(name, level[at, turn], *images.shape[2:])
+            if name in SIGNED:
+                magnitude = magnitude * sign[at, turn]
+            at = at.to(images.device)
+            chains.index_copy_(0, at, OPERATIONS[name](chains.index_select(0, at), magnitude.to(images.device)))
+    weights = dirichlet(middles(seed, index, rng.stream("augmix", "weights"), width), alpha)
+    share = beta(middles(seed, index, rng.stream("augmix", "share"), 1), alpha)
+    parts = torch.cat([1 - share, share * weights], dim=1).float().to(images.device).view(-1, 1 + width, 1, 1, 1)
+    total = images * parts[:, 0]
+    for k, chain in enumerate(chains.view(-1, width, *images.shape[1:]).unbind(1), 1):
+        total += chain * parts[:, k]
+    return total.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def middles(seed: int, index: Tensor, stream: int, count: int) -> Tensor:
+    """float64 (N, count), uniform over the middles of 2^32 equal parts of 0..1: never 0 or 1, where quantiles are infinite."""
+    return rng.uniform(seed, index, stream, count) + 2.0**-33
+
+
+def dirichlet(uniform: Tensor, alpha: float) -> Tensor:
+    """float64 (N, K) of Dirichlet(alpha, ..., alpha) weights from uniform numbers inside 0..1: normalised gamma quantiles."""
+    if alpha == 1:
+        gamma = -torch.log1p(-uniform)
+    else:
+        from scipy.special import gammaincinv
+
+        gamma = torch.from_numpy(gammaincinv(alpha, uniform.numpy()))
+    return gamma / gamma.sum(dim=1, keepdim=True)
+
+
+def beta(uniform: Tensor, alpha: float) -> Tensor:
+    """float64 of Beta(alpha, alpha), the shape of `uniform`: its quantiles at uniform numbers inside 0..1."""
+    if alpha == 1:
+        return uniform
+    from scipy.special import betaincinv
+
+    return torch.from_numpy(betaincinv(alpha, alpha, uniform.numpy()))
+
+
+def check_concentration(value: float, argument: str) -> None:
+    """Raise ValueError unless `value`, the parameter of a Beta or Dirichlet law, is finite and at least 0.05."""
+    if not LEAST_CONCENTRATION <= value < float("inf"):
+        raise ValueError(f"{argument}: expected a finite number from {LEAST_CONCENTRATION}, got {value}")

@@ -1,0 +1,214 @@
+"""The clean images of `generate`: a data set in memory, or a folder of picture files of any sizes that need not fit in memory.
+
+Both offer the same: `index`, each image's number in the whole data set, on which its random draws depend; `batches`; `names` of files to
+write; `classes`. An image keeps its number when `limit` leaves others out, so a limited run holds a part of the full one, byte for byte.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+
+from rtalib.corruptions.api import MIN_SIDE
+from rtalib.data import parquet_npz, readers
+from rtalib.data.decoding import decode_one
+from rtalib.data.images import LabeledImages, balanced
+from rtalib.data.loading import SPLITS, load_dataset, root_folder
+from rtalib.errors import unknown
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # rows int64 (B,), images uint8 (B,3,H,W)
+NAMED = ("shapes10", "cifar10", "tiny-imagenet")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set that load_dataset reads: all images of one size, in memory."""
+
+    dataset: str
+    split: str
+    limit: int | None
+    root: str | None
+
+    def __getstate__(self) -> dict:
+        """The four fields alone: another process reads the images itself."""
+        return {name: vars(self)[name] for name in self.__dataclass_fields__}
+
+    @cached_property
+    def _chosen(self) -> tuple[LabeledImages, torch.Tensor]:
+        """The images of load_dataset(..., limit=limit), in its order, and the number of each in the split."""
+        found = load_dataset(self.dataset, self.split, root=self.root)
+        if found.labels.ndim == 2:
+            raise ValueError(f"dataset: {self.dataset!r} has soft labels; a corrupted data set holds one class per image")
+        height, width = found.images.shape[2:]
+        if min(height, width) < MIN_SIDE:
+            raise ValueError(f"dataset: expected sides of at least {MIN_SIDE} px, the images of {self.dataset!r} are {width}x{height}")
+        if self.limit is None:
+            return found, torch.arange(len(found))
+        rows = balanced(found.labels, found.num_classes, self.limit, seed=0)
+        return found.subset(rows), rows
+
+    @property
+    def data(self) -> LabeledImages:
+        return self._chosen[0]
+
+    @property
+    def index(self) -> torch.Tensor:
+        return self._chosen[1]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.classes
+
+    @property
+    def digest(self) -> str:
+        return self.data.digest
+
+    @property
+    def side(self) -> int:
+        return min(self.data.images.shape[2:])
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batches(self, budget: int) -> Iterator[Batch]:
+        """All images, about `budget` pixels at a time."""
+        images = self.data.images
+        step = max(1, budget // (images.shape[2] * images.shape[3]))
+        for rows in torch.arange(len(images)).split(step):
+            yield rows, images[rows[0] : rows[-1] + 1]
+
+    def names(self, format: str) -> list[str]:
+        """class/NNNN.png or class/NNNN.JPEG, where NNNN is the image's number in its split."""
+        strange = next((name for name in self.classes if not name or name.startswith(".") or "/" in name), None)
+        if strange is not None:
+            raise ValueError(f"dataset: class name {strange!r} cannot be the name of a folder")
+        suffix, digits = ".JPEG" if format == "jpeg" else ".png", max(4, len(str(int(self.index.max()))))
+        labels = self.data.labels.tolist()
+        return [f"{self.classes[k]}/{number:0{digits}d}{suffix}" for k, number in zip(labels, self.index.tolist(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Picture files below a folder, at any depth and of any sizes. An image's number is its position in the sorted listing of all."""
+
+    base: Path
+    classes: tuple[str, ...]
+    files: tuple[str, ...]  # relative to base
+    numbers: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]  # width, height
+    digest: str  # of names, sizes and times: reading all content would take as long as decoding it
+
+    @property
+    def index(self) -> torch.Tensor:
+        return torch.tensor(self.numbers)
+
+    @property
+    def side(self) -> int:
+        return int(median(min(size) for size in self.sizes))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(self, budget: int) -> Iterator[Batch]:
+        """All images, those of one size together, about `budget` pixels at a time. OSError naming a file that cannot be decoded."""
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for (width, height), group in groupby(sorted(range(len(self)), key=self.sizes.__getitem__), key=self.sizes.__getitem__):
+                for rows in torch.tensor(list(group)).split(max(1, budget // (width * height))):
+                    paths = [self.base / self.files[row] for row in rows]
+                    yield rows, torch.from_numpy(np.stack(list(pool.map(_decoded, paths))))
+
+    def names(self, format: str) -> list[str]:
+        """The files' own names, with the suffix of the format; where two would become one (a.jpg and a.bmp) it is added: a.jpg.png."""
+        own = (".jpg", ".jpeg") if format == "jpeg" else (".png",)
+        names = [file if file.lower().endswith(own) else os.path.splitext(file)[0] + own[0] for file in self.files]
+        count = Counter(names)
+        names = [name if count[name] == 1 else file + own[0] for name, file in zip(names, self.files, strict=True)]
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise ValueError(f"dataset: two files of {self.base} would both be written as {twice[0]}; rename one of them")
+        return names
+
+
+def find(dataset: str, split: str, limit: int | None, root: str | Path | None, layout: str | None) -> tuple[Loaded | Folder, str | None]:
+    """The images of `dataset`, and their split (None: a folder without train/ and test/, taken whole).
+
+    A folder of pictures is a Folder unless the layout is 'arrays'; all else goes through load_dataset. Raises ValueError, TypeError or
+    FileNotFoundError that name the argument or the file.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit: expected at least 1 image, got {limit}")
+    folder = None if layout == "arrays" or dataset in NAMED else _picture_folder(dataset, split, root)
+    if folder is None:
+        return Loaded(dataset, split, limit, None if root is None else str(root)), split
+    parts = readers.split_folders(folder)
+    if not parts:
+        return _listed(folder, _folders(folder), limit), None
+    if parts[split] is None:
+        raise FileNotFoundError(f"split: {folder} has train/, but no {'/, '.join(readers.SPLIT_NAMES[split])}/ folder")
+    return _listed(parts[split], _folders(parts["train"]), limit), split
+
+
+def _picture_folder(dataset: str, split: str, root: str | Path | None) -> Path | None:
+    for path in (Path(dataset).expanduser(), root_folder(root) / dataset):
+        if path.is_dir() and not parquet_npz.parquet_files(path, readers.SPLIT_NAMES[split]):
+            return path
+    return None
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+
+
+def _listed(base: Path, classes: tuple[str, ...], limit: int | None) -> Folder:
+    """Every picture below `base`, hidden ones left out, its header read: what is no picture or too small is named before work begins."""
+    paths = (path.relative_to(base) for path in base.rglob("*") if path.suffix.lower() in readers.SUFFIXES and path.is_file())
+    files = sorted(str(path) for path in paths if not any(part.startswith(".") for part in path.parts))
+    if not files:
+        raise ValueError(f"dataset: no picture found in {base}; expected {', '.join(sorted(readers.SUFFIXES))} files")
+    numbers = range(len(files)) if limit is None else _balanced_choice(files, limit)
+    files = [files[k] for k in numbers]
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(_size, [base / file for file in files]))
+    state = hashlib.sha256()
+    for file, number in zip(files, numbers, strict=True):
+        stat = (base / file).stat()
+        state.update(os.fsencode(f"{number} {file} {stat.st_size} {stat.st_mtime_ns}\n"))
+    return Folder(base.absolute(), classes, tuple(files), tuple(numbers), tuple(sizes), state.hexdigest()[:16])
+
+
+def _balanced_choice(files: list[str], limit: int) -> list[int]:
+    """Positions of the files that a limit keeps: as many of each folder as far as they reach, in the order of the listing."""
+    parents = [os.path.dirname(file) for file in files]
+    number = {name: k for k, name in enumerate(sorted(set(parents)))}
+    return sorted(balanced(torch.tensor([number[name] for name in parents]), len(number), limit, seed=0).tolist())
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """uint8 (3,H,W); the header was read when the files were listed, so what fails here is the file, not the argument."""
+    try:
+        return decode_one((str(path), path))
+    except ValueError as error:
+        raise OSError(str(error)) from error
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be decoded as an image: {error}") from error
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(f"{path} is {width}x{height} pixels; expected sides of at least {MIN_SIDE}")
+    return width, height

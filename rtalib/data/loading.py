@@ -1,0 +1,179 @@
+"""load_dataset, the one place that reads image files."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from rtalib.data import decoding, parquet_npz, readers
+from rtalib.data.images import LabeledImages, balanced
+from rtalib.errors import unknown
+
+SPLITS = ("train", "test")
+NAMES = ("shapes10", "cifar10", "tiny-imagenet", "cifar10-c/<corruption>/<severity>", "tiny-imagenet-c/<corruption>/<severity>")
+C_FOLDERS = {"cifar10-c": ("CIFAR-10-C", "cifar10-c"), "tiny-imagenet-c": ("Tiny-ImageNet-C", "tiny-imagenet-c")}
+CIFAR10_TAR = "cifar-10-python.tar.gz"
+
+
+def load_dataset(
+    name: str | Path,
+    split: str,
+    *,
+    root: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    download: bool = False,
+) -> LabeledImages:
+    """Images and labels of one split, 'train' or 'test', from any source.
+
+    name: 'shapes10' (drawn, needs no file); 'cifar10' (torchvision's folder, its tar file, or parquet); 'tiny-imagenet' (the published
+    folder, or parquet; 'test' is its labelled validation split); 'cifar10-c/<corruption>/<severity>' and
+    'tiny-imagenet-c/<corruption>/<severity>' ('test' only); or a path to a folder of class folders, a .npz or a .parquet. A folder may hold
+    train/ and test/ (or val/), else one file in five is a test image; a file is taken whole, unless a .npz names its arrays by split.
+    A folder that holds data.npy and label.npy (see readers.read_data_label) is taken whole, too.
+    root: where named data sets are looked for; default $RTALIB_DATA, else ~/.cache/rtalib.
+    limit: keep that many images, classes balanced as far as they reach, chosen by `seed`; every prefix is balanced too.
+    download: fetch cifar10 by torchvision when it is not there; allowed for cifar10 alone.
+
+    Images must share one size. Raises ValueError (bad name, split, limit or content), TypeError (dtype) or FileNotFoundError (what was
+    looked for, and where). Pickles are read by an unpickler that executes nothing.
+    """
+    name = str(name)
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit: expected at least 1 image, got {limit}")
+    if download and name != "cifar10":
+        raise ValueError(f"download: only 'cifar10' can be downloaded, not {name!r}")
+    if name == "shapes10":
+        return _shapes10(split, limit, seed)
+    data = _read(name, split, root, download)
+    return data if limit is None else data.subset(balanced(data.hard_labels, data.num_classes, limit, seed))
+
+
+def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:
+    """Only the chosen images are drawn."""
+    from rtalib.data import shapes10
+
+    if limit is None:
+        return shapes10.make(split)
+    images, labels = _drawn(split, limit, seed)
+    return LabeledImages(images.clone(), labels.clone(), shapes10.CLASSES, "shapes10")
+
+
+@lru_cache(maxsize=8)  # cells of a grid ask for the same few sets again and again, and drawing 3,000 images takes half a second
+def _drawn(split: str, limit: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    from rtalib.data import shapes10
+
+    index, labels = shapes10.numbers(split)
+    chosen = balanced(labels, len(shapes10.CLASSES), limit, seed)
+    return shapes10.render(index[chosen], labels[chosen]), labels[chosen]
+
+
+def root_folder(root: str | Path | None = None) -> Path:
+    """Where named data sets are looked for: `root`, else $RTALIB_DATA, else ~/.cache/rtalib."""
+    return Path(root if root is not None else os.environ.get("RTALIB_DATA") or Path.home() / ".cache" / "rtalib").expanduser()
+
+
+def _read(name: str, split: str, root: str | Path | None, download: bool) -> LabeledImages:
+    base = root_folder(root)
+    family, *rest = name.split("/")
+    if family in C_FOLDERS:
+        if len(rest) != 2:
+            raise ValueError(f"name: expected {family}/<corruption>/<severity 1 to 5>, got {name!r}")
+        raw, label = _read_corrupted(family, rest[0], rest[1], split, base), name
+    elif name == "cifar10":
+        raw, label = _read_cifar10(base, split, download), name
+    elif name == "tiny-imagenet":
+        raw, label = _read_tiny_imagenet(base, split), name
+    else:
+        path = _path(name, base)
+        raw, label = _read_path(path, split), path.stem
+    images, labels, classes = raw
+    return LabeledImages(torch.from_numpy(images), torch.from_numpy(labels), classes, label)
+
+
+def _read_cifar10(base: Path, split: str, download: bool) -> decoding.Raw:
+    kind, files = find_cifar10(base, split)
+    if download and kind not in ("folder", "parquet"):
+        from torchvision.datasets import CIFAR10
+        from torchvision.datasets.utils import download_url
+
+        # The archive only: torchvision's own reader would unpickle it without restriction.
+        download_url(CIFAR10.url, str(base), CIFAR10_TAR, CIFAR10.tgz_md5)
+        kind, files = find_cifar10(base, split)
+    if kind == "folder":
+        return readers.read_cifar10_folder(files[0], split)
+    if kind == "parquet":
+        return parquet_npz.read_parquet(files, readers.CIFAR10_CLASSES)
+    if kind == "tar":
+        return readers.read_cifar10_tar(files[0], split)
+    wanted = [str(p / f) for p in (base, base / "cifar10") for f in (f"{readers.CIFAR10_FOLDER}/", CIFAR10_TAR)]
+    raise _missing("cifar10", [*wanted, str(base / "cifar10" / f"{split}-*.parquet")], "; or pass download=True")
+
+
+def find_cifar10(base: Path, split: str) -> tuple[str, list[Path]]:
+    """('folder', 'parquet' or 'tar', its paths) of the CIFAR-10 that is read from below `base`; ('', []) if there is none."""
+    places = (base, base / "cifar10")
+    folders = [place / readers.CIFAR10_FOLDER for place in places if (place / readers.CIFAR10_FOLDER).is_dir()]
+    if folders:
+        return "folder", folders[:1]
+    if files := parquet_npz.parquet_files(base / "cifar10", (split,)):
+        return "parquet", files
+    tars = [place / CIFAR10_TAR for place in places if (place / CIFAR10_TAR).is_file()]
+    return ("tar", tars[:1]) if tars else ("", [])
+
+
+def _read_tiny_imagenet(base: Path, split: str) -> decoding.Raw:
+    wanted = []
+    for place in (base / "tiny-imagenet", base / "tiny-imagenet-200", base / "tiny-imagenet-32"):
+        for folder in (place, place / "tiny-imagenet-200"):
+            if (folder / "val" / "val_annotations.txt").is_file() and (folder / "train").is_dir():
+                return readers.read_tiny_imagenet_folder(folder, split)
+        names = ("train",) if split == "train" else ("valid", "validation", "val", "test")
+        files = parquet_npz.parquet_files(place, names)
+        if files:
+            return parquet_npz.read_parquet(files)
+        wanted += [f"{place}/val/val_annotations.txt", f"{place}/{names[0]}-*.parquet"]
+    raise _missing("tiny-imagenet", wanted)
+
+
+def _read_corrupted(family: str, corruption: str, severity: str, split: str, base: Path) -> decoding.Raw:
+    if split != "test":
+        raise ValueError(f"split: {family} has a 'test' split only, got {split!r}")
+    if severity not in ("1", "2", "3", "4", "5"):
+        raise ValueError(f"name: expected {family}/<corruption>/<severity 1 to 5>, got severity {severity!r}")
+    folder = next((base / f for f in C_FOLDERS[family] if (base / f).is_dir()), None)
+    if folder is None:
+        raise _missing(family, [f"{base / f}/" for f in C_FOLDERS[family]])
+    read = readers.read_cifar10_c if family == "cifar10-c" else readers.read_tiny_imagenet_c
+    return read(folder, corruption, int(severity))
+
+
+def _path(name: str, base: Path) -> Path:
+    """An existing path, as given or below `base`; otherwise the error that helps most."""
+    for path in (Path(name).expanduser(), base / name):
+        if path.exists():
+            return path
+    if not (os.sep in name or Path(name).suffix in (".npz", ".parquet")):
+        raise unknown("data set", name, [*NAMES, "a path to a folder, a .npz or a .parquet"])
+    raise FileNotFoundError(f"name: no such file or folder: {name!r} (looked in {Path.cwd()} and {base})")
+
+
+def _read_path(path: Path, split: str) -> decoding.Raw:
+    if path.is_dir():
+        if (path / readers.DATA_FILE).is_file():
+            return readers.read_data_label(path)
+        files = parquet_npz.parquet_files(path, readers.SPLIT_NAMES[split])
+        return parquet_npz.read_parquet(files) if files else readers.read_class_folders(path, split)
+    if path.suffix == ".npz":
+        return parquet_npz.read_npz(path, split)
+    if path.suffix == ".parquet":
+        return parquet_npz.read_parquet([path])
+    raise ValueError(f"name: expected a folder, a .npz or a .parquet, got {str(path)!r}")
+
+
+def _missing(name: str, wanted: list[str], also: str = "") -> FileNotFoundError:
+    places = "\n  ".join(wanted)
+    return FileNotFoundError(f"name: no files of {name!r} found. Looked for\n  {places}\nSet root= or RTALIB_DATA to where they are{also}.")

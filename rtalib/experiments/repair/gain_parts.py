@@ -1,0 +1,99 @@
+"""Where the gain of CF-DARTSE comes from: its architecture, the failures as training data, or both at once; and whose failures help whom.
+
+Pure functions of the rows of the CF-DARTS tables. With R the deployed architecture trained again, A the refined one, F and B the same two
+trained on the failures as well, the gain parts into B - R = (A - R) + (F - R) + (B - A - F + R).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from rtalib.corruptions import CORRUPTIONS, FAMILIES
+from rtalib.experiments.repair.images import Cell
+from rtalib.experiments.repair.tables import AGAIN, CF, CFE, NULLS
+from rtalib.results.contrasts import Contrast, gain, minus
+from rtalib.results.papers import GUIDES
+from rtalib.results.tables import CONTEXT, values
+
+DATA, RANDOM, RANDOM_DATA = NULLS[1:]
+METHODS = (CF, CFE, AGAIN, DATA, RANDOM, RANDOM_DATA)
+SHORT = {name: short for short, name in GUIDES.items()}
+SAME, OTHER = "same family", "other families"
+
+
+def _parts(name: str, alone: str, both: str) -> dict[str, Contrast]:
+    whole, architecture, data = gain(both, AGAIN.name), gain(alone, AGAIN.name), gain(DATA.name, AGAIN.name)
+    return {
+        f"{name}: whole gain": whole,
+        f"{name}: architecture": architecture,
+        f"{name}: failures as data": data,
+        f"{name}: interaction": minus(minus(whole, architecture), data),
+    }
+
+
+SEARCHED, DRAWN = _parts("CF-DARTSE", CF.name, CFE.name), _parts("Random cell", RANDOM.name, RANDOM_DATA.name)
+PARTS = SEARCHED | DRAWN
+# What the failures add as data, cell by cell: the difference of two of these is an interaction.
+ADDED = {
+    "failures as data, deployed cell": gain(DATA.name, AGAIN.name),
+    "failures as data, CF-DARTS cell": gain(CFE.name, CF.name),
+    "failures as data, random cell": gain(RANDOM_DATA.name, RANDOM.name),
+}
+CONTRASTS = PARTS | ADDED
+
+
+def part_cells(seeds: Sequence[int], protocols: Sequence[str], common: dict) -> list[Cell]:
+    """The rows of Table 2 that the parts are made of, under each protocol; those that search first."""
+    found = [method.cell({**common, "seed": seed, "protocol": protocol}) for protocol in protocols for seed in seeds for method in METHODS]
+    return sorted(found, key=lambda cell: (cell.kind != "refined", cell.extended))
+
+
+# ---------------------------------------------------------------------------------------------------------- neighbours
+
+
+def neighbour_cells(seeds: Sequence[int], guides: Sequence[str], common: dict) -> list[Cell]:
+    """The rows of Table 3 that tell what a guide does for the other corruptions."""
+    named = [GUIDES[guide] for guide in guides]
+    found = [method.cell({**common, "seed": seed}, corruption=name) for seed in seeds for name in named for method in (CF, CFE, AGAIN)]
+    return sorted(found, key=lambda cell: (cell.kind != "refined", cell.extended))
+
+
+def neighbours(guide: str) -> tuple[str, ...]:
+    """The corruptions of the guide's family, without itself."""
+    return tuple(name for members in FAMILIES.values() if guide in members for name in members if name != guide)
+
+
+def gain_matrix(rows: Sequence[Mapping], method: str) -> pd.DataFrame:
+    """Guide x corruption: points above the deployed architecture trained again, the mean over matched seeds."""
+    guides = [name for name in GUIDES.values() if any(row["method"] == method and row["corruption"] == name for row in rows)]
+    lines = {
+        guide: [
+            (values(rows, f"{SHORT[guide]}: {method}", name) - values(rows, f"{SHORT[guide]}: {AGAIN.name}", name)).mean()
+            for name in CORRUPTIONS
+        ]
+        for guide in guides
+    }
+    return pd.DataFrame.from_dict(lines, orient="index", columns=CORRUPTIONS)
+
+
+def with_families(rows: Sequence[Mapping]) -> list[dict]:
+    """The rows, and for CF-DARTS and CF-DARTSE and each seed two more: `gain` in the guide's own family without the guide, and in the
+    other families, each the mean over corruptions and then over guides, of those seeds of which every guide was measured."""
+    found, guides = [], sorted({row["corruption"] for row in rows})
+    for method in (CF.name, CFE.name):
+        pairs = {(row["seed"], row["corruption"], row["method"]): row for row in rows if row["method"] in (method, AGAIN.name)}
+        for seed in dict.fromkeys(row["seed"] for row in rows):
+            if not all((seed, guide, name) in pairs for guide in guides for name in (method, AGAIN.name)):
+                continue
+            sums = {SAME: 0.0, OTHER: 0.0}
+            for guide in guides:
+                gains = {name: pairs[seed, guide, method][name] - pairs[seed, guide, AGAIN.name][name] for name in CORRUPTIONS}
+                near = neighbours(guide)
+                far = [name for name in CORRUPTIONS if name not in near and name != guide]
+                for where, names in ((SAME, near), (OTHER, far)):
+                    sums[where] += sum(gains[name] for name in names) / len(names) / len(guides)
+            same = {name: pairs[seed, guides[0], method].get(name) for name in CONTEXT if name != "corruption"}
+            same |= {"seed": seed, "corruption": None}
+            same["key"] = " ".join(row["key"] for (other, *_), row in pairs.items() if other == seed and row.get("key"))
+            found += [{"method": f"{method}: {where}", **same, "gain": total} for where, total in sums.items()]
+    return [*rows, *found]

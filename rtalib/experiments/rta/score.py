@@ -1,0 +1,87 @@
+"""The proxy for the contest's hidden evaluation sets, and the score over it (RTA, section 4).
+
+The hidden sets were never documented. The suite here has equal parts: clean test images; the corruptions that RTA trains on; the same
+types with the other benchmark's constants and other severities; types that RTA never sees; adversarial examples transferred from a
+network that is never a source, in both norms. The score is the paper's formula, the mean over networks of top-1, averaged over parts; no
+level of it is comparable with the paper's. Where you have the contest's released arrays (see HIDDEN), they are one more column.
+"""
+
+import warnings
+from pathlib import Path
+
+from torch import nn
+
+from rtalib import attacks, augment
+from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt, corrupt_held_out
+from rtalib.data.images import LabeledImages, concat
+from rtalib.data.loading import load_dataset, root_folder
+from rtalib.infra import store
+from rtalib.models.inference import evaluate
+from rtalib.scale_settings import RtaScale
+from rtalib.sources.train import source_network
+from rtalib.training.artefacts import frost_kind, load_images, save_images
+
+TRANSFER = {
+    "transfer_fgsm": attacks.FGSM(),
+    "transfer_bim": attacks.BIM(),
+    "transfer_pgd": attacks.PGD(),
+    "transfer_l2": attacks.PGDL2(),
+}
+PARTS = ("clean", "corruptions", "held_out_severities", "held_out_types", *TRANSFER)
+HELD_OUT_SEVERITIES = (3, 5)
+SEED = 1_000_003
+HIDDEN = "aaai22-hidden"  # folder below $RTALIB_DATA with data.npy and label.npy; scored beside the suite, not part of the mean
+
+
+def proxy_suite(dataset: str, setup: RtaScale) -> dict[str, LabeledImages]:
+    """{part: images with labels}, made of the first `setup.evaluated` test images; made once."""
+    test = load_dataset(dataset, "test", limit=setup.evaluated)
+    network, source = source_network("held-out", dataset, setup)
+    parameters = {"data": test.digest, "severity": setup.severity, "frost": frost_kind(), "held_out": source.key, "parts": PARTS}
+
+    def build(folder: Path) -> None:
+        for part in PARTS:
+            (folder / part).mkdir(exist_ok=True)
+            save_images(folder / part, suite_part(part, test, network, severity=setup.severity))
+
+    entry = store.make("proxy-suite", 2, parameters, build, label=dataset.replace("/", "_"))
+    return {part: load_images(entry.path / part) for part in PARTS}
+
+
+def suite_part(part: str, test: LabeledImages, network: nn.Module, *, severity: int = 2) -> LabeledImages:
+    """One of PARTS made of `test`. network: what the transferred examples are made on. severity: the one that RTA trains on."""
+    if part == "clean":
+        return test
+    if part in TRANSFER:
+        return test.with_images(augment.adversarial(test, network, TRANSFER[part], seed=SEED))
+    if part == "held_out_types":
+        types, make, benchmark, severities = HELD_OUT, corrupt_held_out, "cifar10-c", HELD_OUT_SEVERITIES
+    elif part == "held_out_severities":
+        types, make, benchmark, severities = CORRUPTIONS, corrupt, "cifar10-c", HELD_OUT_SEVERITIES
+    else:
+        types, make, benchmark, severities = CORRUPTIONS, corrupt, "imagecorruptions", (severity,)
+    sets = [test.with_images(make(test.images, name, level, seed=SEED, benchmark=benchmark)) for name in types for level in severities]
+    return concat(sets, part)
+
+
+def measured(network: nn.Module, dataset: str, setup: RtaScale) -> dict:
+    """score and its PARTS of one network in percent, n_eval, and `hidden` where the released arrays are there."""
+    suite = proxy_suite(dataset, setup)
+    parts = {part: 100 * evaluate(network, images) for part, images in suite.items()}
+    facts = {"score": sum(parts.values()) / len(parts), **parts, "n_eval": sum(map(len, suite.values()))}
+    return facts | ({"hidden": 100 * evaluate(network, load_dataset(HIDDEN, "test"))} if has_hidden(dataset) else {})
+
+
+def has_hidden(dataset: str) -> bool:
+    """Whether the contest's released arrays are there; they are CIFAR-10's classes."""
+    return dataset == "cifar10" and (root_folder() / HIDDEN / "data.npy").is_file()
+
+
+def warn_of_leakage(protocol: str) -> None:
+    """The contest's first stage trains on the very test images that its evaluation perturbs."""
+    if protocol == "paper":
+        warnings.warn(
+            "protocol 'paper': the training images are test images, and the proxy suite is made of test images too. "
+            "Its score says how well perturbed copies of training images are recognised, not how well new images are.",
+            stacklevel=3,
+        )

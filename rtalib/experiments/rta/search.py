@@ -1,0 +1,172 @@
+"""Iterative search as cells of a grid, and paper one's Table 4.
+
+Stage I: five copies of the originals, corruptions and attacks. Stage II: five times as many images of the training split, each once,
+corruptions alone (what the authors' code does; the paper's text says that strong adversarial examples were removed). 'RTA' is the same
+pool and the same training with rule 'random', RTA's own draw: the paper's stage I row (99.11) has the originals in its set besides.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rtalib import attacks, augment, models
+from rtalib.data.loading import load_dataset
+from rtalib.experiments.rta import score as rta_score
+from rtalib.experiments.rta.iterative_search import Search, Settings
+from rtalib.experiments.rta.source_study import remembered
+from rtalib.infra import grid, store
+from rtalib.models.inference import evaluate
+from rtalib.scale_settings import RtaScale
+
+# {method: (stage, selection rule)}
+TABLE4 = {
+    "StageI: RTA": (1, "random"),
+    "StageI: RTA + Iterative search": (1, "most-models"),
+    "StageII: RTA": (2, "random"),
+    "StageII: RTA + Iterative search": (2, "most-models"),
+}
+# Ours, beside the two rows of stage II that share its candidates and first networks: coverage in the place of the uniform choice.
+COVERAGE = {name: TABLE4[name] for name in TABLE4 if name.startswith("StageII:")} | {"StageII: RTA + Coverage search": (2, "coverage")}
+METHODS = TABLE4 | COVERAGE
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """A search by names alone, so that any process can take a step of it. limit: images of the split; attacks: on all of setup.sources."""
+
+    dataset: str
+    split: str
+    limit: int | None
+    attacks: bool
+    targets: tuple[str, ...]
+    settings: Settings
+    seed: int
+    setup: RtaScale
+
+
+@dataclass(frozen=True)
+class StepCell:
+    """One step of a search: the candidates of a piece ('candidates'), a drawn piece ('piece'), or a network ('network') of a round."""
+
+    method: str
+    seed: int
+    kind: str
+    step: int
+    model: str
+    spec: SearchSpec
+
+
+@dataclass(frozen=True)
+class ScoreCell:
+    """One target network trained on the whole set."""
+
+    method: str
+    seed: int
+    model: str
+    dataset: str
+    protocol: str
+    scale: str
+    spec: SearchSpec
+
+
+def table4_spec(method: str, seed: int, dataset: str, protocol: str, setup: RtaScale) -> SearchSpec:
+    """What a method of METHODS is."""
+    stage, rule = METHODS[method]
+    size = (setup.copies + 1) * setup.originals
+    return SearchSpec(
+        dataset=dataset,
+        split="test" if stage == 1 and protocol == "paper" else "train",
+        limit=setup.originals if stage == 1 else size,
+        attacks=stage == 1,
+        targets=setup.stage2_targets or setup.targets if stage == 2 else setup.targets,
+        settings=settings_of(setup, rule, size),
+        seed=seed,
+        setup=setup,
+    )
+
+
+def settings_of(setup: RtaScale, rule: str, size: int) -> Settings:
+    """A search at a scale, with the recipe of Table 3's last row for the final networks."""
+    short = setup.recipe() if setup.short_rounds else None
+    return Settings(setup.pieces, rule, setup.final_recipe(), short, size=size, offered=setup.offered)
+
+
+def run(
+    scale: str,
+    dataset: str,
+    seeds: Sequence[int],
+    protocol: str,
+    setup: RtaScale,
+    common: dict,
+    *,
+    methods: Iterable[str] = TABLE4,
+    table: str = "rta-table4",
+    steps: str = "rta-search",
+) -> list[dict]:
+    """Rows of Table 4, or of other METHODS under a table's name of their own; see rta.run_table."""
+    specs = {(method, seed): table4_spec(method, seed, dataset, protocol, setup) for seed in seeds for method in methods}
+    run_steps(specs, common, steps)
+    cells = [
+        ScoreCell(method, seed, model, dataset, protocol, scale, spec) for (method, seed), spec in specs.items() for model in spec.targets
+    ]
+    return grid.run(score_cell, cells, recipe="rtalib.rta_search.score_cell", table=table, **common)
+
+
+def run_steps(specs: dict[tuple[str, int], SearchSpec], common: dict, table: str = "rta-search") -> None:
+    """All steps of the searches {(name, seed): spec} but the final networks.
+
+    A step whose inputs are not there yet makes them, or waits for the process that does, so any number of workers gives the same.
+    """
+    steps = [StepCell(*name, *step, spec) for name, spec in specs.items() for step in steps_of(spec)]
+    order = {"candidates": 0, "piece": 0, "network": 1}
+    steps.sort(key=lambda cell: (order[cell.kind], cell.step))  # what later rounds of one search wait for comes before them
+    grid.run(step_cell, steps, recipe="rtalib.rta_search.step_cell", table=table, ordered=True, **common)
+
+
+def steps_of(spec: SearchSpec) -> list[tuple[str, int, str]]:
+    """(kind, piece or round, model) of every step before the final networks."""
+    pieces = range(spec.settings.pieces)
+    if spec.settings.rule == "random":
+        return [("piece", piece, "") for piece in pieces]
+    return [("candidates", piece, "") for piece in pieces[1:]] + [
+        ("network", round, name) for round in pieces[:-1] for name in spec.targets
+    ]
+
+
+def search_of(spec: SearchSpec) -> Search:
+    """The search itself; its trace and training set are read from the store where they are."""
+    return _search_of(spec, store.outputs())
+
+
+@store.remember(maxsize=2)
+def _search_of(spec: SearchSpec, outputs: Path) -> Search:
+    setup = spec.setup
+    data = load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)
+    bank = augment.Bank(severity=setup.severity)
+    if spec.attacks:
+        sources = {name: attacks.prepared(remembered(name, spec.dataset, setup)[0]) for name in setup.sources}
+        bank = augment.Bank(sources, setup.severity, restarts=setup.restarts, low_logits=augment.low_logit_sources(data, sources))
+    return Search(data, {name: partial(models.build, name, data.num_classes) for name in spec.targets}, bank, spec.settings, spec.seed)
+
+
+def step_cell(cell: StepCell) -> dict:
+    """Take one step."""
+    search = search_of(cell.spec)
+    if cell.kind == "network":
+        network, entry = search.network(cell.step, cell.model)
+        test = load_dataset(cell.spec.dataset, "test", limit=cell.spec.setup.evaluated)
+        return {"clean": 100 * evaluate(network, test), "n_train": sum(map(len, search.cuts[: cell.step + 1])), "network": entry.key}
+    if cell.kind == "piece":
+        return {"n_train": len(search.cuts[cell.step]), "piece": search.piece(cell.step).key}
+    for operation in search.bank.operations:
+        search.candidates(cell.step, operation)
+    return {"n_candidates": int(search.offered(cell.step).sum())}
+
+
+def score_cell(cell: ScoreCell) -> dict:
+    """The final network of a search, scored on the proxy suite, in percent."""
+    search = search_of(cell.spec)
+    network, entry = search.network(cell.spec.settings.pieces - 1, cell.model)
+    n_train = sum(map(len, search.cuts))
+    return rta_score.measured(network, cell.dataset, cell.spec.setup) | {"n_train": n_train, "network": entry.key}

@@ -1,0 +1,247 @@
+"""A robust data set of your own images: RTA's draw, or iterative search, over sources that are trained on the images themselves.
+
+    python -m rtalib rta --images my/photos --out my/robust --size 5000 [--iterative] [--score]
+
+Every step is kept in the store, so a killed run goes on where it was, and another size shares what it can.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from rtalib import models, scales
+from rtalib.data import export, readers
+from rtalib.data.images import LabeledImages, concat
+from rtalib.data.loading import SPLITS, load_dataset
+from rtalib.errors import unknown
+from rtalib.experiments.rta import score as rta_score
+from rtalib.experiments.rta import search as rta_search
+from rtalib.experiments.rta import tables as rta
+from rtalib.experiments.rta.iterative_search import MAX_SIDE, Trace
+from rtalib.infra import grid, provenance, store
+from rtalib.results.figures.arrays import image_grid
+from rtalib.results.figures.style import Drawing, save
+from rtalib.training.artefacts import frost_kind, trained_network
+
+SIDES = (16, MAX_SIDE)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to make: `size` images at `side` pixels, mined by iterative search or drawn, with the originals in front of them or without."""
+
+    images: str
+    size: int
+    iterative: bool = False
+    originals: bool = False
+    side: int = 32
+    scale: str = "demo"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not SIDES[0] <= self.side <= SIDES[1]:
+            raise ValueError(f"side: expected {SIDES[0]} to {SIDES[1]} pixels, got {self.side}")
+        if self.size < 1:
+            raise ValueError(f"size: expected at least 1 image, got {self.size}")
+        scales.get(self.scale)
+
+
+@dataclass(frozen=True)
+class Robust:
+    """The robust data set, what became of each of its images but the originals in front, those originals, the card of what was done."""
+
+    data: LabeledImages
+    trace: Trace
+    originals: LabeledImages
+    card: dict
+
+
+@grid.crew()
+def make(order: Order, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_options: Any) -> Robust:
+    """Make the data set and write it into `out`: in `kinds` (see export), with card.json and preview.png.
+
+    order.images: a folder of class folders with pictures of any sizes (scaled to order.side, the longer side cropped), or anything that
+    load_dataset reads, its images no larger than 64 pixels a side. Test images are kept out of it. The sources are substitutes trained on
+    the training images with the setup of order.scale. grid_options: executor, workers; see grid.run. Raises ValueError when the size leaves
+    no room, for unknown kinds, and what iterative_search raises.
+    """
+    for kind in kinds:  # before hours of work, not after them
+        if kind not in export.KINDS:
+            raise unknown("kind", kind, export.KINDS)
+    dataset = prepare(order)
+    spec = spec_of(order, dataset)
+    rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
+    common = _common(order, dataset, spec) | grid_options
+    networks = [rta.SourceCell(name, dataset, order.scale, spec.setup) for name in spec.setup.sources]
+    grid.run(rta.source_cell, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
+    rta_search.run_steps({(method(order), order.seed): spec}, common)
+    search = rta_search.search_of(spec)
+    data, trace = search.training_set(), search.trace()
+    if order.originals:
+        data = concat([search.data, data], data.name)
+    robust = Robust(data, trace, search.data, _card(order, spec, data, trace, search.data))
+    out = Path(out)
+    export.export(robust.data, out, kinds)
+    store.write_atomic(out / "card.json", json.dumps(robust.card, indent=1))
+    save(preview(robust), out, "preview")
+    return robust
+
+
+def _common(order: Order, dataset: str, spec: rta_search.SearchSpec) -> dict:
+    name = Path(order.images).stem if Path(order.images).exists() else order.images.replace("/", "_")
+    return {"run": f"rta-{name}", "inputs": rta.run_inputs(dataset, spec.setup)}
+
+
+def method(order: Order) -> str:
+    return "RTA + Iterative search" if order.iterative else "RTA"
+
+
+def prepare(order: Order) -> str:
+    """The data set as load_dataset takes it: a folder of pictures becomes a .npz in the store, all of one size; other names stay."""
+    folder = Path(order.images).expanduser()
+    if not folder.is_dir() or any(folder.glob("*.npy")) or any(folder.glob("*.parquet")):
+        return order.images if not folder.exists() else str(folder.absolute())
+    listed = {split: readers.class_folder_files(folder, split) for split in SPLITS}
+    facts = {split: [[str(file), file.stat().st_size, file.stat().st_mtime_ns, k] for file, k in listed[split][0]] for split in SPLITS}
+
+    def build(work: Path) -> None:
+        arrays = {"classes": np.array(listed["train"][1])}
+        for split, (files, _) in listed.items():
+            arrays[f"{split}_images"] = np.stack([_picture(file, order.side) for file, _ in files])
+            arrays[f"{split}_labels"] = np.array([k for _, k in files])
+        np.savez(work / "images.npz", **arrays)
+
+    entry = store.make("your-images", 1, {"files": facts, "side": order.side}, build, label=folder.name)
+    return str(entry.path / "images.npz")
+
+
+def _picture(file: Path, side: int) -> np.ndarray:
+    """uint8 (side, side, 3): the longer side cropped around the middle, each pixel the mean of those under it."""
+    try:
+        with Image.open(file) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BOX))
+    except OSError as error:
+        raise ValueError(f"images: {file} cannot be read as a picture: {error}") from error
+
+
+def spec_of(order: Order, dataset: str) -> rta_search.SearchSpec:
+    """The search behind an order."""
+    train = load_dataset(dataset, "train")
+    size = order.size - (len(train) if order.originals else 0)
+    if size < 1:
+        raise ValueError(f"size: {order.size} images leave no room for augmented ones beside {len(train)} originals; ask for more")
+    setup = scales.get(order.scale).rta
+    test = load_dataset(dataset, "test")
+    setup = replace(
+        setup, source_images=min(setup.source_images, len(train)), evaluated=min(setup.evaluated, len(test)), user_weights=False
+    )
+    rule = "most-models" if order.iterative else "random"
+    return rta_search.SearchSpec(dataset, "train", None, True, setup.targets, rta_search.settings_of(setup, rule, size), order.seed, setup)
+
+
+def _card(order: Order, spec: rta_search.SearchSpec, data: LabeledImages, trace: Trace, originals: LabeledImages) -> dict:
+    counts = torch.bincount(trace.operation, minlength=len(trace.operations)).tolist()
+    return {
+        "method": method(order),
+        "order": asdict(order),
+        "images": len(data),
+        "originals": len(originals) if order.originals else 0,
+        "classes": dict(zip(data.classes, torch.bincount(data.hard_labels, minlength=data.num_classes).tolist(), strict=True)),
+        "operations": dict(zip(trace.operations, counts, strict=True)),
+        "made_of": {"images": len(originals), "digest": originals.digest},
+        "digest": data.digest,
+        "settings": store.plain(spec.settings),
+        "severity": spec.setup.severity,
+        "sources": f"substitutes trained on {spec.setup.source_images} of the images at scale {order.scale}",
+        "frost": frost_kind(),
+        "rounds": trace.rounds,
+        "stamp": provenance.stamp(),
+    }
+
+
+def text(robust: Robust, out: str | Path) -> str:
+    """What was made, for a terminal."""
+    card = robust.card
+    drawn = sorted(card["operations"].items(), key=lambda item: -item[1])
+    often = ", ".join(f"{name} {count}" for name, count in drawn[:5])
+    head = f"{card['images']} images ({card['method']}, {card['originals']} of them originals) in {out}: data.*, card.json, preview.png"
+    return f"{head}\nmost frequent operations: {often}"
+
+
+def preview(robust: Robust, count: int = 8) -> Drawing:
+    """`count` originals, spread over the set, above what they became in its last pieces."""
+    trace, originals, skipped = robust.trace, robust.originals, len(robust.data) - len(robust.trace.image)
+    at = torch.linspace(0, len(trace.image) - 1, min(count, len(trace.image))).round().long()
+    before, after = originals.images[trace.image[at]], robust.data.images[skipped + at]
+    names = [originals.classes[k] for k in originals.hard_labels[trace.image[at]].tolist()]
+    operations = [trace.operations[k].replace("_", " ") for k in trace.operation[at].tolist()]
+    return image_grid(torch.cat([before, after]), [*names, *operations], columns=len(at), size=1.1)
+
+
+# ---------------------------------------------------------------------------------------------------------- before and after
+
+
+@dataclass(frozen=True)
+class BeforeAfterCell:
+    """A network trained on the originals, or on the robust set, for equally many steps, and scored on perturbed test images."""
+
+    trained_on: str
+    model: str
+    seed: int
+    dataset: str
+    scale: str
+    order: Order
+    setup: scales.RtaScale
+
+
+def score(order: Order, **grid_options: Any) -> list[dict]:
+    """Rows for each target network of the scale, trained on the 'originals' and on the 'robust' set; see rta_score for the parts.
+
+    The robust set must have been made. Both trainings take as many steps, so that more images are not more training.
+    """
+    dataset = prepare(order)
+    spec = spec_of(order, dataset)
+    if load_dataset(dataset, "train").digest == load_dataset(dataset, "test").digest:
+        raise ValueError(f"images: {order.images!r} has no test images; give a folder, or a .npz with x_train, y_train, x_test and y_test")
+    cells = [
+        BeforeAfterCell(which, model, order.seed, dataset, order.scale, order, spec.setup)
+        for which in ("originals", "robust")
+        for model in spec.targets
+    ]
+    return grid.run(
+        before_after_cell,
+        cells,
+        recipe="rtalib.your_images.before_after_cell",
+        table="rta-before-after",
+        **_common(order, dataset, spec),
+        **grid_options,
+    )
+
+
+def before_after_cell(cell: BeforeAfterCell) -> dict:
+    """Train one network and score it, in percent."""
+    spec = spec_of(cell.order, cell.dataset)
+    search, recipe = rta_search.search_of(spec), spec.settings.recipe
+    data, robust = search.data, search.training_set()
+    if cell.order.originals:
+        robust = concat([data, robust], "robust")
+    if cell.trained_on == "robust":
+        data = robust
+    else:
+        recipe = recipe.scaled(max(1, round(recipe.epochs * len(robust) / len(data))))
+    network, _ = trained_network(
+        lambda: models.build(cell.model, data.num_classes),
+        lambda: data,
+        recipe,
+        parameters={"model": cell.model, "data": data.digest},
+        seed=cell.seed,
+        label=f"{cell.trained_on}-{cell.model}",
+    )
+    return {"n_train": len(data), "epochs": recipe.epochs, **rta_score.measured(network, cell.dataset, cell.setup)}

@@ -1,0 +1,1 @@
+"""What runs the experiments: the store, the grid, the notebooks, and where a number comes from."""

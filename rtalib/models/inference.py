@@ -1,0 +1,95 @@
+"""Predictions, features and accuracy of a trained network: eval mode, no gradients, on the network's own device."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from rtalib.data.images import pixels
+from rtalib.errors import check_images
+
+if TYPE_CHECKING:
+    from rtalib.data.images import LabeledImages
+
+BATCH = {"cpu": 64, "cuda": 1000}  # images at a time; on a CPU what larger batches leave behind falls out of its cache: half the speed
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter."""
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise ValueError(f"model: {type(model).__name__} has no parameters, so its device is unknown")
+    return parameter.device
+
+
+def best_device(model: nn.Module) -> torch.device:
+    """Where the model should work: a GPU if there is one and the model is on the CPU, else where it is."""
+    here = device_of(model)
+    return torch.device("cuda") if here.type == "cpu" and torch.cuda.is_available() else here
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards each module has its own flag back, so that a partly frozen network stays so."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def _batched(model: nn.Module, call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, batch_size: int | None) -> torch.Tensor:
+    check_images(images)
+    if len(images) == 0:
+        raise ValueError("images: expected at least one image, got none")
+    device = device_of(model)
+    batch_size = BATCH.get(device.type, BATCH["cuda"]) if batch_size is None else batch_size
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    with evaluating(model), torch.inference_mode():
+        parts = [call(pixels(batch.to(device))).float() for batch in images.split(batch_size)]
+    return torch.cat(parts).cpu()  # joined outside inference mode, so that autograd accepts the result
+
+
+def predict(model: nn.Module, images: torch.Tensor, *, batch_size: int | None = None) -> torch.Tensor:
+    """Logits float32 (N,K) on the CPU for uint8 `images` (N,3,H,W) on any device. batch_size: default by the model's device, see BATCH."""
+    return _batched(model, model, images, batch_size)
+
+
+def extract_features(model: nn.Module, images: torch.Tensor, *, batch_size: int | None = None) -> torch.Tensor:
+    """`model.features`: penultimate pooled activations, float32 (N,D) on the CPU, for uint8 `images` (N,3,H,W)."""
+    return _batched(model, model.features, images, batch_size)
+
+
+def check_classes(data: "LabeledImages", classes: int) -> None:
+    """Raise unless the labels fit a model of `classes` classes: hard ones within 0..classes-1, soft ones (N,classes)."""
+    if data.labels.ndim == 2:
+        if data.labels.shape[1] != classes:
+            raise ValueError(f"labels: expected (N,{classes}) soft labels for a model of {classes} classes, got {tuple(data.labels.shape)}")
+    elif int(data.labels.max()) >= classes:
+        raise ValueError(f"labels: expected 0..{classes - 1} for a model of {classes} classes, got up to {int(data.labels.max())}")
+
+
+def evaluate(model: nn.Module, data: "LabeledImages", *, batch_size: int | None = None) -> float:
+    """Top-1 accuracy in [0,1]; a soft label counts as its largest entry."""
+    logits = predict(model, data.images, batch_size=batch_size)
+    check_classes(data, logits.shape[1])
+    return int((logits.argmax(dim=1) == data.hard_labels.cpu()).sum()) / len(data)
+
+
+def scores(models: Mapping[str, nn.Module] | Iterable[nn.Module], data: "LabeledImages", *, batch_size: int | None = None) -> list[float]:
+    """Top-1 accuracy of each model, in order (values of a mapping, in its order)."""
+    models = list(models.values()) if isinstance(models, Mapping) else list(models)
+    if not models:
+        raise ValueError("models: expected at least one model, got none")
+    return [evaluate(model, data, batch_size=batch_size) for model in models]
+
+
+def score(models: Mapping[str, nn.Module] | Iterable[nn.Module], data: "LabeledImages", *, batch_size: int | None = None) -> float:
+    """RTA's Score: the mean over models of the mean over images of [argmax f(x) = y], in [0,1] and in float64."""
+    values = scores(models, data, batch_size=batch_size)
+    return sum(values) / len(values)

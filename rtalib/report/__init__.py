@@ -1,0 +1,10 @@
+"""The report of a run: claims first, then every table and figure, as one page and as REPORT.md."""
+
+from rtalib import lazily
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "collect": "CLAIMS TITLES VERDICT_COLOURS Block Report Section claims write",
+    },
+)

@@ -1,0 +1,260 @@
+"""Measured beside published: pure functions from result rows (flat dicts) to pandas tables.
+
+A row has "method", "seed" and percent values; RTA rows also have "model", and the result of a (method, seed) is the mean over its models.
+The scale and the data set of the rows stand in `attrs` and in the caption of every table made here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from scipy import stats
+
+from rtalib.results import papers
+from rtalib.results.claims import Claim
+from rtalib.results.papers import CORRUPTION_LABELS, GUIDES, Published, derived, label, split_guide
+from rtalib.results.style import save, style, wide
+
+CONTEXT = ("scale", "dataset", "protocol", "corruption")  # rows of one method that differ in these are different experiments
+LEVEL = 0.05
+
+__all__ = [
+    "caption", "compare", "conditions", "context", "frame", "hardware", "interval", "label", "save", "select", "style", "values",
+    "verdicts", "wide", "wins",
+]  # fmt: skip
+
+
+def frame(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """One line per row without nested values (stamp, history), methods in the order of their first appearance."""
+    return pd.DataFrame([{name: value for name, value in row.items() if not isinstance(value, (dict, list))} for row in rows])
+
+
+def _same(name: str, other: str) -> bool:
+    """Method names are equal up to spaces."""
+    return name.replace(" ", "") == other.replace(" ", "")
+
+
+def select(rows: Sequence[Mapping], method: str) -> list[Mapping]:
+    """Rows of a published or claimed method; "gb: CF-DARTS" asks for the guiding corruption too (a row without one fits every block)."""
+    guide, name = split_guide(method)
+    chosen = [row for row in rows if _same(str(row["method"]), name) or _same(str(row["method"]), method)]
+    return chosen if guide is None else [row for row in chosen if row.get("corruption") in (None, guide)]
+
+
+def _check_one_experiment(rows: Sequence[Mapping], what: str, names: Sequence[str] = CONTEXT) -> None:
+    for name in names:
+        found = sorted({str(row[name]) for row in rows if row.get(name) is not None})
+        if len(found) > 1:
+            raise ValueError(f"rows of {what!r} mix values of {name}: {', '.join(found)}; expected one. Select the rows of one first.")
+
+
+def _cells(rows: Sequence[Mapping], method: str, column: str) -> dict[tuple, float]:
+    """{(seed, model): value} of a method; model is "" where rows have none."""
+    chosen = select(rows, method)
+    _check_one_experiment(chosen, method)
+    cells: dict[tuple, float] = {}
+    for row in chosen:
+        key, value = (row.get("seed", 0), str(row.get("model", ""))), derived(row, column)
+        if value is None or value != value:
+            continue
+        if cells.setdefault(key, value) != value:
+            raise ValueError(
+                f"rows of {method!r} give {column!r} twice for seed {key[0]} {key[1]}: {cells[key]} and {value}; expected one row"
+            )
+    return cells
+
+
+def values(rows: Sequence[Mapping], method: str, column: str) -> pd.Series:
+    """Measured values of a method by seed, each the mean over models; empty where nothing was measured.
+
+    A seed of which some models are still missing does not count, for its mean would be over other models.
+    """
+    cells = _cells(rows, method, column)
+    models = {model for _, model in cells}
+    seeds = [seed for seed in dict.fromkeys(seed for seed, _ in cells) if all((seed, model) in cells for model in models)]
+    means = [sum(cells[seed, model] for model in models) / len(models) for seed in seeds]
+    return pd.Series(means, index=pd.Index(seeds, name="seed"), dtype=float)
+
+
+def interval(numbers: Iterable[float]) -> float:
+    """Half width of the 95 % Student-t confidence interval of the mean; NaN for fewer than two numbers."""
+    sample = pd.Series(list(numbers), dtype=float)
+    if len(sample) < 2:
+        return float("nan")
+    return float(stats.t.ppf(1 - LEVEL / 2, len(sample) - 1) * sample.std(ddof=1) / len(sample) ** 0.5)
+
+
+def context(rows: Sequence[Mapping]) -> dict:
+    """Scale, data set, protocol, seeds and image counts that the rows state, joined by commas where there are several."""
+    facts = {}
+    for name in ("scale", "dataset", "protocol", "corruption", "seed", "n_train", "n_eval"):
+        found = list(dict.fromkeys(row[name] for row in rows if row.get(name) is not None))
+        if found:
+            facts[name] = ", ".join(map(str, sorted(found) if name == "seed" else found))
+    return facts
+
+
+def caption(rows: Sequence[Mapping], published: Published) -> str:
+    """One line that says what is published, what was measured and how big it was."""
+    names = {"rta": "RTA", "cf": "CF-DARTS"}
+    title = f"{names[published.paper]} {published.table.replace('table', 'table ').replace('figure', 'figure ')}: {published.title}."
+    if not rows:
+        return f"{title} Not measured in this run."
+    advice = "" if context(rows).get("scale") == "paper" else " Not the paper's setting: compare differences between rows, not levels."
+    return f"{title} {conditions(rows)}{advice}"
+
+
+def conditions(rows: Sequence[Mapping]) -> str:
+    """ "Measured: scale demo, data shapes10, ..., seeds 0, 1, on 2 cores of ...", as far as the rows say it."""
+    facts, hosts = context(rows), hardware(rows)
+    size = f"scale {facts.get('scale', 'not stated')}, data {facts.get('dataset', 'not stated')}"
+    parts = [f"{name.replace('_', ' ')} {facts[name]}" for name in ("protocol", "n_train", "n_eval") if name in facts]
+    return f"Measured: {', '.join([size, *parts])}, seeds {facts.get('seed', 'not stated')}{', on ' if hosts else ''}{hosts}."
+
+
+def hardware(rows: Sequence[Mapping]) -> str:
+    """What the rows' stamps say was computed on, GPU or else cores and CPU, joined by " and "; empty without stamps."""
+    stamps = [row["stamp"] for row in rows if row.get("stamp")]
+    names = [stamp.get("gpu") or f"{stamp.get('cores', 'unknown')} cores of {stamp.get('cpu', 'an unknown CPU')}" for stamp in stamps]
+    return " and ".join(dict.fromkeys(map(str, names)))
+
+
+def compare(rows: Sequence[Mapping], published: Published, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Published and measured for every method and column, in the order of the paper; methods it lacks (null baselines) follow.
+
+    columns: default those of the published table, and the corruption columns, or failing examples, that only the rows have.
+    Returns a table with index (method, column) and: published, published_std, measured, std, interval (half width, 95 %), seeds, difference
+    (measured - published). attrs: caption, unit, context. ValueError where rows of one method mix scales, data sets or protocols.
+    """
+    if columns is None:
+        more = (*CORRUPTION_LABELS, "common_fail")
+        extra = [name for name in more if name not in published.columns and any(row.get(name) is not None for row in rows)]
+        columns = [*published.columns, *extra] if set(published.columns) & set(CORRUPTION_LABELS) else published.columns
+    order = [name for name in ("clean", "fail", *CORRUPTION_LABELS) if name in columns]
+    columns = order + [name for name in columns if name not in order]
+    guided = any(split_guide(name)[0] for name in published.rows)
+    _check_one_experiment(rows, published.id, CONTEXT[:-1] if guided else CONTEXT)
+    known = {id(row) for method in published.rows for row in select(rows, method)}
+    added = dict.fromkeys(_name(row, guided) for row in rows if id(row) not in known)
+    records = [_record(rows, published, method, column) for method in [*published.rows, *added] for column in columns]
+    table = pd.DataFrame(records, columns=_COMPARED).set_index(["method", "column"])
+    table.attrs = {"caption": caption(rows, published), "unit": published.unit, "context": context(rows), "id": published.id}
+    table.attrs["conditions"] = conditions(rows) if rows else "Not measured."
+    return table
+
+
+_COMPARED = ("method", "column", "published", "published_std", "measured", "std", "interval", "seeds", "difference")
+
+
+def _name(row: Mapping, guided: bool) -> str:
+    """Name of a method that the paper lacks; in tables with blocks it gets the prefix of its guiding corruption."""
+    prefix = {name: short for short, name in GUIDES.items()}.get(str(row.get("corruption")))
+    return f"{prefix}: {row['method']}" if guided and prefix else str(row["method"])
+
+
+def _record(rows: Sequence[Mapping], published: Published, method: str, column: str) -> dict:
+    found = values(rows, method, column)
+    given = published.value(method, column)
+    measured = float(found.mean()) if len(found) else float("nan")
+    return {
+        "method": method,
+        "column": column,
+        "published": float("nan") if given is None else given,
+        "published_std": published.std.get(method, {}).get(column, float("nan")),
+        "measured": measured,
+        "std": float(found.std(ddof=1)) if len(found) > 1 else float("nan"),
+        "interval": interval(found),
+        "seeds": len(found),
+        "difference": float("nan") if given is None else measured - given,
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- claims
+
+
+def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
+    """Each claim tested on matched seeds of its two methods by a paired t-test (two-sided).
+
+    A seed counts once, with the mean difference over its models: those share the draw of the seed's training set, so they are no samples
+    of their own. A seed of which a method lacks a model is left out.
+
+    Columns: claim, text, better, worse, metric, published (difference printed in the paper), published_p (Welch's t on the printed means
+    and deviations), difference (measured), low, high (95 % interval), seeds, p, verdict:
+    "reproduced": difference > 0, "not reproduced": difference < 0, both with p < .05 over at least two seeds; "undecided" at this number
+    of seeds otherwise; "missing": no seed was measured. With a margin m, difference + m is tested in its place. rows: the keys of the
+    tested rows, by which they are found in rows/<table>/ and in the store.
+    """
+    table = pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
+    table.attrs = {"caption": f"Claims, by paired t-tests on matched seeds. {conditions(rows)}"} if rows else {}
+    return table
+
+
+_VERDICT_COLUMNS = (
+    *("claim", "text", "better", "worse", "metric", "margin", "published", "published_p"),
+    *("difference", "low", "high", "seeds", "p", "verdict", "rows"),
+)
+
+
+def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
+    _check_one_experiment([row for name in (claim.better, claim.worse) for row in select(rows, name)], claim.id)
+    differences = _differences(rows, claim)
+    tested = [row for name in (claim.better, claim.worse) for row in select(rows, name) if row.get("seed", 0) in differences.index]
+    mean, half = float(differences.mean()), interval(differences)
+    p = float("nan")
+    if len(differences) > 1 and differences.std(ddof=1) > 1e-9:  # identical differences say nothing about the spread
+        p = float(stats.ttest_1samp(differences, -claim.margin).pvalue)
+    above = mean + claim.margin > 0
+    verdict = "undecided" if len(differences) else "missing"
+    if p < LEVEL:
+        verdict = "reproduced" if above else "not reproduced"
+    return {
+        **{
+            "claim": claim.id,
+            "text": claim.text,
+            "better": claim.better,
+            "worse": claim.worse,
+            "metric": claim.metric,
+            "margin": claim.margin,
+        },
+        **published_difference(claim),
+        **{"difference": mean, "low": mean - half, "high": mean + half, "seeds": len(differences), "p": p, "verdict": verdict},
+        "rows": " ".join(dict.fromkeys(key for row in tested for key in str(row.get("key") or "").split())),
+    }
+
+
+def _differences(rows: Sequence[Mapping], claim: Claim) -> pd.Series:
+    """By seed, how far the better method is above the worse one, the mean over models; seeds that both have with all models."""
+    better, worse = (_cells(rows, method, claim.metric) for method in (claim.better, claim.worse))
+    models = {model for _, model in (*better, *worse)}
+    found = {}
+    for seed in dict.fromkeys(seed for seed, _ in better):
+        if all((seed, model) in cells for cells in (better, worse) for model in models):
+            found[seed] = sum(better[seed, model] - worse[seed, model] for model in models) / len(models)
+    return pd.Series(found, dtype=float)
+
+
+def published_difference(claim: Claim) -> dict[str, float]:
+    """The claim on the printed numbers: difference, and Welch's p where means, deviations and the number of runs are printed."""
+    table = papers.PUBLISHED.get(f"{claim.paper}-{claim.table}")
+    means = [None, None] if table is None else [table.value(method, claim.metric) for method in (claim.better, claim.worse)]
+    if None in means:
+        return {"published": float("nan"), "published_p": float("nan")}
+    spread = [table.std.get(method, {}).get(claim.metric) for method in (claim.better, claim.worse)]
+    p = float("nan")
+    if table.runs and None not in spread and claim.margin == 0:
+        arguments = (means[0], spread[0], table.runs, means[1], spread[1], table.runs)
+        p = float(stats.ttest_ind_from_stats(*arguments, equal_var=False).pvalue)
+    return {"published": means[0] - means[1], "published_p": p}
+
+
+def wins(rows: Sequence[Mapping], *, reference: str = "Org. DNN") -> pd.DataFrame:
+    """Per method: on how many corruption sets its mean over seeds is above that of `reference`, of how many both have; and the mean gap."""
+    names = [name for name in CORRUPTION_LABELS if any(row.get(name) is not None for row in rows)]
+    base = {name: values(rows, reference, name).mean() for name in names}
+    found = []
+    for method in dict.fromkeys(str(row["method"]) for row in rows):
+        gaps = pd.Series({name: values(rows, method, name).mean() - base[name] for name in names}, dtype=float).dropna()
+        if not _same(method, reference) and len(gaps):
+            found.append({"method": method, "wins": int((gaps > 0).sum()), "of": len(gaps), "mean gap": float(gaps.mean())})
+    table = pd.DataFrame(found, columns=["method", "wins", "of", "mean gap"]).set_index("method")
+    table.attrs = {"caption": f"Corruption sets on which a method is above {reference}.", "context": context(rows)}
+    return table

@@ -1,0 +1,131 @@
+"""Published weights that the user has: RobustBench's files of six of the contest's defences, by name in one folder. Nothing is downloaded.
+
+Architectures, names of the tensors and input normalisation are those of RobustBench's model zoo (robustbench/model_zoo/cifar10.py).
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor, nn
+
+from rtalib.errors import unknown
+from rtalib.infra import store
+from rtalib.models.base import Classifier
+from rtalib.models.inference import best_device
+from rtalib.models.preact_resnet import PreActResNet
+from rtalib.models.wide_resnet import WideResNet
+
+RECIPE = "public-weights"  # of the store's entries
+NONE, CENTRED = ((0.0,) * 3, (1.0,) * 3), ((0.5,) * 3, (0.5,) * 3)
+ADVERSARIAL = ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))  # (mean, std) of most adversarial-training codes
+
+
+@dataclass(frozen=True)
+class Published:
+    """How one file is read. build() -> a network of ours; unused: the beginning of tensor names that its forward pass never uses."""
+
+    build: Callable[[], Classifier]
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] = NONE
+    unused: str = "sub_block1."
+
+
+def _wide(depth: int) -> Callable[[], Classifier]:
+    return lambda: WideResNet(depth, 10, 10)
+
+
+PUBLISHED = {
+    "Zhang2019Theoretically": Published(_wide(34)),
+    "Carmon2019Unlabeled": Published(_wide(28)),
+    "Hendrycks2019Using": Published(_wide(28), CENTRED),
+    "Wu2020Adversarial_extra": Published(_wide(28)),
+    "Sehwag2020Hydra": Published(_wide(28)),
+    "Wong2020Fast": Published(lambda: PreActResNet((2, 2, 2, 2), 10, raw_shortcut=True), ADVERSARIAL),
+}
+
+
+def folder() -> Path:
+    """Where the files are looked for: $RTALIB_WEIGHTS, else ~/.cache/rtalib/weights."""
+    return Path(os.environ.get("RTALIB_WEIGHTS") or Path.home() / ".cache" / "rtalib" / "weights").expanduser()
+
+
+def files() -> dict[str, Path]:
+    """{RobustBench id: file} of the weights that are there, each named after its id, as Zhang2019Theoretically.pt."""
+    return {name: path for name in PUBLISHED if (path := folder() / f"{name}.pt").is_file()}
+
+
+def entry(path: Path) -> store.Entry:
+    """A store entry that stands for the file by its SHA-256; the weights stay where they are."""
+    return store.make(RECIPE, 1, {"file": path.name, "sha256": store.digest(path)}, lambda folder: None, label=path.stem)
+
+
+def load(path: Path) -> nn.Module:
+    """The published network in a file that is named after its RobustBench id, in eval mode, on the GPU if there is one.
+
+    Raises ValueError for another name, for a file that is not a checkpoint of plain tensors, and for tensors that do not fit, by name.
+    """
+    if path.stem not in PUBLISHED:
+        raise unknown("published weights", path.stem, PUBLISHED)
+    published = PUBLISHED[path.stem]
+    model = published.build()
+    fit(model, tensors(path), normalisation=published.normalisation, unused=published.unused, where=str(path))
+    return model.eval().to(best_device(model), memory_format=torch.channels_last)
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a checkpoint, a state dict or one under 'state_dict', without 'module.' in front; nothing is executed."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"weights: {path} is no checkpoint of plain tensors, and nothing else is executed ({error})") from error
+    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"weights: {path} holds no state dict; expected named tensors, at the top or under 'state_dict'")
+    return {name.removeprefix("module.").removeprefix("model."): value for name, value in content.items()}
+
+
+def fit(
+    model: Classifier,
+    found: Mapping[str, Tensor],
+    *,
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] = NONE,
+    unused: str = "sub_block1.",
+    where: str = "the file",
+) -> None:
+    """Load tensors of public names into a WideResNet or PreActResNet, in place; ValueError that lists what does not fit.
+
+    normalisation: (mean, std) of the input per channel. Names that begin with `unused` are passed over, as are stored input statistics;
+    counters of BatchNorm, which old files lack, may be missing.
+    """
+    ours = {public_name(name, model): name for name in model.state_dict() if name not in ("mean", "std")}
+    found = {name: value for name, value in found.items() if not name.startswith(unused) and name not in ("mu", "sigma")}
+    shapes = {name: tuple(model.state_dict()[own].shape) for name, own in ours.items()}
+    problems = [f"{name} is missing" for name in ours if name not in found and not name.endswith("num_batches_tracked")]
+    problems += [f"{name} is unexpected" for name in found if name not in ours]
+    problems += [
+        f"{name} is {tuple(value.shape)}, not {shapes[name]}"
+        for name, value in found.items()
+        if tuple(value.shape) != shapes.get(name, value.shape)
+    ]
+    if problems:
+        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise ValueError(f"weights: {where} does not fit {type(model).__name__}: {'; '.join(problems[:8])}{more}")
+    state = {ours[name]: value for name, value in found.items()}
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in normalisation)
+    model.load_state_dict(model.state_dict() | state | {"mean": mean, "std": std})
+
+
+def public_name(name: str, model: Classifier) -> str:
+    """The public name of one of our tensors: blocks are counted within a stage there, and some layers are called otherwise."""
+    wide = isinstance(model, WideResNet)
+    head, _, rest = name.partition(".")
+    if head != "stages":
+        return {"stem": "conv1", "bn": "bn1", "classifier": "fc" if wide else "linear"}[head] + f".{rest}"
+    number, _, rest = rest.partition(".")
+    stage, block = divmod(int(number), len(model.stages) // (3 if wide else 4))
+    if wide:
+        return f"block{stage + 1}.layer.{block}.{rest.replace('shortcut.', 'convShortcut.')}"
+    return f"layer{stage + 1}.{block}.{rest.replace('shortcut.', 'shortcut.0.')}"

@@ -1,0 +1,13 @@
+"""Training from a recipe, and what a trained network says: predictions, features, accuracy, score."""
+
+from rtalib import lazily
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "loop": "train resolve_precision smooth",
+        "recipes": "Recipe RECIPES",
+        "validation": "Validation",
+        ".models.inference": "evaluate evaluating extract_features predict score scores",
+    },
+)

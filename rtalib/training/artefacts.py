@@ -1,0 +1,116 @@
+"""The expensive things that tables share, kept in the store: trained networks and made data sets."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rtalib.corruptions import frost_source
+from rtalib.data.images import LabeledImages
+from rtalib.data.loading import load_dataset
+from rtalib.infra import store
+from rtalib.models.base import seeded
+from rtalib.models.inference import best_device
+from rtalib.training.loop import train
+from rtalib.training.recipes import Recipe
+from rtalib.training.validation import Validation
+
+
+def trained_network(
+    build: Callable[[], nn.Module],
+    data: Callable[[], LabeledImages],
+    recipe: Recipe,
+    *,
+    parameters: dict,
+    seed: int,
+    label: str,
+    objective: Callable | None = None,
+    precision: str = "auto",
+    record: Callable[[nn.Module], dict] | None = None,
+    around: Callable[[nn.Module], AbstractContextManager] = nullcontext,
+    validation: Validation | None = None,
+    halves: int = 0,
+) -> tuple[nn.Module, store.Entry]:
+    """The trained network (eval mode, on the GPU if there is one) and its store entry, which also holds the history.
+
+    parameters: everything that defines the result besides recipe, seed and precision: the architecture, the objective's name and
+    figures, the key or digest of the data. build and data are called only when needed. Training resumes from its last checkpoint.
+    record(model): what to add to an epoch's line of the history. around(model): a context in which the training happens and after which
+    the network has the parts that it was built with. validation, halves: as in training.train; `parameters` must tell them apart.
+    """
+    parameters = {**parameters, "recipe": asdict(recipe), "seed": seed, "precision": precision}
+
+    def fit(folder: Path) -> None:
+        model = seeded(build, seed)
+        with around(model):
+            history = train(
+                model,
+                data(),
+                recipe,
+                seed=seed,
+                objective=objective,
+                precision=precision,
+                checkpoint=folder / "checkpoint.pt",
+                on_epoch=(lambda model, row: record(model)) if record else None,
+                validation=validation,
+                halves=halves,
+            )
+        save_file({name: value.contiguous() for name, value in model.cpu().state_dict().items()}, folder / "weights.safetensors")
+        (folder / "history.json").write_text(json.dumps(history, indent=1))
+
+    entry = store.make("network", 1, parameters, fit, label=label)
+    model = build()
+    model.load_state_dict(load_file(entry.path / "weights.safetensors"))
+    return model.eval().to(best_device(model), memory_format=torch.channels_last), entry
+
+
+def fingerprint(dataset: str) -> dict[str, str]:
+    """What results on a data set depend on besides its name: digests of its two splits, and which frost textures are in use.
+
+    Of shapes10, which is drawn by the library, a sample stands for all.
+    """
+    limit = 500 if dataset == "shapes10" else None
+    digests = {split: load_dataset(dataset, split, limit=limit).digest for split in ("train", "test")}
+    return digests | {"frost": frost_kind()}
+
+
+def frost_kind() -> str:
+    """'procedural' or 'files': the published photographs are checked by their hashes, so where they lie does not matter."""
+    return frost_source().partition(":")[0]
+
+
+def network_digest(model: nn.Module) -> str:
+    """16 hex digits of the SHA-256 over the names and values of a network's state; the memory format of its weights does not count."""
+    state = hashlib.sha256(type(model).__name__.encode())
+    for name, value in sorted(model.state_dict().items()):
+        state.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        flat = value.detach().cpu().clone(memory_format=torch.contiguous_format).flatten()
+        state.update(flat.view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()[:16]
+
+
+def history(entry: store.Entry) -> list[dict]:
+    """Per-epoch records of a trained network."""
+    return json.loads((entry.path / "history.json").read_text())
+
+
+def save_images(folder: Path, data: LabeledImages) -> None:
+    """Write a data set as images.npy (uint8 NCHW), labels.npy and data.json."""
+    np.save(folder / "images.npy", data.images.cpu().numpy())
+    np.save(folder / "labels.npy", data.labels.cpu().numpy())
+    (folder / "data.json").write_text(json.dumps({"classes": data.classes, "name": data.name}))
+
+
+def load_images(folder: Path) -> LabeledImages:
+    """Read what `save_images` wrote; the images are memory-mapped, copy-on-write."""
+    facts = json.loads((folder / "data.json").read_text())
+    images = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
+    labels = torch.from_numpy(np.load(folder / "labels.npy"))
+    return LabeledImages(images, labels, tuple(facts["classes"]), facts["name"])

@@ -1,0 +1,218 @@
+"""Train a network on a LabeledImages by a Recipe; resumable, reproducible, data on the device.
+
+`evaluate`, `predict`, `extract_features`, `score`, `Recipe` and `Validation` live in their own files and are offered here too.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rtalib import rng
+from rtalib.errors import check_images, unknown
+from rtalib.models.inference import best_device, check_classes, evaluate, evaluating, extract_features, predict, score, scores
+from rtalib.training import checkpoints
+from rtalib.training.batches import Batches
+from rtalib.training.recipes import RECIPES, Recipe
+from rtalib.training.validation import Validation
+
+if TYPE_CHECKING:
+    from rtalib.data.images import LabeledImages
+
+__all__ = ["RECIPES", "Recipe", "Validation", "evaluate", "evaluating", "extract_features", "predict", "score", "scores", "train"]
+
+Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def train(
+    model: nn.Module,
+    data: "LabeledImages",
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    objective: Objective | None = None,
+    checkpoint: Path | str | None = None,
+    checkpoint_every: int = 1,
+    precision: str = "auto",
+    device: torch.device | str | None = None,
+    on_epoch: Callable[[nn.Module, dict], dict | None] | None = None,
+    validation: Validation | None = None,
+    halves: int = 0,
+) -> list[dict]:
+    """Train `model` in place; returns one dict per epoch: epoch (from 1), loss (mean over images), lr (the last step's), seconds.
+
+    The same model weights, data, recipe and seed give the same result bit for bit on the CPU, interrupted or not. The model moves to
+    `device`, stays there and is in eval mode at the end; by default a model on the CPU moves to the GPU if there is one, and any other
+    stays where it is. In train mode it may return (logits, auxiliary logits). An attribute `drop_path_prob` is set each
+    epoch to recipe.drop_path * epoch / epochs.
+
+    objective(model, x float32 (B,3,H,W) in [0,1], y (B,) or (B,K)) -> scalar loss replaces cross-entropy; it sees smoothed soft labels
+        when the recipe smooths, and runs under autocast when precision is bf16. Two attributes of it are heeded, if there: a number
+        `replays`, how many updates in a row are made with each batch, and start_epoch(epoch), called before each epoch (from 0).
+    checkpoint: file written every `checkpoint_every` epochs and at the end, and resumed from if there; one that was made with another
+        recipe, seed, data or precision is refused with ValueError, one that cannot be read is set aside with a warning.
+    precision: 'bf16' autocast over float32 weights; 'auto' takes it where the device computes in it, else 'fp32'. Networks of many
+        depthwise convolutions are faster in 'fp32' on a CPU.
+    on_epoch(model, row): called after each epoch, before its checkpoint; a dict that it returns joins the row (accuracies, say), and
+        what it raises ends the training.
+    validation: measured after each epoch, before on_epoch, as `validation` of the row; see Validation for keeping the best weights.
+    halves: where above 0, the first `halves` images and the others each make up one half of every batch; an epoch passes once over the
+        first, and over as many of the others, drawn anew each time.
+
+    Raises FloatingPointError when an epoch's loss is not finite (that epoch is not saved), ValueError or TypeError for bad data.
+    """
+    device = best_device(model) if device is None else torch.device(device)
+    model.to(device=device, memory_format=torch.channels_last)
+    classes = _check(model, data, recipe, objective, checkpoint_every)
+    precision = resolve_precision(precision, device)
+    labels = smooth(data.labels, recipe.label_smoothing, classes) if recipe.label_smoothing > 0 else data.labels
+    batches = Batches(data.images, labels, recipe, device, halves)
+    run = _Run(model, recipe, batches, _optimizer(model, recipe), objective or _cross_entropy(recipe), seed, precision)
+    made_for = {"recipe": asdict(recipe), "seed": seed, "data": data.digest, "precision": precision} if checkpoint is not None else {}
+    made_for |= {name: value for name, value in (("halves", halves), ("keep_best", validation and validation.keep_best)) if value}
+    history, best = [], None
+    if checkpoint is not None and (history := checkpoints.load(checkpoint, model, run.optimizer, made_for)):
+        best = checkpoints.best(checkpoint)
+    for epoch in range(len(history), recipe.epochs):
+        history.append(_train_epoch(run, epoch))
+        if validation is not None:
+            best = validation.measure(model, history, best)
+        if on_epoch is not None:
+            history[-1] |= on_epoch(model, history[-1]) or {}
+        if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
+            checkpoints.save(checkpoint, model, run.optimizer, history, made_for, best)
+    if best is not None:
+        model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+@dataclass(frozen=True)
+class _Run:
+    model: nn.Module
+    recipe: Recipe
+    batches: Batches
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    seed: int
+    precision: str
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """'fp32' or 'bf16'; 'auto' is 'bf16' where `device` has bf16 arithmetic in hardware."""
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+def _check(model: nn.Module, data: "LabeledImages", recipe: Recipe, objective: Objective | None, checkpoint_every: int) -> int:
+    """Raise on input that cannot be trained with; returns the model's number of classes K."""
+    check_images(data.images, "data.images")
+    if len(data.images) < 2:
+        raise ValueError(f"data: expected at least 2 images to train on, got {len(data.images)}")
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every: expected at least 1, got {checkpoint_every}")
+    if objective is not None and recipe.auxiliary_weight > 0:
+        raise ValueError(f"recipe.auxiliary_weight={recipe.auxiliary_weight}: an objective computes the whole loss; set it to 0")
+    if recipe.drop_path > 0 and not hasattr(model, "drop_path_prob"):
+        raise ValueError(f"recipe.drop_path={recipe.drop_path}: {type(model).__name__} has no attribute drop_path_prob; set it to 0")
+    classes = predict(model, data.images[:1]).shape[1]
+    check_classes(data, classes)
+    return classes
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def smooth(labels: torch.Tensor, alpha: float, classes: int) -> torch.Tensor:
+    """(1 - alpha) y + alpha / K as float32 (N,K), the released code's form, from hard (N,) or soft (N,K) labels."""
+    soft = labels if labels.ndim == 2 else F.one_hot(labels, classes).float()
+    return (1 - alpha) * soft + alpha / classes
+
+
+def _cross_entropy(recipe: Recipe) -> Objective:
+    """Soft cross-entropy; for a soft label it is the released code's KL divergence plus a constant, with the same gradient."""
+
+    def objective(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        logits = model(x)
+        if not isinstance(logits, tuple):
+            if recipe.auxiliary_weight > 0:
+                raise ValueError(f"recipe.auxiliary_weight={recipe.auxiliary_weight}: the model returned no auxiliary logits; set it to 0")
+            return F.cross_entropy(logits.float(), y)
+        logits, auxiliary = logits
+        return F.cross_entropy(logits.float(), y) + recipe.auxiliary_weight * F.cross_entropy(auxiliary.float(), y)
+
+    return objective
+
+
+def _train_epoch(run: _Run, epoch: int) -> dict:
+    """One pass over the data; the only wait for the device is at its end."""
+    recipe, device = run.recipe, run.batches.device
+    if hasattr(run.model, "drop_path_prob"):
+        run.model.drop_path_prob = recipe.drop_path * epoch / recipe.epochs
+    if hasattr(run.objective, "start_epoch"):
+        run.objective.start_epoch(epoch)
+    run.model.train()
+    replays = getattr(run.objective, "replays", 1)
+    start, seen, total, lr = time.perf_counter(), 0, torch.zeros((), device=device), recipe.lr
+    with _seeded(run.seed, epoch, device):
+        updates = (batch for batch in run.batches.epoch(run.seed, epoch) for _ in range(replays))
+        for step, (x, y) in enumerate(updates):
+            lr = recipe.learning_rate(epoch, step, replays * len(run.batches))
+            total += _step(run, x, y, lr) * len(x)
+            seen += len(x)
+    loss = total.item() / seen
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"training diverged: the loss is {loss} in epoch {epoch + 1} of {recipe.epochs} (lr {lr:.4g}, {run.precision}). "
+            "Lower recipe.lr, set recipe.grad_clip, or check that the objective is finite."
+        )
+    return {"epoch": epoch + 1, "loss": loss, "lr": lr, "seconds": time.perf_counter() - start}
+
+
+def _step(run: _Run, x: torch.Tensor, y: torch.Tensor, lr: float) -> torch.Tensor:
+    """One update; returns the loss, still on the device."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+        loss = run.objective(run.model, x, y)
+    run.optimizer.zero_grad(set_to_none=True)  # after the objective: an attack inside it may have left gradients on the weights
+    loss.backward()
+    if run.recipe.grad_clip is not None:
+        nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.grad_clip)
+    run.optimizer.step()
+    return loss.detach()
+
+
+@contextmanager
+def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators (drop path, random starts) follow (seed, epoch) inside and are as before outside."""
+    index = torch.tensor([epoch])
+    value = int(rng.words(seed, index, rng.stream("training", "global"), 1))
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(value)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(value)
+        yield

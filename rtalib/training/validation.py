@@ -1,0 +1,69 @@
+"""What training.train measures after each epoch, the weights that it keeps by it, and the collapse that it reports."""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from rtalib.attacks import PGD, STEP
+from rtalib.data.images import pixels
+from rtalib.models.inference import device_of, evaluating
+
+if TYPE_CHECKING:
+    from rtalib.data.images import LabeledImages
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """score(model) after each epoch, in eval mode: a number, the higher the better, without draws from torch's global generators.
+
+    keep_best: the network ends with the weights of its best epoch, the first of equals, and not with the last (Rice et al. 2020).
+    fall: a score that falls by more than this within an epoch is reported, as `overfitted` in the epoch's row and as a warning. 0.2 of
+    the PGD accuracy is the sign of catastrophic overfitting of Wong et al. (2020).
+    """
+
+    score: Callable[[nn.Module], float]
+    keep_best: bool = False
+    fall: float = math.inf
+
+    def measure(self, model: nn.Module, history: list[dict], best: Weights | None) -> Weights | None:
+        """Add the score to the last row of `history`; returns the best weights so far, None where they are not kept."""
+        before = [row["validation"] for row in history[:-1]]
+        with evaluating(model):
+            score = float(self.score(model))
+        history[-1]["validation"] = score
+        if before and before[-1] - score > self.fall:
+            history[-1]["overfitted"] = True
+            epoch = history[-1]["epoch"]
+            text = f"catastrophic overfitting in epoch {epoch}: the validation score fell from {before[-1]:.3f} to {score:.3f}"
+            warnings.warn(text, stacklevel=3)
+        if not self.keep_best:
+            return None
+        improved = not before or score > max(before)
+        return {name: value.clone() for name, value in model.state_dict().items()} if improved else best
+
+
+def pgd_accuracy(data: "LabeledImages", *, steps: int = 10, batch_size: int = 250) -> Callable[[nn.Module], float]:
+    """score(model) -> accuracy in [0,1] on `data` under PGD of that many steps at 8/255 (2/255 each, longer below 10 steps).
+
+    The random starts are the same in every epoch.
+    """
+    attack = PGD(step_size=STEP * 10 / min(steps, 10), steps=steps)
+
+    def score(model: nn.Module) -> float:
+        device, right = device_of(model), 0
+        for start in range(0, len(data), batch_size):
+            part = torch.arange(start, min(start + batch_size, len(data)))
+            x, y = pixels(data.images[part].to(device)), data.hard_labels[part].to(device)
+            found = attack(model, x, y, index=part)
+            with torch.no_grad():
+                right += int((model(found).argmax(1) == y).sum())
+        return right / len(data)
+
+    return score

@@ -1,0 +1,95 @@
+"""What all explorers share: controls around a view, and views as HTML."""
+
+import atexit
+import base64
+import functools
+import gc
+import html
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rtalib.results.figures.style import PAGE, Drawing, figure, place, use_style
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox, Widget
+
+
+DPI = 300  # of the views in a filmstrip
+SCREEN = 120  # pixels of a page for an inch of a view
+CONTROL = "280px"  # width of a control: three in a line above a view
+KEYS = "Space opens, arrows choose, Enter takes"  # said by every menu
+
+
+def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
+    """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative.
+
+    The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
+    By keyboard: arrows move sliders and numbers; Space opens a menu, arrows choose there, Enter takes. Of a closed menu, as of all that is
+    no text field, JupyterLab takes arrows and letters for its own commands.
+    What lives in the process when a control first moves is from then on left out of the search for cyclic garbage.
+    """
+    from ipywidgets import HTML, Dropdown, HBox, Layout, VBox
+
+    picture = HTML()
+
+    def show(change: object = None) -> None:
+        if change:
+            _spare_what_is_there()
+        try:
+            picture.value = as_html(view(**{name: control.value for name, control in controls.items()}))
+        except Exception as error:
+            picture.value = f"<pre role='alert'>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
+            raise
+
+    for control in controls.values():
+        control.style.description_width = "initial"  # descriptions are not cut off
+        control.layout.width = control.layout.width or CONTROL
+        control.observe(show, "value")
+        if isinstance(control, Dropdown):
+            control.tooltip = KEYS
+    show()
+    layout = Layout(flex_flow="row wrap", max_width=f"{round(PAGE * SCREEN)}px")  # no wider than the picture
+    return VBox([HBox(list(controls.values()), layout=layout), picture])
+
+
+@functools.cache
+def _spare_what_is_there() -> None:
+    """Keep the collector from looking through libraries and controls at every second figure, which takes a third of a second."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)
+
+
+def as_html(drawing: Drawing) -> str:
+    """The drawing as an image element with its label as text alternative; as wide as the page allows, up to SCREEN pixels an inch."""
+    width, height = (round(side * SCREEN) for side in drawing.get_size_inches())
+    source, alt = base64.b64encode(drawing._repr_png_()).decode(), html.escape(drawing.get_label())
+    look = "display: block; max-width: 100%; height: auto"
+    return f'<img alt="{alt}" width="{width}" height="{height}" style="{look}" decoding="sync" src="data:image/png;base64,{source}">'
+
+
+def filmstrip(drawings: Sequence[Drawing]) -> Drawing:
+    """Views of several states, one above the other as pixels in one figure: what an explorer leaves in a run without a screen."""
+    if not drawings:
+        raise ValueError("drawings: got none, expected at least one")
+    pictures = [_pixels(drawing) for drawing in drawings]
+    heights = [picture.shape[0] / DPI for picture in pictures]
+    with use_style():
+        strip = figure(max(picture.shape[1] for picture in pictures) / DPI, sum(heights), layout=None)
+        for i, picture in enumerate(pictures):
+            axes = place(strip, 0, sum(heights[i + 1 :]), picture.shape[1] / DPI, heights[i])
+            axes.imshow(picture, aspect="auto")
+            axes.axis("off")
+    strip.set_label(" Then: ".join(filter(None, (drawing.get_label() for drawing in drawings))))
+    return strip
+
+
+def _pixels(drawing: Drawing) -> np.ndarray:
+    """uint8 (H,W,4) at DPI."""
+    buffer = io.BytesIO()
+    with use_style():
+        drawing.savefig(buffer, format="rgba", dpi=DPI)
+    width, height = (round(side * DPI) for side in drawing.get_size_inches())
+    return np.frombuffer(buffer.getvalue(), np.uint8).reshape(height, width, 4)

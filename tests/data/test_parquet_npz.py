@@ -1,0 +1,176 @@
+"""Parquet and .npz are read back exactly; decoded images are kept in a cache that survives crashes and follows changes."""
+
+import os
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from image_files import Evil, pictures, png, same, write_parquet
+
+from rtalib.data import decoding
+from rtalib.data.loading import load_dataset
+from rtalib.data.readers import CIFAR10_CLASSES
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RTALIB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+# Parquet and the cache
+
+
+@pytest.mark.parametrize("name", ["test-00000-of-00001.parquet", "test.parquet", "plain_text/test-00000-of-00001.parquet"])
+def test_cifar10_parquet(tmp_path, name):
+    images = pictures(7, 32)
+    write_parquet(tmp_path / "cifar10" / name, images, [9, 8, 7, 6, 5, 4, 3])
+    data = load_dataset("cifar10", "test", root=tmp_path)
+    same(data, images, [9, 8, 7, 6, 5, 4, 3])
+    assert data.classes == CIFAR10_CLASSES
+
+
+def test_shards_join_and_a_missing_one_is_reported(tmp_path):
+    images = pictures(6, 32)
+    folder = tmp_path / "cifar10"
+    write_parquet(folder / "train-00000-of-00002.parquet", images[:4], [0, 1, 2, 3])
+    with pytest.raises(FileNotFoundError, match="one of 2 files, but only 1"):
+        load_dataset("cifar10", "train", root=tmp_path)
+    write_parquet(folder / "train-00001-of-00002.parquet", images[4:], [4, 5])
+    same(load_dataset("cifar10", "train", root=tmp_path), images, [0, 1, 2, 3, 4, 5])
+
+
+def test_second_load_does_not_decode_and_a_changed_file_does(tmp_path, monkeypatch):
+    path = tmp_path / "mine.parquet"
+    images = pictures(70)
+    write_parquet(path, images, [k % 5 for k in range(70)], names="vwxyz", column="image")
+    first = load_dataset(path, "test")
+    same(first, images, [k % 5 for k in range(70)])
+    assert first.classes == tuple("vwxyz") and first.name == "mine"
+    decoded = []
+    real = decoding.decode_one
+    monkeypatch.setattr(decoding, "decode_one", lambda picture: decoded.append(1) or real(picture))
+    assert load_dataset(path, "test").digest == first.digest and not decoded
+    write_parquet(path, images[::-1], [0] * 70)
+    same(load_dataset(path, "test"), images[::-1], [0] * 70)
+    assert len(decoded) == 70
+
+
+def test_writing_to_loaded_images_does_not_reach_the_cache(tmp_path):
+    path = tmp_path / "mine.parquet"
+    write_parquet(path, pictures(5), [0, 1, 0, 1, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = load_dataset(path, "test")
+    digest = data.digest
+    data.images.zero_()
+    assert load_dataset(path, "test").digest == digest != replace(data).digest
+
+
+def test_crash_while_decoding_leaves_no_entry(tmp_path, cache, monkeypatch):
+    path = tmp_path / "mine.parquet"
+    write_parquet(path, pictures(5), [0, 1, 0, 1, 0])
+
+    def crash(work, entry):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "_publish", crash)
+        with pytest.raises(KeyboardInterrupt):
+            load_dataset(path, "test")
+    assert list(cache.iterdir()) == []
+    assert len(load_dataset(path, "test")) == 5
+
+
+def test_unwritable_cache_warns_and_still_loads(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("RTALIB_CACHE", str(tmp_path / "file" / "cache"))
+    images = pictures(5)
+    write_parquet(tmp_path / "mine.parquet", images, [0, 1, 0, 1, 0])
+    with pytest.warns(RuntimeWarning, match="set RTALIB_CACHE"):
+        same(load_dataset(tmp_path / "mine.parquet", "test"), images, [0, 1, 0, 1, 0])
+
+
+def test_damaged_parquet_is_reported(tmp_path, cache):
+    path = tmp_path / "mine.parquet"
+    write_parquet(path, pictures(40), [0] * 40)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="mine.parquet cannot be read as parquet, it may be truncated or corrupted"):
+        load_dataset(path, "train")
+    path.write_bytes(whole[:100] + bytes(2000) + whole[2100:])
+    with pytest.raises(ValueError, match="mine.parquet"):
+        load_dataset(path, "train")
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="mine.parquet"):
+        load_dataset(path, "train")
+    assert list(cache.iterdir()) == []
+
+
+def test_wrong_parquet_content_is_reported(tmp_path):
+    path = tmp_path / "mine.parquet"
+    write_parquet(path, pictures(3), [0, 1, 2], column="photo")
+    with pytest.raises(ValueError, match="expected a column named img or image or images, got columns photo, label"):
+        load_dataset(path, "train")
+    write_parquet(path, pictures(3), [0, 1, 2], label_column="target")
+    with pytest.raises(ValueError, match="expected a column named label"):
+        load_dataset(path, "train")
+    write_parquet(path, pictures(3), ["0", "1", "2"])
+    with pytest.raises(ValueError, match="expected integers in column 'label'"):
+        load_dataset(path, "train")
+    write_parquet(path, pictures(3), [0, 1, None])
+    with pytest.raises(ValueError, match="lacks 1 labels"):
+        load_dataset(path, "train")
+    write_parquet(path, pictures(3), [0, 1, 2], names="ab")
+    with pytest.raises(ValueError, match="expected labels 0 to 1, got values from 0 to 2"):
+        load_dataset(path, "train")
+    pq.write_table(pa.table({"img": [png(pictures(1)[0]), b"no picture"], "label": [0, 1]}), path)
+    with pytest.raises(ValueError, match="mine.parquet, row 1 cannot be decoded"):
+        load_dataset(path, "train")
+
+
+# .npz
+
+
+def test_npz(tmp_path):
+    images, labels = pictures(5), np.array([0, 1, 2, 1, 0])
+    for k, arrays in enumerate(
+        (
+            {"images": images, "labels": labels},
+            {"x": images.transpose(0, 3, 1, 2), "y": labels.astype(np.uint8)},
+            {"data": images, "label": labels[:, None]},
+            {"x_test": images, "y_test": labels, "x_train": images[:2], "y_train": labels[:2]},
+        )
+    ):
+        np.savez(tmp_path / f"{k}.npz", **arrays)
+        same(load_dataset(tmp_path / f"{k}.npz", "test"), images, labels)
+    assert len(load_dataset(tmp_path / "3.npz", "train")) == 2
+    soft = np.full((5, 4), 0.25)
+    np.savez(tmp_path / "soft.npz", images=images, labels=soft, classes=np.array(list("abcd")))
+    data = load_dataset(tmp_path / "soft.npz", "test")
+    assert data.labels.dtype == torch.float32 and data.labels.shape == (5, 4) and data.classes == tuple("abcd")
+
+
+def test_bad_npz_is_reported(tmp_path):
+    path, images, labels = tmp_path / "mine.npz", pictures(5), np.arange(5)
+    mark = tmp_path / "mark"
+    for arrays, words in (
+        ({"images": images / 255, "labels": labels}, "expected images as uint8"),
+        ({"images": images[..., :2], "labels": labels}, "expected images of shape"),
+        ({"images": images, "labels": labels / 2}, "expected labels as integers"),
+        ({"images": images, "labels": labels[:4]}, "labels: expected shape"),
+        ({"images": images, "labels": labels - 1}, "got values from -1"),
+        ({"pixels": images, "labels": labels}, "expected arrays .*images/labels.*, got pixels, labels"),
+        ({"images": images, "labels": np.array([Evil(os.mkdir, str(mark))] * 5)}, "allow_pickle=False"),
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises((ValueError, TypeError), match=words):
+            load_dataset(path, "train")
+    assert not mark.exists()
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match="cannot be read as .npz"):
+        load_dataset(path, "train")

@@ -1,0 +1,115 @@
+"""Every table of CF-DARTS at smoke scale: which rows it has, what they share, and bad names."""
+
+from collections import Counter
+
+import pytest
+
+from rtalib import papers, repair, scales, store, tables
+from rtalib.experiments.repair import tables as repair_tables
+
+SETUP = scales.get("smoke").repair
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """rows(table): computed once, all in one store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RTALIB_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        known: dict[str, list[dict]] = {}
+
+        def run(table):
+            if table not in known:
+                known[table] = repair.run_table(table, scale="smoke", executor="serial")
+            return known[table]
+
+        yield run
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3", "table4", pytest.param("table6", marks=pytest.mark.slow), "table7"])
+def test_every_published_method_has_a_row(rows, table):
+    found = tables.compare(rows(table), papers.CF_DARTS[table])
+    published = found[found.published.notna()]
+    missing = published[published.measured.isna()]
+    assert len(missing) == 0, missing.index.tolist()[:5]
+
+
+@pytest.mark.slow
+def test_table5_has_the_rows_of_its_search_methods_and_common_failures(rows):
+    found = rows("table5")
+    bases = {"darts": "Org. DNN", **repair_tables.SEARCHES}
+    for search in SETUP.searches:
+        kinds = Counter((row["kind"], row["selection"], row["extended"]) for row in found if row["search"] == search)
+        assert set(kinds.values()) == {1} and len(kinds) == 6
+        [deployed] = [row for row in found if row["method"] == bases[search]]
+        assert deployed["fail"] == 0 and deployed["common_fail"] in (0, None)
+    assert len({row["n_common_fail"] for row in found}) == 1
+    names = {cell.method for cell in repair_tables.table5({**_common(), "setup": scales.get("paper").repair})}
+    assert set(papers.CF_DARTS["table5"].rows) < names
+
+
+def _common():
+    return {"seed": 0, "dataset": "shapes10", "corruption": "fog", "protocol": "disjoint", "scale": "paper"}
+
+
+@pytest.mark.parametrize("table", [name for name in repair.TABLES if name != "table7"])
+def test_every_claim_can_be_tested_on_the_cells(table):
+    common = {**_common(), "target": None, "setup": scales.get("paper").repair}
+    cells = [{"method": cell.method, "corruption": cell.corruption} for cell in repair_tables.TABLES[table](common)]
+    for claim in papers.CLAIMS[f"cf-{table}"]:
+        for method in (claim.better, claim.worse):
+            assert tables.select(cells, method), f"{claim.id}: no cell for {method!r}"
+
+
+@pytest.mark.slow
+def test_tables_share_their_networks(rows):
+    def trained():
+        return len(list((store.outputs() / "store" / "network").glob("*-*")))
+
+    rows("table2")
+    before = trained()
+    again = repair.run_table("table6", scale="smoke", executor="serial")
+    new = sum(row["version"] == 2 for row in again) + 2 * (len(SETUP.sizes) - 1)  # the original and B of Table 2 are there already
+    assert trained() - before <= new
+    by_method = {row["method"]: row for row in again}
+    two = {row["method"]: row for row in rows("table2")}
+    for method in ("CF-DARTS", "RF-DARTS"):
+        assert by_method[f"{method}(1000)"]["genotype"] == two[method]["genotype"]
+        assert by_method[f"{method}(1000)"]["severities"] == two[method]["severities"]
+
+
+def test_the_paper_s_protocol_leaks_and_the_other_does_not(rows):
+    assert all(row["shared_base_images"] == row["leaked_base_images"] == 0 for row in rows("table2"))
+    leaky = repair.run_table("table1", scale="smoke", protocol="paper", executor="serial")
+    assert all(row["shared_base_images"] == SETUP.tests for row in leaky)
+    assert all((row["leaked_base_images"] > 0) == (row["kind"] == "refined") for row in leaky)
+
+
+def test_table4_says_which_data_set_it_is_of(rows):
+    found = rows("table4")
+    assert {row["dataset"] for row in found} == {f"shapes10 → {scales.OTHER_SHAPES}"}
+    assert {row["corruption"] for row in found} == {None, *papers.GUIDES.values()}
+
+
+def test_figure4_has_three_iterations_of_both(rows):
+    names = [row["method"] for row in rows("figure4")]
+    assert {f"{name}-{k}" for name in ("CF-DARTS", "CF-DARTSE") for k in (1, 2, 3)} < set(names)
+
+
+def test_table7_adds_up(rows):
+    hours, ratio = (next(row for row in rows("table7") if row["method"] == name) for name in ("CF-DARTS", "CF-DARTS: ratio (%)"))
+    assert sum(hours[step] for step in ("selection", "search", "retraining")) == pytest.approx(hours["total"])
+    assert ratio["total"] == pytest.approx(100) and ratio["search"] == pytest.approx(100 * hours["search"] / hours["total"])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"table": "table9"}, "unknown table"),
+        ({"protocol": "disjiont"}, "Did you mean 'disjoint'"),
+        ({"corruption": "gausian_noise"}, "Did you mean 'gaussian_noise'"),
+        ({"scale": "dmeo"}, "Did you mean 'demo'"),
+    ],
+)
+def test_bad_names(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        repair.run_table(**arguments)

@@ -1,0 +1,134 @@
+"""The factorial's training sets and steps, what is shared with the papers' tables, and the five questions at scale smoke."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rtalib import rta, scales, store
+from rtalib.cli import plan
+from rtalib.experiments.repair import together
+from rtalib.experiments.repair.images import evaluation_split, shared_images
+from rtalib.experiments.repair.protocol import examples
+from rtalib.experiments.repair.rows import method_cell
+from rtalib.experiments.repair.tables import CF, TABLES
+from rtalib.experiments.repair.together import METHODS, TogetherCell, training_set
+from rtalib.experiments.rta.score import proxy_suite
+from rtalib.results.claims import CLAIMS
+from rtalib.results.contrasts import with_contrasts
+from rtalib.results.tables import verdicts
+
+SMOKE = scales.get("smoke")
+GAIN_METHODS = [method.name for method in together.gain_parts.METHODS]
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path_factory.getbasetemp() / "together"))
+
+
+def cell(method: str, seed: int = 0) -> TogetherCell:
+    return TogetherCell(method, seed, "shapes10", "gaussian_noise", "disjoint", "smoke", SMOKE.repair, SMOKE.rta)
+
+
+def test_all_sets_have_the_same_number_of_images_and_failures_count_as_often_as_originals():
+    sets = {data: training_set(cell(f"Deployed cell, {data}")) for data in together.SETS}
+    count, times = SMOKE.rta.originals, 1 + SMOKE.rta.copies
+    assert {len(data) for data in sets.values()} == {count * times}
+    originals = sets["originals"].images[:count]
+    assert torch.equal(sets["originals"].images, originals.repeat(times, 1, 1, 1)) and torch.equal(sets["RTA"].images[:count], originals)
+    failing, _ = examples(CF.cell(cell("Deployed cell, failures").common))
+    for data, base in (("failures", "originals"), ("RTA + failures", "RTA")):
+        kept = count * times - len(failing) * times
+        assert torch.equal(sets[data].images[:kept], sets[base].images[:kept])
+        assert torch.equal(sets[data].images[kept:], failing.images.repeat(times, 1, 1, 1))
+        assert torch.equal(sets[data].labels[kept:], failing.labels.repeat(times))
+
+
+@pytest.mark.parametrize("scale", scales.SCALES)
+def test_steps_are_as_near_to_cf_darts_as_whole_epochs_allow(scale):
+    settings = scales.get(scale)
+    count = settings.rta.originals * (1 + settings.rta.copies)
+    epochs, wanted = together.epochs(settings.repair, count), settings.repair.images * settings.repair.budget[1]
+    assert epochs == 1 or abs(epochs * count - wanted) <= min(abs((epochs + change) * count - wanted) for change in (-1, 1))
+    assert settings.repair.failures * (1 + settings.rta.copies) < settings.rta.originals * settings.rta.copies
+    assert max(settings.together.copies) <= settings.rta.copies
+
+
+def test_adversarial_examples_are_of_images_that_supply_no_failures():
+    pool, test = evaluation_split(cell("CF-DARTS cell, RTA").study, "disjoint")
+    rta.run_sources("smoke", "shapes10", SMOKE.rta, {"run": "smoke", "executor": "serial"})
+    made = together.transfer_set(test, "shapes10", SMOKE.rta)
+    away = (made.images.int() - test.images.int()).abs().amax()
+    assert torch.equal(made.labels, test.labels) and 0 < int(away) <= 9 and shared_images(pool, test) == 0
+    assert "transfer_pgd" in proxy_suite("shapes10", SMOKE.rta)
+
+
+def test_interaction_is_a_difference_of_differences():
+    rows = [
+        {
+            "method": name,
+            "seed": seed,
+            "scale": "smoke",
+            "gaussian_noise": 40.0 + 3 * k + seed + (5 + seed) * (name == "CF-DARTS cell, RTA"),
+        }
+        for k, name in enumerate(METHODS)
+        for seed in (0, 1, 2)
+    ]
+    claim = next(claim for claim in CLAIMS["ours-together"] if "interaction" in claim.text)
+    line = verdicts(with_contrasts(rows, together.CONTRASTS), [claim]).iloc[0]
+    assert line.difference == pytest.approx(6.0) and line.seeds == 3 and line.verdict == "reproduced"
+
+
+@pytest.mark.parametrize("question", together.QUESTIONS)
+def test_every_claim_names_methods_that_there_are(question):
+    from rtalib import report
+    from rtalib.experiments.rta import search as rta_search
+    from rtalib.experiments.rta import severity_budget
+
+    demo = scales.get("demo")
+    names = {
+        "together": {*METHODS, *together.CONTRASTS},
+        "gain-parts": {*GAIN_METHODS, *together.gain_parts.CONTRASTS},
+        "severity-budget": {severity_budget.name_of(*budget) for budget in severity_budget.budgets(demo.rta, demo.together)},
+        "coverage": set(rta_search.COVERAGE),
+        "neighbours": {f"{name}: {where}" for name in ("CF-DARTS", "CF-DARTSE") for where in ("same family", "other families")},
+    }[question]
+    claims = CLAIMS[f"ours-{question}"]
+    assert claims and {name for claim in claims for name in (claim.better, claim.worse)} <= names
+    assert question in report.CLAIMS and question in report.TITLES and question in plan.runners()
+
+
+@pytest.mark.slow
+def test_rows_at_scale_smoke_resume_and_use_the_tables_of_the_papers(monkeypatch, tmp_path):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
+    rows = {question: together.run_table(question, scale="smoke", executor="serial") for question in together.QUESTIONS}
+    assert [len(rows[question]) for question in together.QUESTIONS] == [8, 12, 7, 3, 12]
+    assert {row["n_train"] for row in rows["together"]} == {200} and {row["protocol"] for row in rows["gain-parts"]} == {
+        "disjoint",
+        "paper",
+    }
+    lines = plan.collect(together.QUESTIONS, scale="smoke", dataset="shapes10")
+    assert all(line.cells == line.stored for line in lines)
+    made = sorted((tmp_path / "store").glob("*/*"))
+    common = {**cell("CF-DARTS cell, RTA").common, "seed": 0}
+    table = {found.method: method_cell(found) for found in TABLES["table2"](common) if found.method in GAIN_METHODS}
+    assert sorted((tmp_path / "store").glob("*/*")) == made  # Table 2 finds all that it shares with the parts, and the other way round
+    assert {row["method"]: row["fail"] for row in rows["gain-parts"] if row["protocol"] == "disjoint"} == {
+        name: row["fail"] for name, row in table.items()
+    }
+    assert store.read_plan("smoke", "rta-sets") == [] == store.read_plan("smoke", "rta-table4")
+
+
+def test_unknown_question():
+    with pytest.raises(ValueError, match="Did you mean 'neighbours'"):
+        together.run_table("neighbors")
+
+
+def test_sizes_of_ours_are_in_no_key_of_the_papers():
+    from rtalib.experiments.repair.tables import cells
+
+    common = {"dataset": "cifar10", "corruption": "gaussian_noise", "protocol": "disjoint", "scale": "cpu"}
+    setup = scales.get("cpu").repair
+    assert "together" not in str(store.plain(cells("table2", (0,), setup, **common)[0]))
+    assert replace(scales.get("cpu"), together=scales.TogetherScale(copies=(1,))).repair == setup

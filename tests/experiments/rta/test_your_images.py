@@ -1,0 +1,107 @@
+"""A folder of pictures of any sizes becomes a robust data set, its card and a score."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rtalib import shapes10, store, your_images
+from rtalib.cli import main as cli
+from rtalib.data.loading import load_dataset
+from rtalib.experiments.rta.your_images import Order
+
+NAMES = ("apples", "pears")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """150 pictures of two classes, of other sizes and shapes; about one in five is a test image."""
+    folder, data = tmp_path_factory.mktemp("photos"), shapes10.make("train", 150)
+    for number, image in enumerate(data.images):
+        home = folder / NAMES[number % 2]
+        home.mkdir(exist_ok=True)
+        size = (40 + number % 7, 52) if number % 3 else (48, 33)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).resize(size).save(home / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outputs(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RTALIB_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        yield
+
+
+def order(photos, **changes) -> Order:
+    return Order(str(photos), **({"size": 130, "scale": "smoke"} | changes))
+
+
+def test_pictures_are_cropped_and_scaled(photos):
+    dataset = your_images.prepare(order(photos, side=24))
+    train, test = (load_dataset(dataset, split) for split in ("train", "test"))
+    assert train.images.shape[1:] == (3, 24, 24) and train.classes == NAMES and len(train) + len(test) == 150
+    assert 15 < len(test) < 45
+    wide = np.zeros((32, 96, 3), np.uint8)
+    wide[:, 32:64] = 200
+    Image.fromarray(wide).save(photos.parent / "wide.png")
+    assert (your_images._picture(photos.parent / "wide.png", 16) == 200).all()  # the middle of it
+
+
+@pytest.mark.parametrize("iterative", [False, True])
+def test_the_robust_set_its_files_and_its_card(photos, tmp_path, iterative):
+    made = your_images.make(order(photos, iterative=iterative), tmp_path, ("npz", "competition"), executor="serial")
+    back = load_dataset(tmp_path / "data.npz", "train")
+    assert back.digest == made.data.digest and len(back) == 130 and back.classes == NAMES
+    assert np.load(tmp_path / "data.npy").shape == (130, 32, 32, 3) and (tmp_path / "preview.png").stat().st_size > 1000
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert sum(card["operations"].values()) == 130 == sum(card["classes"].values()) and card["digest"] == back.digest
+    assert bool(card["rounds"]) == iterative and card["originals"] == 0
+    again = your_images.make(order(photos, iterative=iterative), tmp_path, executor="serial")
+    assert again.data.digest == made.data.digest
+
+
+def test_originals_come_first_and_count(photos, tmp_path):
+    train = load_dataset(your_images.prepare(order(photos)), "train")
+    made = your_images.make(order(photos, size=len(train) + 40, originals=True), tmp_path, executor="serial")
+    assert torch.equal(made.data.images[: len(train)], train.images) and len(made.data) == len(train) + 40 == made.card["images"]
+    assert len(made.trace.image) == 40
+    with pytest.raises(ValueError, match=f"size: {len(train)} images leave no room"):
+        your_images.make(order(photos, size=len(train), originals=True), tmp_path)
+
+
+def test_score_compares_equal_numbers_of_steps(photos, tmp_path):
+    your_images.make(order(photos, size=260), tmp_path, executor="serial")
+    rows = {row["trained_on"]: row for row in your_images.score(order(photos, size=260), executor="serial")}
+    assert set(rows) == {"originals", "robust"} and rows["robust"]["n_train"] == 260
+    steps = {name: row["n_train"] * row["epochs"] for name, row in rows.items()}
+    assert steps["originals"] == pytest.approx(steps["robust"], rel=0.2)
+    assert all(0 <= row["score"] <= 100 for row in rows.values())
+
+
+def test_the_command_line(photos, tmp_path, capsys):
+    arguments = ["rta", "--images", str(photos), "--out", str(tmp_path), "--size", "130", "--scale", "smoke", "--executor", "serial"]
+    assert cli.main([*arguments, "--score"]) == 0
+    printed = capsys.readouterr().out
+    assert "130 images (RTA, 0 of them originals)" in printed and "trained on robust (130 images): score" in printed
+    assert cli.main([*arguments, "--format", "npy"]) == 2
+    assert cli.main([*arguments, "--side", "500"]) == 2
+    assert "side: expected 16 to 64 pixels" in capsys.readouterr().err
+
+
+def test_sets_without_test_images_are_not_scored(photos, tmp_path):
+    data = shapes10.make("train", 60)
+    np.savez(tmp_path / "mine.npz", images=data.images.numpy(), labels=data.labels.numpy())
+    with pytest.raises(ValueError, match="has no test images"):
+        your_images.score(Order(str(tmp_path / "mine.npz"), 80, scale="smoke"))
+
+
+def test_unreadable_pictures_are_named(photos, tmp_path):
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            (tmp_path / name / f"{number}.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        your_images.make(Order(str(tmp_path), 50, scale="smoke"), tmp_path / "out")
+    assert not list((store.outputs() / "store" / "your-images").glob(f"{tmp_path.name}-*"))

@@ -1,0 +1,252 @@
+"""The report is one file that stands alone, says what was measured and at which scale, and hides nothing that failed."""
+
+import base64
+import html.parser
+import json
+import re
+
+import pandas as pd
+import pytest
+from made_up import cf_rows, rta_rows
+
+from rtalib import figures, papers, report, tables
+from rtalib.experiments.repair import chance
+from rtalib.report import html as report_html
+from rtalib.report import markdown as report_text
+from rtalib.results.errata import FAULTS
+
+VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
+
+
+def lay_out(folder, table: str, rows: list[dict]) -> None:
+    (folder / "rows" / table).mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        (folder / "rows" / table / f"{row['key']}.json").write_text(json.dumps(row))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with two tables, a figure, a saved table, a notebook and rows that no paper has."""
+    folder = tmp_path_factory.mktemp("run")
+    lay_out(folder, "rta-table1", rta_rows())
+    lay_out(folder, "cf-table2", cf_rows())
+    deployed = {"clean": 88.8, "seconds": 1.5, "scale": "demo", "dataset": "shapes10", "corruption": "fog"}
+    lay_out(folder, "cf-deployed", [deployed | {"key": "k"}, deployed | {"key": "l", "corruption": "pixelate"}])
+    figures.save(figures.accuracy_curves(cf_rows()), folder / "figures", "training_curves")
+    tables.save(tables.wins(cf_rows()), folder / "tables", "wins")
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks" / "03_rta.ipynb").write_text("{}")
+    return folder, report.write(folder, title="A <test> run").read_text()
+
+
+def words(text: str) -> str:
+    """The page without its styles, pictures and tags."""
+    text = re.sub(r"<(style|script).*?</\1>", "", text, flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text))
+
+
+class Nesting(html.parser.HTMLParser):
+    """Fails on a tag that is closed out of order; collects ids and local links."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.sources = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        facts = dict(attributes)
+        self.ids += [facts["id"]] if "id" in facts else []
+        self.links += [facts["href"]] if "href" in facts else []
+        self.sources += [facts["src"]] if "src" in facts else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("p", "li", "td", "th", "tr") and tag != self.open[-1]:
+            raise AssertionError(f"</{tag}> closes <{self.open[-1]}>")
+        assert self.open.pop() == tag
+
+
+def test_page_is_well_formed_and_stands_alone(run):
+    folder, text = run
+    page = Nesting()
+    page.feed(text)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    for link in page.links:
+        assert (link[1:] in page.ids) if link.startswith("#") else (folder / link).exists(), link
+    assert not re.search(r"https?://|@import|url\(|<script [^>]*src|fetch\(|XMLHttpRequest", text)
+
+
+def test_every_table_says_what_it_is_and_what_its_cells_are_under(run):
+    tables_of = re.findall(r"<table.*?</table>", run[1], flags=re.S)
+    assert len(tables_of) > 10
+    for table in tables_of:
+        assert "<caption><span>" in table or "<caption>" in table
+        assert all("scope=" in tag for tag in re.findall(r"<th\b[^>]*>", table)), table[:300]
+
+
+def test_figure_is_inside(run):
+    folder, text = run
+    assert base64.b64encode((folder / "figures" / "training_curves.png").read_bytes()).decode() in text
+
+
+def test_all_published_tables_are_listed(run):
+    shown = words(run[1])
+    for table in papers.PUBLISHED.values():
+        assert table.title.replace("'", "&#39;") in shown
+    assert shown.count("Not measured in this run.") == len(papers.PUBLISHED) - 2
+
+
+def test_scale_hardware_and_source_are_on_its_face(run):
+    head = words(run[1].split('id="claims"')[0])
+    for fact in ("A &lt;test&gt; run", "scale demo", "data set shapes10", "seeds 0, 1, 2", "A CPU", "0123456789", "uncommitted changes"):
+        assert fact in head
+    assert "not the papers&#39; setting" in head or "not the papers' setting" in head
+
+
+def test_verdicts_are_those_of_tables(run):
+    shown = words(run[1])
+    found = [tables.verdicts(cf_rows(), papers.CLAIMS["cf-table2"]), tables.verdicts(rta_rows(), papers.CLAIMS["rta-table1"])]
+    assert f"{sum((table['verdict'] == 'reproduced').sum() for table in found)} ✓ reproduced" in shown
+    assert "Control: CF-DARTS is above the retrained original" in shown
+    every = report.claims(run[0])
+    assert list(every["claim"]) == [claim.id for listed in report.CLAIMS.values() for claim in listed]
+    written = pd.read_csv(run[0] / "claims.csv", keep_default_na=False)
+    assert list(written["claim"]) == list(every["claim"]) and list(written["rows"]) == list(every["rows"])
+    measured = every[every["verdict"] != "missing"]
+    assert set(measured["table"]) == {"cf-table2", "rta-table1"} and set(measured["group"]) == {
+        "demo · shapes10",
+        "demo · shapes10 · disjoint",
+    }
+    first = measured.iloc[0]
+    assert f"{first.low:+.1f} to {first.high:+.1f}" in shown
+
+
+def test_claims_beyond_the_papers_are_tested_on_the_medians(tmp_path):
+    rows = [
+        {
+            "method": "DARTS" if number == 0 else chance.DRAWN,
+            "seed": seed,
+            "number": number,
+            "clean": 50.0 + 3 * seed - 5 * number,
+            "key": f"{seed}{number}",
+        }
+        for seed in range(3)
+        for number in range(3)
+    ]
+    lay_out(tmp_path, "search-or-chance", rows)
+    claim = report.claims(tmp_path).set_index("claim").loc["chance.1"]
+    assert (claim.difference, claim.seeds) == (7.5, 3)
+
+
+def test_faults_stand_on_the_page_and_in_the_text(run):
+    page, text = (html.unescape(content) for content in (run[1], (run[0] / "REPORT.md").read_text()))
+    assert len(FAULTS) > 30 and {fault.paper for fault in FAULTS} == {"rta", "cf"}
+    assert len({(fault.paper, fault.fault) for fault in FAULTS}) == len(FAULTS)
+    assert all(fault.fault in page and fault.resolution in page and fault.fault in text for fault in FAULTS)
+    assert "cf-table2, AugMix, Fail" in page
+
+
+def test_faults_name_settings_that_there_are():
+    from rtalib import attacks, darts, iterative_search, rta, scales
+    from rtalib.experiments.repair import images as repair_study
+
+    paper = scales.get("paper").repair
+    assert (paper.steps_per_epoch, paper.search_batch, paper.order, len(paper.robust_grid)) == (520, 64, 2, 4)
+    assert not darts.Settings().weights_first and darts.PRESETS["pc-darts"]["refinement"].warm_up == 6
+    assert (iterative_search.Settings().rule, attacks.EPS, attacks.BIM().steps) == ("most-models", 8 / 255, 10)
+    assert "disjoint" in rta.PROTOCOLS and "disjoint" in repair_study.PROTOCOLS
+
+
+def test_text_says_the_same_and_links_the_figures(run):
+    folder, text = run[0], (run[0] / "REPORT.md").read_text()
+    assert [link for link in re.findall(r"\]\(([^)]+)\)", text) if not (folder / link).exists()] == []
+    assert "figures/training_curves.png" in text and "![" not in text
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+    claim = tables.verdicts(rta_rows(), papers.CLAIMS["rta-table1"]).iloc[0]
+    assert f"{claim.difference:+.1f} [{claim.low:+.1f}, {claim.high:+.1f}]" in text
+
+
+def test_latex_of_every_measured_table(run):
+    folder = run[0] / "tables"
+    assert {path.stem for path in folder.glob("*.tex")} == {"cf-table2", "rta-table1", "wins"}
+    for path in folder.glob("c*.tex"):
+        text = path.read_text()
+        assert "scale demo" in text and "seeds 0, 1, 2" in text and "A CPU" in text and "$n$" in text
+    one = (folder / "rta-table1.tex").read_text()
+    assert "Held" not in one and "Seen corr." in one  # the parts of the score that were measured
+
+
+def test_a_saved_table_decides_the_columns_of_its_latex(tmp_path):
+    lay_out(tmp_path, "rta-table1", rta_rows())
+    chosen = tables.compare(rta_rows(), papers.RTA["table1"], columns=["score", "clean"])
+    saved = tables.save(chosen, tmp_path / "tables", "rta-table1")[1].read_bytes()
+    report.write(tmp_path)
+    assert (tmp_path / "tables" / "rta-table1.tex").read_bytes() == saved
+
+
+def test_figure_carries_its_words_to_the_page(run):
+    alt = re.search(r'alt="([^"]*)"', run[1])[1]
+    assert "top-1" in alt and "epoch" in alt
+
+
+def test_verdicts_are_told_by_words_and_marks():
+    assert set(report_html.MARKS) == set(report.VERDICT_COLOURS) and len(set(report_html.MARKS.values())) == 4
+    assert report_text.table(("a", "b"), [("x|y", 1)], right=(1,)) == ["", "| a | b |", "| --- | ---: |", "| x\\|y | 1 |", ""]
+
+
+def test_notebooks_costs_and_own_rows_are_shown(run):
+    shown = words(run[1])
+    assert "notebooks/03_rta.ipynb" in shown
+    assert "cf-table2 CF-DARTSE 3 4.0 4.0 12.0" in shown
+    assert "Beyond the papers" in shown and "88.8" in shown
+
+
+def test_same_rows_give_the_same_file(run):
+    folder, text = run
+    before = {path: path.read_bytes() for path in (folder / "REPORT.md", *(folder / "tables").iterdir())}
+    assert report.write(folder, title="A <test> run").read_text() == text
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_two_scales_are_shown_apart(tmp_path):
+    lay_out(tmp_path, "rta-table1", rta_rows() + [row | {"key": "s" + row["key"]} for row in rta_rows(scale="small")])
+    shown = words(report.write(tmp_path).read_text())
+    assert "demo · shapes10" in shown and "small · shapes10" in shown
+
+
+def test_rows_that_must_not_be_mixed_are_named_in_the_table_s_place(tmp_path):
+    rows = cf_rows()
+    rows[0] |= {"corruption": "fog"}
+    lay_out(tmp_path, "cf-table2", rows)
+    assert "Not shown: rows of" in words(report.write(tmp_path).read_text())
+
+
+def test_plan_decides_which_rows_count(tmp_path):
+    rows = cf_rows()
+    lay_out(tmp_path, "cf-table2", rows)
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "cf-table2.json").write_text(json.dumps([row["key"] for row in rows if row["seed"] == 1] + ["not yet done"]))
+    shown = words(report.write(tmp_path).read_text())
+    assert "seeds 1 · 11 cells of 12 planned" in shown
+
+
+def test_run_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
+    (tmp_path / "demo").mkdir()
+    assert report.write("demo") == tmp_path / "demo" / "report.html"
+
+
+def test_empty_run_gives_a_page(tmp_path):
+    assert "no measured rows" in report.write(tmp_path).read_text()
+
+
+def test_broken_row_and_missing_folder_are_named(tmp_path):
+    lay_out(tmp_path, "cf-table2", cf_rows()[:1])
+    (tmp_path / "rows" / "cf-table2" / "cut.json").write_text('{"method": ')
+    with pytest.raises(ValueError, match="cut.json: not a JSON object"):
+        report.write(tmp_path)
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        report.write(tmp_path / "nowhere")

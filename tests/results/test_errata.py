@@ -1,0 +1,36 @@
+"""The papers' faults: each says for which tables it matters, and a notebook shows those of its own."""
+
+import html
+
+import pytest
+
+from rtalib import papers
+from rtalib.results import errata
+
+FIGURES = {"cf-figure4", "rta-figure1-corruptions", "rta-figure1-attacks", "cf-algorithm1"}
+
+
+def test_every_table_has_a_few_faults_and_every_concern_is_a_result_of_its_paper():
+    concerns = {id for fault in errata.FAULTS for id in fault.concerns}
+    assert concerns <= {*papers.PUBLISHED, *FIGURES}
+    assert {id for id in papers.PUBLISHED if id.split("-")[1].startswith("table")} <= concerns
+    assert all(id.startswith(fault.paper + "-") for fault in errata.FAULTS for id in fault.concerns)
+    assert all(1 <= len(errata.of(id)) <= 5 for id in concerns)
+
+
+def test_several_tables_share_a_fault_once_and_in_the_list_s_order():
+    both = errata.of("rta-table3", "rta-table2")
+    assert both == tuple(fault for fault in errata.FAULTS if fault in errata.of("rta-table2") + errata.of("rta-table3"))
+    assert errata.of() == ()
+
+
+def test_shown_as_a_table_of_texts():
+    page = html.unescape(errata.table("cf-table7").to_html())
+    assert all(fault.fault in page and fault.resolution in page for fault in errata.of("cf-table7"))
+    assert errata.of("cf-table1")[0].fault not in page
+    assert all(fault.fault in html.unescape(errata.table().to_html()) for fault in errata.FAULTS)
+
+
+def test_unknown_names_are_suggested():
+    with pytest.raises(ValueError, match="Did you mean 'cf-table2'"):
+        errata.of("cf-tabel2")
