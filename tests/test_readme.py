@@ -55,7 +55,7 @@ def test_the_factorial_is_that_of_the_committed_table():
         assert f"| {name} | {row.clean:.1f} | {row['mean']:.1f} | {row.fail:.1f} | {row.transfer_pgd:.1f} |" in RESULTS
 
 
-CLAIMS = re.findall(r"^\| ([a-z0-9-]+\.\d+) \| .+? \| (.*?) \| (.*?) \| (\w+), (\d+) \| (.*?) \|$", README, flags=re.MULTILINE)
+CLAIMS = re.findall(r"^\| ([a-z0-9-]+\.\d+) \| .+? \| (.*?) \| (.*?) \| (\w+), (\d+) \| (.*?) \|$", README + RESULTS, flags=re.MULTILINE)
 
 
 def test_claims_are_found():
@@ -83,7 +83,7 @@ def test_every_linked_file_exists(page):
 
 def test_pictures_are_few_and_light():
     sizes = [path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()]
-    assert 0 < len(sizes) <= 4 and max(sizes) < 250_000 and sum(sizes) < 700_000
+    assert 0 < len(sizes) <= 6 and max(sizes) < 250_000 and sum(sizes) < 700_000
 
 
 def test_record_holds_rows_with_provenance_and_no_heavy_file():
