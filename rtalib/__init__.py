@@ -52,15 +52,17 @@ def __dir__() -> list[str]:
 
 
 def lazily(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package that offers names of its modules, each loaded on first use.
+    """`__getattr__` and `__dir__` of a package that offers its modules, and names of them, each loaded on first use.
 
-    modules: {module, relative to the package: its names, separated by spaces}.
+    modules: {module, relative to the package: names that the package offers, separated by spaces}.
     """
     places = {name: module for module, names in modules.items() for name in names.split()}
 
     def load(name: str) -> Any:
-        if name not in places:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f".{places[name]}", package), name)
+        if name in places:
+            return getattr(importlib.import_module(f".{places[name]}", package), name)
+        if name in modules:
+            return importlib.import_module(f".{name}", package)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return load, lambda: sorted(places)
+    return load, lambda: sorted({*places, *modules})

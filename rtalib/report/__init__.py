@@ -5,6 +5,7 @@ from rtalib import lazily
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "notebook": "Notebook",
         "collect": "CLAIMS TITLES VERDICT_COLOURS Block Report Section claims write",
     },
 )
