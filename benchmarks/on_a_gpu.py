@@ -68,9 +68,12 @@ def step(arguments: Sequence[str], folder: Path, end: float) -> bool:
     try:
         return process.wait(end - time.monotonic()) == 0
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait(GRACE)
         print("cut short:", *arguments, flush=True)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(GRACE)
+        finally:
+            process.kill()  # a command that cannot be interrupted must not outlive this one
         return False
 
 
