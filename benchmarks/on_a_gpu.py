@@ -3,8 +3,8 @@
     python benchmarks/on_a_gpu.py --outputs DIR --minutes 25 [--tables rta-table1 cf-table2 --scale small --dataset cifar10]
 
 In this order, each as far as the minutes reach: kernels.csv, every kernel against its plain-torch specification, byte for byte; the goals
-of `python -m rtalib bench --device cuda`; the rows of the tables. DIR holds all results: `rsync -a --ignore-existing DIR/ outputs/` adds them
-to others. The same command with the same DIR resumes what was cut short. Exit status 1 if a kernel differs or a step fails.
+of `python -m rtalib bench --device cuda`; the rows of the tables. DIR holds all results: `rsync -a --ignore-existing DIR/ outputs/` adds
+them to others. The same command with the same DIR resumes what was cut short. Exit status 1 if a kernel differs or a step fails.
 """
 
 import argparse
