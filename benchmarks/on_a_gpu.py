@@ -3,8 +3,8 @@
     python benchmarks/on_a_gpu.py --outputs DIR --minutes 25 [--tables rta-table1 cf-table2 --scale small --dataset cifar10]
 
 In this order, each as far as the minutes reach: kernels.csv, every kernel against its plain-torch specification, byte for byte; the goals
-of `python -m rtalib bench --device cuda`; the rows of the tables, as archives that `python -m rtalib store import` takes in elsewhere. What
-is cut short goes on when the command is given again with the same folder. Exit status 1 where a kernel differs or a step fails.
+of `python -m rtalib bench --device cuda`; the rows of the tables. DIR holds all results: `rsync -a --ignore-existing DIR/ outputs/` adds
+them to others. The same command with the same DIR resumes what was cut short. Exit status 1 if a kernel differs or a step fails.
 """
 
 import argparse
@@ -25,7 +25,6 @@ import torch
 from rtalib import provenance, rng
 from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.corruptions.constants import BENCHMARKS
-from rtalib.scales import run_name
 
 SIDES = ((32, 32), (17, 35), (64, 64))
 GRACE = 60  # seconds that an interrupted step has to put its things away
@@ -93,10 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (folder / "env.json").write_text(json.dumps(provenance.stamp(), indent=1))
     done = [check(folder, "cuda"), step(["bench", "--device", "cuda", *options.goals], folder, end)]
     at = ["--scale", options.scale, "--dataset", options.dataset]
-    for table in options.tables:
-        done.append(step(["tables", table, *at], folder, end))
-        run = run_name(options.scale, options.dataset)
-        done.append(step(["store", "export", run, table, "--out", str(folder / f"{table}.tar.gz")], folder, end + GRACE))
+    done += [step(["tables", table, *at], folder, end) for table in options.tables]
     return 0 if all(done) else 1
 
 

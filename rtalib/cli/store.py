@@ -1,15 +1,14 @@
-"""python -m rtalib store: what lies in the store, where it comes from, what may go; and tables as archives."""
+"""python -m rtalib store: what the store holds, where it comes from, what may go."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Register `store` and its own commands, each with the option --outputs."""
-    text = "list, explain and clean what is stored; export and import tables"
+    text = "list, explain and clean what is stored"
     actions = commands.add_parser("store", help=text, description=text.capitalize() + ".").add_subparsers(required=True, metavar="action")
 
     def action(name: str, function: Callable[[argparse.Namespace], int], help: str) -> Callable:
@@ -23,15 +22,10 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     add = action("gc", _gc, "show what no table needs; --delete removes it")
     add("--delete", action="store_true", help="remove it (default: only show it)")
     add("--days", type=float, default=7.0, help="keep entries younger than this, even if no row reaches them (default: 7)")
-    add = action("export", _export, "write a table, its rows and all they rest on, as one archive")
-    add("run", help="such as demo or cpu-cifar10")
-    add("table", help="such as rta-table1")
-    add("--out", required=True, metavar="FILE", help="a .tar.gz or a .zip")
-    action("import", _import, "take in an archive that export wrote; what is here is kept")("archive", metavar="FILE")
 
 
 def _told(function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """The exit status: 2 for arguments that cannot be used, 1 for a store or an archive that cannot, 0 else."""
+    """The exit status: 2 for unusable arguments, 1 for an unusable store, else 0."""
     from rtalib.infra.store import DiskFull, StoreError
 
     try:
@@ -70,25 +64,6 @@ def _gc(options: argparse.Namespace) -> int:
         print(f"{size(item.bytes):>9}  {os.path.relpath(item.path, outputs())}  ({item.reason})")
     print("\n".join([*remarks, f"{len(garbage)} things, {size(sum(item.bytes for item in garbage))}"]), end="")
     print(" freed" if options.delete else "; nothing was removed, --delete does it" if garbage else "")
-    return 0
-
-
-def _export(options: argparse.Namespace) -> int:
-    from rtalib.infra.store import archive
-
-    counts = archive.export_table(options.run, options.table, options.out)
-    print(f"{options.out}: {counts['rows']} rows and {counts['entries']} entries, {size(counts['bytes'])}")
-    if counts["unsaid"]:
-        print(f"{counts['unsaid']} rows are older than notes of what rows use: only entries named among their fields are in it")
-    return 0
-
-
-def _import(options: argparse.Namespace) -> int:
-    from rtalib.infra.store import archive
-
-    counts = archive.import_table(Path(options.archive))
-    print(f"{counts['rows']} rows and {counts['entries']} entries taken in; ", end="")
-    print(f"{counts['rows_kept']} and {counts['entries_kept']} were here and kept")
     return 0
 
 

@@ -3,7 +3,6 @@
 One loop serves all methods; what they differ in are their settings (see `presets`).
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from rtalib.darts.steps import Steps
 from rtalib.darts.supernet.fused import FusedSupernet
 from rtalib.darts.supernet.plain import ARCHITECTURE, Supernet
 from rtalib.data.images import LabeledImages
+from rtalib.infra.store import content_digest
 from rtalib.models.base import seeded
 from rtalib.training import checkpoints
 
@@ -232,11 +232,7 @@ def _digest(init: dict[str, torch.Tensor] | None) -> str:
     """16 hex digits of the SHA-256 over names and values; empty for a cold start."""
     if init is None:
         return ""
-    state = hashlib.sha256()
-    for name in sorted(init):
-        state.update(name.encode())
-        state.update(init[name].detach().cpu().contiguous().numpy().tobytes())
-    return state.hexdigest()[:16]
+    return content_digest(*(part for name in sorted(init) for part in (name, init[name])))
 
 
 # ----------------------------------------------------------------------------------------------- what a search records

@@ -1,7 +1,7 @@
 """Encoded pictures (JPEG, PNG, ...) to one uint8 array (N,3,H,W), decoded once and kept in a memory-mapped cache.
 
 The cache folder is $RTALIB_CACHE, else ~/.cache/rtalib/decoded. An entry is a folder named after the paths, sizes and modification times of
-its source files; it is built under a temporary name and renamed when whole, so a crash never leaves half an entry.
+its source files; it is built under a temporary name and renamed when complete, so a crash never leaves half an entry.
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from rtalib.infra.store.files import remove, replacing
 
 Raw = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # images uint8 (N,3,H,W), labels int64 (N,) or float32 (N,K), class names
 Encoded = tuple[str, Path | bytes]  # what to call the picture in an error, and its file or its bytes
@@ -38,26 +39,25 @@ def cache_folder() -> Path:
 def cached(files: list[Path], reading: str, build: Callable[[Allocate], Raw]) -> Raw:
     """What `build` returns for these source files, from the cache if they were decoded before.
 
-    `reading` says all else that the result depends on, such as class names. `build` is handed a function that allocates the image array.
-    Arrays from the cache are memory-mapped copy-on-write: writing to them changes neither the cache nor another reader. Where the cache
-    cannot be written, a warning says so and nothing is kept.
+    `reading` says what else the result depends on, such as class names. `build` receives a function that allocates the image array.
+    Arrays from the cache are memory-mapped copy-on-write: writing to them changes neither the cache nor another reader. A damaged entry is
+    decoded again. If the cache cannot be written, a warning says so and nothing is kept.
     """
-    folder = cache_folder()
-    entry = folder / _key(files, reading)
+    entry = cache_folder() / _key(files, reading)
     if entry.is_dir():
-        return _read(entry)
+        try:
+            return _read(entry)
+        except (OSError, ValueError, EOFError) as error:
+            warnings.warn(f"the decoded images in {entry} are damaged ({error}); they are decoded again", RuntimeWarning, stacklevel=2)
+            remove(entry)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_orphans(folder)
-        work = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".tmp", dir=folder))
+        _remove_orphans(entry.parent)
+        with replacing(entry) as (work,):
+            _write(work, build)
     except OSError as error:
-        warnings.warn(f"decoded images cannot be kept: {error}; set RTALIB_CACHE to a writable folder", RuntimeWarning, stacklevel=2)
-        return build(lambda shape: np.empty(shape, np.uint8))
-    try:
-        _write(work, build)
-        _publish(work, entry)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)  # gone already when it was published
+        if not entry.is_dir():  # otherwise another process has written the same
+            warnings.warn(f"decoded images cannot be kept: {error}; set RTALIB_CACHE to a writable folder", RuntimeWarning, stacklevel=2)
+            return build(lambda shape: np.empty(shape, np.uint8))
     return _read(entry)
 
 
@@ -70,6 +70,7 @@ def _key(files: list[Path], reading: str) -> str:
 
 
 def _write(work: Path, build: Callable[[Allocate], Raw]) -> None:
+    work.mkdir()
     images, labels, classes = build(lambda shape: claimed(work / "images.npy", shape))
     images.flush()
     np.save(work / "labels.npy", labels)
@@ -84,22 +85,10 @@ def claimed(path: Path, shape: tuple[int, ...]) -> np.memmap:
     return images
 
 
-def _publish(work: Path, entry: Path) -> None:
-    try:
-        os.replace(work, entry)
-    except OSError:
-        if not entry.is_dir():  # another process that finished first is no error: both wrote the same
-            raise
-
-
 def _read(entry: Path) -> Raw:
-    try:
-        images = np.load(entry / "images.npy", mmap_mode="c", allow_pickle=False)
-        labels = np.load(entry / "labels.npy", allow_pickle=False)
-        classes = json.loads((entry / "classes.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, EOFError) as error:
-        raise OSError(f"the decoded images in {entry} are damaged ({error}); delete that folder, they will be decoded anew") from error
-    return images, labels, tuple(classes)
+    images = np.load(entry / "images.npy", mmap_mode="c", allow_pickle=False)
+    labels = np.load(entry / "labels.npy", allow_pickle=False)
+    return images, labels, tuple(json.loads((entry / "classes.json").read_text(encoding="utf-8")))
 
 
 def _remove_orphans(folder: Path) -> None:

@@ -5,10 +5,8 @@ Each file is written under a temporary name, a part of the images in memory at a
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +16,7 @@ import torch
 from rtalib.data.images import LabeledImages
 from rtalib.data.readers import DATA_FILE, LABEL_FILE
 from rtalib.errors import unknown
+from rtalib.infra.store.files import replacing
 
 KINDS = ("competition", "npz", "parquet")
 NPZ_FILE, PARQUET_FILE = "data.npz", "data.parquet"
@@ -72,7 +71,7 @@ def _write_competition(data: LabeledImages, folder: Path, smoothing: float) -> t
             labels = labels if labels.ndim == 2 else np.eye(data.num_classes, dtype=np.float32)[labels]
             yield ((1 - smoothing) * labels + smoothing / data.num_classes).astype(np.float32)
 
-    with _whole(*files) as (images, labels):
+    with replacing(*files) as (data_path, label_path), open(data_path, "wb") as images, open(label_path, "wb") as labels:
         _write_npy(images, (part.transpose(0, 2, 3, 1) for part in _parts(data.images)), (n, height, width, 3), np.uint8)
         _write_npy(labels, soft(), (n, data.num_classes), np.float32)
     return files
@@ -86,7 +85,7 @@ def _write_npz(data: LabeledImages, folder: Path) -> tuple[Path, ...]:
         "classes": (iter([classes]), classes.shape, classes.dtype),
     }
     path = folder / NPZ_FILE
-    with _whole(path) as (file,), zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(path) as (temporary,), zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, (parts, shape, kind) in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 _write_npy(member, parts, shape, kind)
@@ -103,7 +102,7 @@ def _write_parquet(data: LabeledImages, folder: Path) -> tuple[Path, ...]:
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     path = folder / PARQUET_FILE
-    with _whole(path) as (file,), pq.ParquetWriter(file, schema) as writer:
+    with replacing(path) as (temporary,), pq.ParquetWriter(temporary, schema) as writer:
         for images, labels in zip(_parts(data.images), _parts(data.labels), strict=True):
             cells = [{"bytes": _png(image), "path": None} for image in images.transpose(0, 2, 3, 1)]
             writer.write_table(pa.table({"image": cells, "label": labels}, schema=schema))
@@ -131,30 +130,3 @@ def _write_npy(file: BinaryIO, parts: Iterator[np.ndarray], shape: tuple[int, ..
     np.lib.format.write_array_header_1_0(file, header)
     for part in parts:
         file.write(part.tobytes())
-
-
-@contextmanager
-def _whole(*paths: Path) -> Iterator[list[BinaryIO]]:
-    """Files open for writing that take the names `paths` when the block ends well, and vanish when it does not.
-
-    Of several the later ones are missing while the names change: a crash there leaves no mixture of old and new files.
-    """
-    temporary = [path.with_name(f".{path.name}.{os.getpid()}") for path in paths]
-    files: list[BinaryIO] = []
-    try:
-        for path in temporary:
-            files.append(open(path, "wb"))
-        yield files
-        for file in files:
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-        for path in paths[1:]:
-            path.unlink(missing_ok=True)
-        for source, path in zip(temporary, paths, strict=True):
-            os.replace(source, path)
-    finally:
-        for file in files:
-            file.close()
-        for path in temporary:
-            path.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """The expensive things that tables share, kept in the store: trained networks and made data sets."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -88,12 +87,10 @@ def frost_kind() -> str:
 
 def network_digest(model: nn.Module) -> str:
     """16 hex digits of the SHA-256 over the names and values of a network's state; the memory format of its weights does not count."""
-    state = hashlib.sha256(type(model).__name__.encode())
+    parts = [type(model).__name__]
     for name, value in sorted(model.state_dict().items()):
-        state.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        flat = value.detach().cpu().clone(memory_format=torch.contiguous_format).flatten()
-        state.update(flat.view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()[:16]
+        parts += [f"{name} {value.dtype} {tuple(value.shape)}", value]
+    return store.content_digest(*parts)
 
 
 def history(entry: store.Entry) -> list[dict]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -107,7 +108,7 @@ def test_a_failed_export_leaves_the_old_file_or_none(tmp_path, monkeypatch, kind
 def test_a_crash_between_the_two_names_leaves_no_mixture(tmp_path, monkeypatch):
     out = tmp_path / "out"
     export(data(), out)
-    real, renamed = module.os.replace, []
+    real, renamed = os.replace, []
 
     def crash_at_the_second(source, target):
         renamed.append(target)
@@ -115,7 +116,7 @@ def test_a_crash_between_the_two_names_leaves_no_mixture(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr(module.os, "replace", crash_at_the_second)
+    monkeypatch.setattr(os, "replace", crash_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         export(data().subset(range(5)), out)
     with pytest.raises(FileNotFoundError, match="label.npy is missing"):

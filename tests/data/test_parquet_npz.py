@@ -1,8 +1,10 @@
 """Parquet and .npz are read back exactly; decoded images are kept in a cache that survives crashes and follows changes."""
 
+import errno
 import os
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -75,11 +77,11 @@ def test_crash_while_decoding_leaves_no_entry(tmp_path, cache, monkeypatch):
     path = tmp_path / "mine.parquet"
     write_parquet(path, pictures(5), [0, 1, 0, 1, 0])
 
-    def crash(work, entry):
+    def crash(source, target):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "_publish", crash)
+        patch.setattr(os, "replace", crash)
         with pytest.raises(KeyboardInterrupt):
             load_dataset(path, "test")
     assert list(cache.iterdir()) == []
@@ -93,6 +95,48 @@ def test_unwritable_cache_warns_and_still_loads(tmp_path, monkeypatch):
     write_parquet(tmp_path / "mine.parquet", images, [0, 1, 0, 1, 0])
     with pytest.warns(RuntimeWarning, match="set RTALIB_CACHE"):
         same(load_dataset(tmp_path / "mine.parquet", "test"), images, [0, 1, 0, 1, 0])
+
+
+def test_a_full_cache_warns_and_still_loads(tmp_path, cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    images = pictures(5)
+    write_parquet(tmp_path / "mine.parquet", images, [0, 1, 0, 1, 0])
+    with pytest.warns(RuntimeWarning, match="No space left on device.*free on the disk at.*set RTALIB_CACHE"):
+        same(load_dataset(tmp_path / "mine.parquet", "test"), images, [0, 1, 0, 1, 0])
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "classes.json"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink], ids=["truncated", "missing"])
+def test_a_damaged_cache_entry_is_decoded_again(tmp_path, cache, name, damage):
+    images = pictures(5)
+    write_parquet(tmp_path / "mine.parquet", images, [0, 1, 0, 1, 0])
+    load_dataset(tmp_path / "mine.parquet", "test")
+    (entry,) = cache.iterdir()
+    damage(entry / name)
+    with pytest.warns(RuntimeWarning, match=f"the decoded images in {entry} are damaged .*; they are decoded again"):
+        same(load_dataset(tmp_path / "mine.parquet", "test"), images, [0, 1, 0, 1, 0])
+    same(load_dataset(tmp_path / "mine.parquet", "test"), images, [0, 1, 0, 1, 0])
+    assert list(cache.iterdir()) == [entry]
+
+
+def test_two_processes_may_decode_the_same(tmp_path, cache):
+    """The second one to finish finds the entry of the first, and both have the images."""
+    files, images, labels = [tmp_path / "source"], pictures(5), np.zeros(5, np.int64)
+    files[0].touch()
+
+    def build(allocate, depth=0):
+        if depth == 0:
+            decoding.cached(files, "x", lambda allocate: build(allocate, 1))
+        out = allocate(images.shape)
+        out[:] = images
+        return out, labels, ("a",)
+
+    found = decoding.cached(files, "x", build)
+    assert np.array_equal(found[0], images) and len(list(cache.iterdir())) == 1
 
 
 def test_damaged_parquet_is_reported(tmp_path, cache):

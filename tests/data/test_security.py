@@ -1,6 +1,6 @@
 """What a hostile file may try: code in a pickle, names that lead out of a folder, headers that ask for all memory.
 
-The archives of the store have theirs in test_store_archive.py, CIFAR-10's pickled batches in test_readers.py.
+CIFAR-10's pickled batches have theirs in test_readers.py.
 """
 
 import io

@@ -8,7 +8,6 @@ Every step is an artefact of the store: the candidates of a piece under one oper
 search goes on where it was, and several processes may make the steps beforehand, in any order, without changing a byte.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -142,7 +141,7 @@ class Search:
     bank: augment.Bank
     settings: Settings
     seed: int
-    _kept: Callable = field(default_factory=lambda: store.remember(None)(lambda make, *which: make(*which)), init=False, repr=False)
+    _kept: Callable = field(default_factory=lambda: store.cached(None)(lambda make, *which: make(*which)), init=False, repr=False)
     """What this object has asked the store for."""
 
     def __post_init__(self) -> None:
@@ -219,7 +218,7 @@ class Search:
     def candidates(self, piece: int, operation: str) -> store.Entry:
         """The images of a piece that are offered one operation, in their order, put through it: images.npy, uint8."""
         positions = self.cuts[piece][self.offered(piece)[:, self.bank.operations.index(operation)]]
-        parameters = {"positions": _hex(positions), "operation": operation, **self._origin(operation)}
+        parameters = {"positions": store.content_digest(positions), "operation": operation, **self._origin(operation)}
 
         def build(folder: Path) -> None:
             np.save(folder / "images.npy", self._apply(operation, positions).numpy())
@@ -251,7 +250,7 @@ class Search:
 
     def _make_piece(self, piece: int) -> store.Entry:
         drawn = piece == 0 or self.settings.rule == "random"
-        parameters = {"positions": _hex(self.cuts[piece]), "weights": dict(self.bank.weights)}
+        parameters = {"positions": store.content_digest(self.cuts[piece]), "weights": dict(self.bank.weights)}
         parameters |= {"origins": {name: self._origin(name) for name in self.bank.operations}}
         if not drawn:
             networks = {name: self.network(piece - 1, name)[1].key for name in self.targets}
@@ -337,7 +336,7 @@ class Search:
         settings = self.settings
         parts = [self.piece(t) for t in range(round + 1)]
         recipe = settings.recipe if round + 1 == settings.pieces else settings.search_recipe or settings.recipe
-        build, parameters = self.targets[name], {"model": name, "architecture": _text_digest(str(self.targets[name]()))}
+        build, parameters = self.targets[name], {"model": name, "architecture": store.content_digest(str(self.targets[name]()))}
         parameters["data"] = [part.key for part in parts]
         if settings.start == "fine-tune" and round:
             before, entry = self.network(round - 1, name)
@@ -374,11 +373,3 @@ class Search:
 def _with_weights(model: nn.Module, other: nn.Module) -> nn.Module:
     model.load_state_dict(other.state_dict())
     return model
-
-
-def _hex(numbers: Tensor) -> str:
-    return hashlib.sha256(numbers.numpy().tobytes()).hexdigest()[:16]
-
-
-def _text_digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

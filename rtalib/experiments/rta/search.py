@@ -139,7 +139,7 @@ def search_of(spec: SearchSpec) -> Search:
     return _search_of(spec, store.outputs())
 
 
-@store.remember(maxsize=2)
+@store.cached(maxsize=2)
 def _search_of(spec: SearchSpec, outputs: Path) -> Search:
     setup = spec.setup
     data = load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)

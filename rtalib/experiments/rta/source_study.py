@@ -180,7 +180,7 @@ def remembered(name: str, dataset: str, setup: RtaScale) -> Trained:
     return _remembered(name, dataset, setup, store.outputs())
 
 
-@store.remember(maxsize=len(SOURCES))
+@store.cached(maxsize=len(SOURCES))
 def _remembered(name: str, dataset: str, setup: RtaScale, outputs: Path) -> Trained:
     return source_network(name, dataset, setup)
 

@@ -62,7 +62,7 @@ def compute(job: Job) -> Outcome:
         time.sleep(PAUSE * job.tries)
         started, busy = time.time(), time.process_time()
         try:
-            with store.noting() as entries:
+            with store.track_dependencies() as entries:
                 result = job.function(job.cell)
             spent = {"seconds": round(time.time() - started, 2), "cpu_seconds": round(time.process_time() - busy, 2)}
             facts = {"table": job.table, "key": job.key, **spent, "entries": entries, "stamp": stamp()}

@@ -1,4 +1,4 @@
-"""Which entries of the store were used to make what: noted while it is made, so that ancestry is known and not guessed."""
+"""Which entries of the store a result was made of: recorded while it is computed."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -6,43 +6,43 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-_notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+_used: ContextVar[list[str] | None] = ContextVar("used", default=None)
 
 
 @contextmanager
-def noting() -> Iterator[list[str]]:
-    """Yields a list to which the key of every entry that is made or found inside is added, each once, in the order of first use.
+def track_dependencies() -> Iterator[list[str]]:
+    """A list that collects the key of every entry made or found in the block, each once, in the order of first use.
 
-    What an entry was made of is noted in its own card, not here. Threads that are started inside are not heard.
+    The dependencies of an entry are in its own card, not in this list. Threads started in the block are not tracked.
     """
-    token = _notes.set([])
+    token = _used.set([])
     try:
-        yield _notes.get()
+        yield _used.get()
     finally:
-        _notes.reset(token)
+        _used.reset(token)
 
 
-def note(key: str) -> None:
-    """An entry is used. The store calls it; others do for what they keep in memory beyond one call."""
-    notes = _notes.get()
-    if notes is not None and key not in notes:
-        notes.append(key)
+def record_dependency(key: str) -> None:
+    """Record that an entry is used. The store calls it; call it yourself for entries that you keep in memory beyond one call."""
+    used = _used.get()
+    if used is not None and key not in used:
+        used.append(key)
 
 
-def remember(maxsize: int) -> Callable[[Callable], Callable]:
-    """functools.lru_cache for functions that read the store: a later call notes the entries that the first one used."""
+def cached(maxsize: int | None) -> Callable[[Callable], Callable]:
+    """functools.lru_cache for functions that read the store: a hit records the dependencies of the call that computed the value."""
 
     def decorate(function: Callable) -> Callable:
         @functools.lru_cache(maxsize)
-        def first(*arguments: Any, **named: Any) -> tuple[Any, list[str]]:
-            with noting() as used:
+        def compute(*arguments: Any, **named: Any) -> tuple[Any, list[str]]:
+            with track_dependencies() as used:
                 return function(*arguments, **named), used
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
-            value, used = first(*arguments, **named)
+            value, used = compute(*arguments, **named)
             for key in used:
-                note(key)
+                record_dependency(key)
             return value
 
         return call

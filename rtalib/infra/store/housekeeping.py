@@ -1,29 +1,29 @@
-"""What lies in the store: a list of it, the ancestry of a key, and the removal of what no table needs."""
+"""What the store holds: a list of it, the ancestry of a key, and the removal of what no table needs."""
 
 import contextlib
 import os
 import re
-import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rtalib.errors import unknown
-from rtalib.infra.store.entries import Corrupt, Entry, read_card
-from rtalib.infra.store.files import size_of
+from rtalib.infra.store.entries import Corrupt, Entry, lock_path, read_card
+from rtalib.infra.store.files import remove, size_of
 from rtalib.infra.store.keys import root
-from rtalib.infra.store.locks import ClaimHeld, is_locked, locked, now
-from rtalib.infra.store.rows import read_plan, read_row, tables
+from rtalib.infra.store.locks import LockHeld, is_locked, locked
+from rtalib.infra.store.rows import read_row, rows, tables
 
 KEY = re.compile(r"[0-9a-f]{16}")
-DAYS = 7.0  # an entry that no row reaches is kept so long: the cell that it was made for may not be finished
-_TEMPORARY = 3600.0  # seconds after which a temporary file is no longer being written
+DAYS = 7.0  # gc keeps younger entries even if no row reaches them: the cell that needs them may be unfinished
+_TEMPORARY = 3600.0  # seconds after which nobody writes to a temporary file any more
 
 
 def entries(recipe: str | None = None) -> list[Entry]:
-    """The entries of the store, or of one recipe, by name; those whose card cannot be read are left out. Digests are not verified here.
+    """The entries of the store, or of one recipe, by name, without those whose card is unreadable. Digests are not verified.
 
-    ValueError for a recipe of which the store has no entry.
+    ValueError for a recipe without entries.
     """
     home = root() / "store"
     recipes = sorted(path.name for path in home.glob("[!.]*") if path.is_dir())
@@ -38,67 +38,65 @@ def entries(recipe: str | None = None) -> list[Entry]:
 
 def ls(recipe: str | None = None) -> list[dict]:
     """Of every entry: recipe, name (label and key), bytes, age in seconds, and the seconds that it took to make."""
-    found = entries(recipe)
-    time = now(root() / "store") if found else 0.0
     return [
         {
             "recipe": entry.card["recipe"],
             "name": entry.path.name,
             "bytes": _bytes(entry),
-            "age": time - (entry.path / "card.json").stat().st_mtime,
+            "age": _age(entry.path / "card.json"),
             "seconds": entry.card["seconds"],
         }
-        for entry in found
+        for entry in entries(recipe)
     ]
+
+
+def _bytes(entry: Entry) -> int:
+    return sum(facts["bytes"] for facts in entry.card["files"].values())
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; 0 if it is gone by now."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime
+    return 0.0
 
 
 # ------------------------------------------------------------------------------------------------------------- ancestry
 
 
 def parents(facts: dict, known: dict[str, Entry]) -> list[str]:
-    """Keys of the entries that a card or a row was made of: those it has noted, and those among its values.
+    """Keys of the entries that a card or a row was made of: its recorded dependencies, and the keys among its values.
 
-    A noted entry that is not in the store any more is named all the same; of other values only those of entries that are there count.
+    A recorded dependency counts even if it is no longer in the store; of the values, only keys of entries in the store count.
     """
     values = {name: value for name, value in facts.items() if name not in ("key", "entries", "files", "stamp")}
-    return list(dict.fromkeys([*facts.get("entries", []), *(text for text in _texts(values) if text in known)]))
+    return list(dict.fromkeys([*facts.get("entries", []), *(text for text in _keys(values) if text in known)]))
 
 
-def _texts(value: object) -> Iterator[str]:
+def _keys(value: object) -> Iterator[str]:
     """All strings in JSON values that could be keys."""
     if isinstance(value, str):
         yield from [value] if KEY.fullmatch(value) else []
     elif isinstance(value, (dict, list)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
-
-
-def ancestry(facts: dict, known: dict[str, Entry]) -> dict[str, Entry]:
-    """The entries that a card or a row rests on, by key, down to the leaves; known: all entries of the store."""
-    found: dict[str, Entry] = {}
-    ahead = parents(facts, known)
-    while ahead:
-        name = ahead.pop()
-        if name in known and name not in found:
-            found[name] = known[name]
-            ahead += parents(known[name].card, known)
-    return found
+            yield from _keys(item)
 
 
 def why(key: str) -> str:
-    """What an entry or a row (by its key, or the beginning of it) was made of, as a tree of lines down to the leaves.
+    """What an entry or a row (by its key, or the first digits) was made of, as a tree of lines down to the leaves.
 
-    ValueError where nothing, or more than one thing, begins so.
+    ValueError unless exactly one key begins so.
     """
     known = {entry.key: entry for entry in entries()}
     found = {name: (_title(entry), entry.card) for name, entry in known.items() if name.startswith(key)}
     for path in root().glob(f"*/rows/*/{key}*.json"):
         run, table = path.parts[-4], path.parts[-2]
         if row := read_row(run, table, path.stem):
-            note = "" if "entries" in row else "  (older than notes of what rows use: only keys among its fields are followed)"
-            found[path.stem] = (f"row {path.stem} of {table} in run {run}{note}", row)
+            remark = "" if "entries" in row else "  (predates dependency tracking: only keys among its fields are followed)"
+            found[path.stem] = (f"row {path.stem} of {table} in run {run}{remark}", row)
     if len(found) != 1:
-        raise ValueError(f"key: {'several entries or rows begin' if found else 'no entry or row begins'} with {key!r}" + _some(found))
+        some = f": {', '.join(sorted(found)[:5])}" if found else "; `python -m rtalib store ls` lists them"
+        raise ValueError(f"key: {'several entries or rows begin' if found else 'no entry or row begins'} with {key!r}{some}")
     title, facts = next(iter(found.values()))
     return "\n".join([title, *_branches(facts, known, "", set())])
 
@@ -121,14 +119,6 @@ def _title(entry: Entry) -> str:
     return f"{entry.card['recipe']}/{entry.path.name}  {_bytes(entry) / 1e6:.1f} MB, {entry.card['seconds']:.1f} s"
 
 
-def _some(found: dict) -> str:
-    return f": {', '.join(sorted(found)[:5])}" if found else "; `python -m rtalib store ls` lists them"
-
-
-def _bytes(entry: Entry) -> int:
-    return sum(facts["bytes"] for facts in entry.card["files"].values())
-
-
 # -------------------------------------------------------------------------------------------------- garbage collection
 
 
@@ -142,77 +132,87 @@ class Garbage:
 
 
 def gc(*, delete: bool = False, days: float = DAYS) -> tuple[list[Garbage], list[str]]:
-    """What may go, and in words what is kept although no row reaches it; nothing is removed without `delete`.
+    """What may go, and remarks on what is kept although no row reaches it; only `delete` removes anything.
 
-    Kept is what the rows of the plans of all runs reach, and every entry younger than `days`. Entries go only if every planned row that is
-    there has noted what it uses. Besides them go set-aside and half-removed things, and work folders, claims and temporary files of
-    processes that are dead. What another process claims in the meantime is left to it.
+    Kept are the entries that the planned rows of all runs reach, entries younger than `days`, and all entries while a process holds a lock
+    or if a planned row predates dependency tracking. Everything set aside or half removed goes, and the work folders, locks and temporary
+    files of dead processes. What another process locks in the meantime stays.
     """
-    time = now(root()) if root().is_dir() else 0.0
-    garbage = [Garbage(path, reason, size_of(path)) for path, reason in _leftovers(time)]
-    unreached, young, unsaid = _unreached(time - 86400 * days)
+    hidden = _hidden()
+    garbage = [Garbage(path, reason, size_of(path)) for path in hidden if (reason := _reason(path))]
+    known = {entry.key: entry for entry in entries()}
+    reached, untracked_rows = _reached(known)
+    unreached = [entry for name, entry in known.items() if name not in reached]
+    old = [entry for entry in unreached if _age(entry.path / "card.json") > 86400 * days]
     remarks = []
-    if unsaid:
+    if untracked_rows:
         remarks.append(
-            f"{unsaid} rows are older than notes of what rows use, so all {len(unreached) + young} entries beyond the others' are kept"
+            f"{untracked_rows} rows predate dependency tracking; the {len(unreached)} entries that no other row reaches are kept"
         )
+    elif unreached and any(path.name.endswith(".lock") and is_locked(path) for path in hidden):
+        remarks.append(f"a run is at work; the {len(unreached)} entries that no row reaches are kept")
     else:
-        garbage += [Garbage(entry.path, "no planned row reaches it", size_of(entry.path)) for entry in unreached]
-        remarks += [f"{young} entries that no row reaches are younger than {days:g} days and kept"] if young else []
+        garbage += [Garbage(entry.path, "no planned row reaches it", size_of(entry.path)) for entry in old]
+        if young := len(unreached) - len(old):
+            remarks.append(f"{young} entries that no row reaches are younger than {days:g} days and kept")
     if delete:
         garbage = [item for item in garbage if _remove(item.path)]
     return garbage, remarks
 
 
-def _unreached(before: float) -> tuple[list[Entry], int, int]:
-    """Entries that no planned row reaches and that were made before a time; how many are younger; how many rows have no notes."""
-    known = {entry.key: entry for entry in entries()}
-    reached, unsaid = set(), 0
+def _reached(known: dict[str, Entry]) -> tuple[set[str], int]:
+    """Keys of the entries that planned rows rest on, down to the leaves, and how many of these rows predate dependency tracking."""
+    reached, untracked_rows = set(), 0
     for run in (path.parent.name for path in root().glob("*/plans")):
         for table in tables(run):
-            for row in filter(None, (read_row(run, table, key) for key in read_plan(run, table))):
-                unsaid += "entries" not in row
-                if not set(parents(row, known)) <= reached:
-                    reached |= ancestry(row, known).keys()
-    left = [entry for name, entry in known.items() if name not in reached]
-    old = [entry for entry in left if (entry.path / "card.json").stat().st_mtime < before]
-    return old, len(left) - len(old), unsaid
+            for row in rows(run, table):
+                untracked_rows += "entries" not in row
+                ahead = parents(row, known)
+                while ahead:
+                    name = ahead.pop()
+                    if name in known and name not in reached:
+                        reached.add(name)
+                        ahead += parents(known[name].card, known)
+    return reached, untracked_rows
 
 
-def _leftovers(time: float) -> Iterator[tuple[Path, str]]:
-    """Hidden things of the store and of the rows that nobody uses; time: now, by the file system's clock."""
-    places = (root().glob(pattern) for pattern in (".*", "store/.*", "store/*/.*", "*/plans/.*", "*/rows/*/.*", "*/notebooks/.*"))
-    for path in sorted(path for place in places for path in place):
-        name = path.name
-        if name.startswith((".corrupt-", ".gone-")):
-            yield path, "set aside as corrupt" if name.startswith(".corrupt-") else "half removed"
-        elif ".work" in name and not is_locked(_claim_of(path)):
-            yield path, "work of a process that is dead"
-        elif name.endswith(".lock") and not is_locked(path):
-            yield path, "claim of a process that is dead"
-        elif (name.endswith(".tmp") or ".lock." in name or name.startswith(".import-")) and time - path.stat().st_mtime > _TEMPORARY:
-            yield path, "temporary, of a process that is dead"
+def _hidden() -> list[Path]:
+    """Hidden files and folders of the store and of the runs: locks, work, temporary and set-aside things."""
+    patterns = (".*", "store/.*", "store/*/.*", "*/plans/.*", "*/rows/*/.*", "*/notebooks/.*")
+    return sorted(path for pattern in patterns for path in root().glob(pattern))
 
 
-def _claim_of(path: Path) -> Path:
-    """Of an entry or a work folder."""
-    key = path.name.partition(".work")[0].lstrip(".") if path.name.startswith(".") else path.name[-16:]
-    return path.with_name(f".{key}.lock")
+def _reason(path: Path) -> str:
+    """Why a hidden file or folder may go, or ''."""
+    name = path.name
+    if name.startswith(".corrupt-"):
+        return "set aside as corrupt"
+    if name.startswith(".gone-"):
+        return "half removed"
+    if ".work" in name and not is_locked(_lock_of(path)):
+        return "work of a dead process"
+    if name.endswith(".lock") and not is_locked(path):
+        return "lock of a dead process"
+    if (name.endswith(".tmp") or ".lock." in name) and _age(path) > _TEMPORARY:
+        return "temporary, of a dead process"
+    return ""
+
+
+def _lock_of(path: Path) -> Path:
+    """The lock of an entry or of a work folder; another hidden thing has one that nobody else uses."""
+    return lock_path(path.parent, path.name[1:17] if path.name.startswith(".") else path.name[-16:])
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file or folder under the claim it may belong to; False if another process holds that."""
-    claim = path if path.name.endswith(".lock") else _claim_of(path)
-    gone = path.with_name(f".gone-{path.name}")
+    """Remove a file or a folder under its lock; False if another process holds the lock."""
     try:
-        with locked(claim, wait=False):  # which takes over, and then releases, a dead process's
-            if path != claim:
-                with contextlib.suppress(FileNotFoundError):  # another gc was faster
-                    os.replace(path, gone)  # nobody shall find half an entry
-    except ClaimHeld:
+        if path.name.endswith(".lock"):
+            with locked(path, wait=False):  # takes it over from a dead process, and releases it
+                return True
+        gone = path.with_name(f".gone-{path.name}")
+        with locked(_lock_of(path), wait=False), contextlib.suppress(FileNotFoundError):  # another gc was faster
+            os.replace(path, gone)  # nobody may find half an entry
+        remove(gone)
+        return True
+    except LockHeld:
         return False
-    if gone.is_dir():
-        shutil.rmtree(gone)
-    else:
-        gone.unlink(missing_ok=True)
-    return True

@@ -1,4 +1,4 @@
-"""Where runs write, of which layout that is, and the keys of what is there."""
+"""Where runs write, the version of that layout, and the keys and digests that name what is there."""
 
 import dataclasses
 import functools
@@ -8,13 +8,16 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-LAYOUT = 1  # of folders, cards and rows; a store of a larger number is refused
+if TYPE_CHECKING:
+    import torch
+
+LAYOUT = 1  # version of folders, cards and rows; a store with a larger number is refused
 
 
 class StoreError(RuntimeError):
-    """A store, or an archive of one, that cannot be used."""
+    """A store that cannot be used."""
 
 
 def outputs() -> Path:
@@ -27,7 +30,7 @@ def outputs() -> Path:
 
 
 def root() -> Path:
-    """outputs(), after a look at the version of what lies there: StoreError where a newer rtalib has written it."""
+    """outputs(); StoreError if a newer rtalib has written what is there."""
     folder = outputs()
     _check_layout(folder / "store" / "VERSION")
     return folder
@@ -65,3 +68,17 @@ def key(recipe: str, version: int, parameters: Any) -> str:
     """16 hex digits. Equal for any order of names and for tuple or list; 1 and 1.0 differ, and so do versions."""
     text = json.dumps([recipe, version, plain(parameters)], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def content_digest(*parts: "str | torch.Tensor") -> str:
+    """16 hex digits of the SHA-256 over texts and the values of tensors, row by row: device and memory format do not count."""
+    import torch
+
+    state = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            state.update(part.encode())
+        else:
+            for rows in torch.atleast_1d(part.detach()).split(4096):
+                state.update(rows.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return state.hexdigest()[:16]

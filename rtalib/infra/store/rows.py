@@ -43,7 +43,7 @@ def _read_json(path: Path | str, kind: type) -> Any:
 
 
 def write_plan(run: str, table: str, keys: list[str]) -> None:
-    """Note which cells the table consists of; `rows` and the status go by it."""
+    """Record which cells the table consists of; `rows` and the status read it."""
     write_atomic(root() / run / "plans" / f"{table}.json", json.dumps(keys))
 
 
@@ -52,7 +52,7 @@ def read_plan(run: str, table: str) -> list[str]:
 
 
 def tables(run: str) -> list[str]:
-    """Tables that were begun in this run."""
+    """Tables begun in this run."""
     return sorted(path.stem for path in (root() / run / "plans").glob("[!.]*.json"))
 
 
@@ -64,7 +64,7 @@ def rows(run: str, table: str) -> list[dict]:
 
 
 def frame(run: str, tables: Sequence[str] | None = None) -> "pd.DataFrame":
-    """The finished rows of some tables of a run, or of all, one below the other; the column `table` says whose each is. Needs pandas."""
+    """The finished rows of some tables of a run, or of all; the column `table` names the table of each. Needs pandas."""
     import pandas as pd
 
     begun = _begun(run)

@@ -24,7 +24,7 @@ def make(recipe: str, seed: int, *inputs: store.Entry, quietly: tuple[store.Entr
 
     def build(work):
         for entry in quietly:
-            store.note(entry.key)
+            store.record_dependency(entry.key)
         (work / "payload.txt").write_text(f"{recipe} {seed}")
 
     return store.make(recipe, 1, {"seed": seed, "inputs": [entry.key for entry in inputs]}, build, label=f"{recipe}-s{seed}")
@@ -39,7 +39,7 @@ def row(name: str, *used: store.Entry, table: str = "t", **facts) -> str:
 
 @pytest.fixture
 def family():
-    """data -> network -> selection, data -> search (noted in its card alone), a row of the first; and an orphan."""
+    """data -> network -> selection, data -> search (recorded in its card alone), a row of the first; and an orphan."""
     data = make("data", 0)
     network = make("network", 0, data)
     selection = make("selection", 0, network, data)
@@ -86,7 +86,7 @@ def test_why_names_what_is_gone_and_what_is_not_known(family):
     old = store.key("old", 1, {})
     store.write_row("demo", "t", old, {"key": old, "network": family["network"].key})
     text = housekeeping.why(old)
-    assert "older than notes" in text and family["network"].key in text
+    assert "predates dependency tracking" in text and family["network"].key in text
     with pytest.raises(ValueError, match="no entry or row begins with 'xyz'"):
         housekeeping.why("xyz")
     with pytest.raises(ValueError, match="several entries or rows begin with ''"):
@@ -113,7 +113,16 @@ def test_gc_keeps_young_entries_and_all_of_them_where_rows_do_not_say(family):
     store.write_row("demo", "old", key, {"key": key})
     store.write_plan("demo", "old", [key])
     garbage, (remark,) = housekeeping.gc(days=0, delete=True)
-    assert garbage == [] and "1 rows are older than notes" in remark and family["orphan"].path.exists()
+    assert garbage == [] and "1 rows predate dependency tracking" in remark and family["orphan"].path.exists()
+
+
+def test_gc_beside_a_run_removes_no_entry(family):
+    """A cell may have found an entry that no row reaches yet."""
+    lock = store.row_path("demo", "t", "b").with_name(".b.lock")
+    with store.locked(lock):
+        garbage, remarks = housekeeping.gc(days=0, delete=True)
+        assert garbage == [] and remarks == ["a run is at work; the 1 entries that no row reaches are kept"] and store.is_locked(lock)
+    assert [item.path for item in housekeeping.gc(days=0, delete=True)[0]] == [family["orphan"].path]
 
 
 def test_gc_sweeps_what_dead_processes_and_corruption_left(family, folder):
@@ -141,9 +150,9 @@ def test_gc_sweeps_what_dead_processes_and_corruption_left(family, folder):
         left = {path.name for path in home.glob(".*")}
     assert reasons == {
         ".corrupt": "set aside as corrupt",
-        f".{dead}.work": "work of a process that is dead",
-        f".{dead}.lock": "claim of a process that is dead",
-        ".card.json.0000.tmp": "temporary, of a process that is dead",
+        f".{dead}.work": "work of a dead process",
+        f".{dead}.lock": "lock of a dead process",
+        ".card.json.0000.tmp": "temporary, of a dead process",
     }
     assert left == {".card.json.1111.tmp", f".{alive}.work-bbbb", f".{alive}.lock"}
     assert not list(folder.glob("demo/rows/t/.*"))

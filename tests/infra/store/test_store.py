@@ -1,13 +1,16 @@
 """The store: keys, entries that are verified, rows and frames, and what was made of what."""
 
+import hashlib
 import json
 import os
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from stored import never, write
 
 from rtalib import store
@@ -53,6 +56,19 @@ def test_moved_outputs_still_hit(folder, monkeypatch):
     os.replace(folder / "elsewhere", folder / "new" / "store")
     monkeypatch.setenv("RTALIB_OUTPUTS", str(folder / "new"))
     assert store.make("network", 1, {"seed": 0}, never).path.exists()
+
+
+def test_copying_joins_the_results_of_two_machines(folder, monkeypatch):
+    for name in "ab":
+        monkeypatch.setenv("RTALIB_OUTPUTS", str(folder / name))
+        store.make("network", 1, {"seed": name}, write(name))
+        store.make("network", 1, {"seed": "both"}, write("both"))
+        store.write_row("demo", "t", name, {"value": name})
+    subprocess.run(["cp", "-r", "--no-clobber", f"{folder}/a/.", f"{folder}/b"], check=True)  # as rsync -a --ignore-existing
+    store.write_plan("demo", "t", ["a", "b"])
+    assert [row["value"] for row in store.rows("demo", "t")] == ["a", "b"]
+    for seed in ("a", "b", "both"):
+        assert (store.make("network", 1, {"seed": seed}, never).path / "payload.txt").read_text() == seed
 
 
 def test_failed_build_leaves_no_entry_and_keeps_its_checkpoint():
@@ -210,6 +226,43 @@ def test_write_atomic_survives_a_failed_replace(folder, monkeypatch):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
+def test_replacing_takes_the_names_together_or_none(folder):
+    paths = [folder / "new" / name for name in ("one", "two", "three")]
+    with store.replacing(*paths) as temporary:
+        for path in temporary[:2]:
+            path.write_text("first")
+        temporary[2].mkdir()
+        (temporary[2] / "inside").touch()
+        assert not any(path.exists() for path in paths)
+    assert [path.name for path in sorted((folder / "new").iterdir())] == ["one", "three", "two"]
+    with pytest.raises(RuntimeError, match="boom"), store.replacing(*paths[:2]) as temporary:
+        temporary[0].write_text("second")
+        temporary[1].mkdir()
+        raise RuntimeError("boom")
+    assert [path.read_text() for path in paths[:2]] == ["first", "first"] and len(list((folder / "new").iterdir())) == 3
+
+
+def test_replacing_keeps_a_folder_that_is_there(folder):
+    (folder / "entry").mkdir()
+    (folder / "entry" / "old").touch()
+    with pytest.raises(OSError, match="not empty"), store.replacing(folder / "entry") as (work,):
+        work.mkdir()
+    assert [path.name for path in folder.iterdir()] == ["entry"] and (folder / "entry" / "old").exists()
+
+
+def test_a_content_digest_is_the_sha256_of_texts_and_row_major_values():
+    images = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).view(2, 3, 4, 5)
+    weights, count, long = torch.randn(2, 3, 4, 5), torch.tensor(7), torch.arange(10_000)
+    text = b"text" + images.numpy().tobytes() + weights.numpy().tobytes() + count.numpy().tobytes() + long.numpy().tobytes()
+    expected = hashlib.sha256(text).hexdigest()[:16]
+    assert store.content_digest("text", images, weights, count, long) == expected
+    last = weights.to(memory_format=torch.channels_last).requires_grad_()
+    assert store.content_digest("text", images.to(memory_format=torch.channels_last), last, count, long) == expected
+    bits = torch.tensor([1.0, -2.0], dtype=torch.bfloat16)
+    assert store.content_digest(bits) == hashlib.sha256(bytes([0x80, 0x3F, 0x00, 0xC0])).hexdigest()[:16]
+    assert store.content_digest(torch.zeros(0)) == store.content_digest("") == hashlib.sha256().hexdigest()[:16]
+
+
 @pytest.mark.parametrize("text", ['{"value": 1', "", "[1, 2]", "\x00\x00"])
 def test_a_corrupt_row_is_set_aside_with_a_warning(text):
     store.write_plan("demo", "t", ["a", "b"])
@@ -257,7 +310,7 @@ def test_ten_thousand_rows_fold_in_a_second():
 # Ancestry
 
 
-def test_what_a_build_uses_is_in_its_card_and_what_a_cell_uses_is_noted():
+def test_the_dependencies_of_a_build_are_in_its_card_and_those_of_a_block_are_listed():
     def child(seed):
         return store.make("data", 1, {"seed": seed}, write("images"))
 
@@ -267,7 +320,7 @@ def test_what_a_build_uses_is_in_its_card_and_what_a_cell_uses_is_noted():
         (work / "payload.txt").write_text("weights")
 
     for _ in range(2):  # made, then found
-        with store.noting() as used:
+        with store.track_dependencies() as used:
             child(0)
             parent = store.make("network", 1, {}, build)
             store.find("data", child(0).key)
@@ -275,17 +328,17 @@ def test_what_a_build_uses_is_in_its_card_and_what_a_cell_uses_is_noted():
     assert parent.card["entries"] == [child(1).key]
 
 
-def test_what_is_remembered_in_a_process_is_noted_each_time():
+def test_a_cached_function_records_its_dependencies_each_time():
     calls = []
 
-    @store.remember(maxsize=2)
+    @store.cached(maxsize=2)
     def network(seed):
         calls.append(seed)
         return store.make("network", 1, {"seed": seed}, write("weights"))
 
     keys = []
     for _ in range(3):
-        with store.noting() as used:
+        with store.track_dependencies() as used:
             entry = network(seed=3)
         keys.append(used)
     assert keys == [[entry.key]] * 3 and calls == [3]

@@ -1,4 +1,4 @@
-"""What is left in the store after a kill at every step, a race, a suspended machine, a full disk; and that the next call mends it."""
+"""What a kill at every step, a race, a suspended machine or a full disk leaves in the store, and that the next call mends it."""
 
 import os
 import subprocess
@@ -6,10 +6,12 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
 from stored import never, write
 
 from rtalib import store
+from rtalib.infra.store import housekeeping, locks
 
 
 @pytest.fixture(autouse=True)
@@ -25,16 +27,16 @@ def in_process(code: str, *, expect: int = 0) -> str:
 
 
 STEPS = {
-    "build": "store_entries._files = dies",  # between the payload and its digests
-    "card": "store_entries.write_atomic = lambda path, data: dies() if path.name == 'card.json' else None",
-    "card's temporary file": "store_files.os.fsync = dies",
-    "card's rename": "store_files.os.replace = dies",
-    "confirmation": "store_claims.Claim.confirm = dies",
-    "rename": "store_entries.os.replace = dies",
-    "release": "store_claims.Claim.release = dies",
-    "removal of checkpoints": "store_entries._keep = lambda *_: dies()",
-    "release of the file": "store_claims.os.unlink = lambda path: dies() if '.lock' in str(path) else os_unlink(path)",
-    "release of the folder": "store_claims.os.rmdir = lambda path: dies() if str(path).endswith('.lock') else os_rmdir(path)",
+    "build": "entries._files = dies",  # between the payload and its digests
+    "card": "entries.write_atomic = lambda path, data: dies() if path.name == 'card.json' else None",
+    "card's temporary file": "files.os.fsync = dies",
+    "card's rename": "files.os.replace = dies",
+    "confirmation": "locks.Lock.confirm = dies",
+    "rename": "entries.os.replace = dies",
+    "release": "locks.Lock.release = dies",
+    "removal of checkpoints": "entries._keep = lambda *_: dies()",
+    "release of the file": "locks.os.unlink = lambda path: dies() if '.lock' in str(path) else os_unlink(path)",
+    "release of the folder": "locks.os.rmdir = lambda path: dies() if str(path).endswith('.lock') else os_rmdir(path)",
 }
 
 
@@ -43,8 +45,9 @@ def test_kill_at_any_step_leaves_a_whole_entry_or_none_and_the_next_call_finishe
     in_process(
         f"""
         import os, signal
-        from rtalib import store, store_claims, store_entries, store_files
-        store_entries.stamp = dict  # without torch, a process starts at once
+        from rtalib import store
+        from rtalib.infra.store import entries, files, locks
+        entries.stamp = dict  # without torch, a process starts at once
         store.make("network", 1, {{"before": True}}, lambda work: (work / "payload.txt").write_text("before"))
         os_rmdir, os_unlink = os.rmdir, os.unlink
         def dies(*_):
@@ -88,10 +91,11 @@ def test_kill_while_a_row_is_written_leaves_the_old_row(step):
 def test_racing_processes_build_once(folder, machines):
     code = f"""
         import sys, time
-        from rtalib import store, store_claims, store_entries
-        store_entries.stamp = dict
+        from rtalib import store
+        from rtalib.infra.store import entries, locks
+        entries.stamp = dict
         if {machines} > 1:
-            store_claims.host = lambda: "host-" + sys.argv[1]
+            locks.host = lambda: "host-" + sys.argv[1]
         def build(work):
             with open({str(folder / "count")!r}, "a") as handle:
                 handle.write("x")
@@ -110,10 +114,11 @@ def test_racing_processes_build_once(folder, machines):
 SUSPENDED = """
 import sys, time
 from pathlib import Path
-from rtalib import store, store_claims, store_entries
-store_entries.stamp = dict
-store_claims.host = lambda: "laptop-00000000"
-store_claims._Heart._beat = lambda self: None
+from rtalib import store
+from rtalib.infra.store import entries, locks
+entries.stamp = dict
+locks.host = lambda: "laptop-00000000"
+locks.Lock.beat = lambda self: None
 def build(work):
     (work / "checkpoint.pt").write_text("of the laptop")
     print("began", flush=True)
@@ -125,13 +130,12 @@ print(store.make("network", 1, {}, build).key, flush=True)
 
 
 @pytest.mark.parametrize("when", ["while the other computes", "when the other is done"])
-def test_a_suspended_process_gives_way_to_another_machine(when, folder):
-    """Its claim is silent, another machine takes over with its checkpoint; then it wakes up and ends with the other's entry."""
+def test_a_suspended_process_gives_way_to_another_machine(when, folder, monkeypatch):
+    """Another machine takes over its silent lock and its checkpoint; then it wakes up and returns the other's entry."""
+    monkeypatch.setattr(locks, "STALE", 0.3)
     laptop = subprocess.Popen([sys.executable, "-c", SUSPENDED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert laptop.stdout.readline() == "began\n"
     home = folder / "store" / "network"
-    (claim,) = home.glob(".*.lock/*")
-    os.utime(claim, (time.time() - 1e4,) * 2)
 
     def build(work):
         assert (work / "checkpoint.pt").read_text() == "of the laptop"
@@ -143,7 +147,7 @@ def test_a_suspended_process_gives_way_to_another_machine(when, folder):
         (work / "payload.txt").write_text("other")
 
     entry = store.make("network", 1, {}, build)
-    out, _ = laptop.communicate("wake up\n" if when != "while the other computes" else None, timeout=20)
+    out, _ = laptop.communicate("wake up\n" if when != "while the other computes" else None, timeout=120)
     assert laptop.returncode == 0 and out.strip() == entry.key
     assert (store.find("network", entry.key).path / "payload.txt").read_text() == "other"
     assert [path.name for path in home.iterdir()] == [entry.path.name]
@@ -186,13 +190,33 @@ def test_a_full_disk_leaves_nothing_half_written(small_disk, monkeypatch):
     assert store.make("network", 1, {"seed": 1}, write("smaller"))
 
 
-def test_a_library_that_says_it_in_words_is_understood():
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError('IoError(Os { code: 28, message: "No space left on device" })'), OSError("614400 requested and 331648 written")],
+    ids=["safetensors", "numpy"],
+)
+def test_a_library_that_says_it_in_words_is_understood(error):
     def build(work):
-        raise RuntimeError('IoError(Os { code: 28, message: "No space left on device" })')
+        raise error
 
     with pytest.raises(store.DiskFull, match="free on the disk at") as caught:
         store.make("network", 1, {}, build)
-    assert "IoError" in str(caught.value.__cause__)
+    assert caught.value.__cause__ is error
+
+
+def test_an_array_that_fills_the_disk_is_understood(small_disk, monkeypatch):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(small_disk))
+    with pytest.raises(store.DiskFull, match=f"free on the disk at {small_disk}"):
+        store.make("network", 1, {}, lambda work: np.save(work / "array.npy", np.ones(300_000)))
+
+
+def test_outputs_that_cannot_be_written_can_be_read(small_disk, monkeypatch):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(small_disk))
+    entry = store.make("network", 1, {}, write("weights"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert [item["name"] for item in housekeeping.ls()] == [entry.path.name]
+    assert housekeeping.gc(days=0)[0][0].path == entry.path
+    assert store.find("network", entry.key) == entry == store.make("network", 1, {}, never)
 
 
 def test_a_file_beyond_the_limit_names_its_size(folder):
