@@ -1,4 +1,4 @@
-"""The plan of the house, read from its imports. `python docs/house.py` draws docs/images/house.svg; tests/test_house.py checks the rooms."""
+"""The plan of the house, read from its imports. `python docs/house.py` draws images/house.svg; tests/test_house.py checks the rooms."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""What every notebook does around its experiment: find its folder, save and show figures and tables, and say where the numbers come from."""
+"""What every notebook does around its experiment: find its folder, save and show figures and tables, state where numbers come from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,5 +61,5 @@ class Notebook:
         """Source, versions and hardware in one line."""
         facts = provenance.stamp()
         packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-        source = f"{facts['git'] or 'no git'}{' (changed)' if facts['dirty'] else ''}"
-        return f"rtalib {facts['rtalib']} at {source} · {facts['gpu'] or facts['cpu']} · Python {facts['python']}, {packages} · {facts['time']}"
+        source = f"rtalib {facts['rtalib']} at {facts['git'] or 'no git'}{' (changed)' if facts['dirty'] else ''}"
+        return f"{source} · {facts['gpu'] or facts['cpu']} · Python {facts['python']}, {packages} · {facts['time']}"
