@@ -6,6 +6,6 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "notebook": "Notebook",
-        "collect": "CLAIMS TITLES VERDICT_COLOURS Block Report Section claims write",
+        "collect": "CLAIMS TITLES VERDICT_COLORS Block Report Section claims write",
     },
 )

@@ -23,7 +23,7 @@ from rtalib.results import papers, tables
 from rtalib.results.contrasts import with_contrasts
 from rtalib.results.errata import FAULTS, Fault
 from rtalib.results.papers import Conflict, Published
-from rtalib.results.style import VERDICT_COLOURS, latex
+from rtalib.results.style import VERDICT_COLORS, latex
 
 GROUP = ("scale", "dataset", "protocol")  # rows that differ in these are shown apart
 # Tables whose claims are tested on rows made of theirs, and the name under which their claims stand.
@@ -114,7 +114,7 @@ class Report:
 
     @property
     def tally(self) -> dict[str, int]:
-        return {verdict: int((self.claims["verdict"] == verdict).sum()) for verdict in VERDICT_COLOURS}
+        return {verdict: int((self.claims["verdict"] == verdict).sum()) for verdict in VERDICT_COLORS}
 
     def named(self, table: str) -> str:
         """ "CF-DARTS, Table 2" for "cf-table2"; the title of a table beyond the papers."""

@@ -55,7 +55,7 @@ class Notebook:
 
     def errata(self, *ids: str) -> "Styler":
         """Where the paper differs from itself or is silent about these tables; about all of them without ids."""
-        return errata.table(*ids)
+        return style.style(errata.table(*ids))
 
     def stamp(self) -> str:
         """Source, versions and hardware in one line."""

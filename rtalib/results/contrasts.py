@@ -1,16 +1,15 @@
-"""Sums and differences of methods over matched seeds: gains, the parts of a gain, interactions; as rows, so that claims can be tested on
-them, and as a table of effects with intervals."""
+"""Weighted sums of methods over matched seeds (gains, the parts of a gain, interactions), as rows on which claims can be tested, and as a
+table of effects with intervals."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
-from scipy import stats
 
 from rtalib.results.papers import CORRUPTION_LABELS
-from rtalib.results.tables import CONTEXT, conditions, interval, values
+from rtalib.results.tables import CONTEXT, conditions, t_test, values
 
 Contrast = Mapping[str, float]  # {method: weight}
-SAME = (*CONTEXT, "seed")  # rows that agree in these may be set against each other
+SAME = (*CONTEXT, "seed")  # rows that agree in these may be compared
 MEASURED = ("clean", "fail", *CORRUPTION_LABELS, "transfer_pgd")
 
 
@@ -26,10 +25,9 @@ def minus(first: Contrast, second: Contrast) -> Contrast:
 
 
 def contrast_rows(rows: Sequence[Mapping], contrasts: Mapping[str, Contrast], columns: Sequence[str] = MEASURED) -> list[dict]:
-    """For every contrast and seed a row of that name: the weighted sum of its methods' rows, in each column that all of them have, and
-    their keys.
+    """A row for every contrast and seed: the weighted sum of the rows of its methods, in each column that all of them have, and their keys.
 
-    Seeds of which a method is missing are left out. ValueError where a method has two rows for a seed.
+    Seeds that lack a method are left out. ValueError if a method has two rows for a seed.
     """
     groups: dict[tuple, dict[str, Mapping]] = {}
     for row in rows:
@@ -51,21 +49,19 @@ def contrast_rows(rows: Sequence[Mapping], contrasts: Mapping[str, Contrast], co
 
 
 def with_contrasts(rows: Sequence[Mapping], contrasts: Mapping[str, Contrast]) -> list[dict]:
-    """The rows and those of the contrasts."""
+    """The rows, followed by those of the contrasts."""
     return [*rows, *contrast_rows(rows, contrasts)]
 
 
 def effects(rows: Sequence[Mapping], names: Iterable[str], columns: Sequence[str]) -> pd.DataFrame:
     """The rows of contrasts as a table: effect (mean over seeds, in points), low and high (95 % Student-t), seeds, and p of a two-sided
-    t-test against no effect; by name and metric, for the names that were measured. NaN where one seed gives no interval."""
+    t-test against no effect; by name and metric, for the names that were measured. NaN if one seed gives no interval."""
+    samples = {(name, column): values(rows, name, column) for name in names for column in columns}
     found = []
-    for name in names:
-        for column in columns:
-            sample = values(rows, name, column)
-            if len(sample):
-                mean, half = float(sample.mean()), interval(sample)
-                p = float(stats.ttest_1samp(sample, 0.0).pvalue) if len(sample) > 1 and sample.std(ddof=1) > 1e-9 else float("nan")
-                found.append([name, column, mean, mean - half, mean + half, len(sample), p])
+    for (name, column), sample in samples.items():
+        if len(sample):
+            effect, low, high, p = t_test(sample)
+            found.append([name, column, effect, low, high, len(sample), p])
     table = pd.DataFrame(found, columns=["effect of", "metric", "effect", "low", "high", "seeds", "p"])
     table.attrs = {"caption": f"Effects in points, with 95 % intervals over seeds. {conditions(rows)}"} if rows else {}
     return table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rtalib.errors import unknown
 
 if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
+    import pandas as pd
 
 SHORT = {"rta": "RTA", "cf": "CF-DARTS"}
 
@@ -37,14 +37,12 @@ def of(*ids: str) -> tuple[Fault, ...]:
     return tuple(fault for fault in FAULTS if set(ids) & set(fault.concerns))
 
 
-def table(*ids: str) -> "Styler":
-    """`of(*ids)`, or all faults where no id is given, as a notebook shows them: where, what, and what is done here."""
+def table(*ids: str) -> "pd.DataFrame":
+    """`of(*ids)`, or all faults without an id, for `tables.style`: where, what, and what is done here."""
     import pandas as pd
 
-    from rtalib.results import style as table_style
-
     lines = [(f"{SHORT[fault.paper]}, {fault.place}", fault.fault, fault.resolution) for fault in (of(*ids) if ids else FAULTS)]
-    return table_style.prose(pd.DataFrame(lines, columns=["where", "in the paper", "here"]))
+    return pd.DataFrame(lines, columns=["where", "in the paper", "here"])
 
 
 def _load() -> tuple[Fault, ...]:

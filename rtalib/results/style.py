@@ -1,19 +1,22 @@
-"""How the tables of `tables` look in a notebook, in the report and on paper."""
+"""How the tables of `tables` look in a notebook, in the report (HTML) and on paper (LaTeX)."""
 
 import html
+import re
 from pathlib import Path
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rtalib.results import tex
 from rtalib.results.papers import label
 
-# Translucent, so that they sit on white and on black: published orange, measured blue (Okabe and Ito's palette).
-ORANGE, BLUE, GREEN, RED = "rgba(230,159,0,.28)", "rgba(0,114,178,.30)", "rgba(0,158,115,.30)", "rgba(213,94,0,.26)"
-SIGNED = ("gain, published", "gain, measured")
-GREY = "rgba(128,128,128,.22)"
-VERDICT_COLOURS = {"reproduced": GREEN, "undecided": BLUE, "not reproduced": RED, "missing": GREY}
+# Okabe and Ito's palette, told apart with every common color vision.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, RED, PINK = "#0072B2", "#D55E00", "#CC79A7"
+VERDICT_COLORS = {"reproduced": GREEN, "undecided": BLUE, "not reproduced": RED, "missing": BLACK}
+PALE = "4A"  # the opacity of a color behind text, so that it suits white and black pages
+COLORS = {"published": ORANGE + PALE, "measured": BLUE + PALE}
+RANKS = {1: BLUE + "6B", 2: BLUE + "4A", 3: BLUE + "29"}  # shades of the three best of a column
+LEFT = {"text-align": "left !important"}  # a rule for all cells of a table outweighs that of a single one
 RULES = [
     {"selector": "", "props": "border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px;"},
     {"selector": "caption", "props": "caption-side: top; text-align: left; padding: 0 0 .5em; font-size: 13px; opacity: .85;"},
@@ -26,11 +29,11 @@ RULES = [
 
 
 def wide(comparison: pd.DataFrame) -> pd.DataFrame:
-    """The table of `tables.compare` as it is read.
+    """The table of `tables.compare` in the form for readers.
 
-    One column: a line per method, with its gain over the first method in both, which compares where levels do not.
-    Several columns: the paper's columns, and per method the lines "published", "measured" and "± 95 %", those without a number left out;
-    the last column, "n", is the number of seeds.
+    One column: a line per method, with its gain over the first method in both, because gains compare even if levels do not.
+    Several columns: the paper's columns, and per method the lines "published", "measured" and "± 95 %" that have a number; the last column,
+    "n", is the number of seeds.
     """
     columns = list(dict.fromkeys(comparison.index.get_level_values("column")))
     if len(columns) == 1:
@@ -43,88 +46,94 @@ def wide(comparison: pd.DataFrame) -> pd.DataFrame:
     parts = {text: comparison[name].unstack("column").loc[methods, columns] for name, text in lines.items()}
     table = pd.concat(parts).swaplevel().loc[[(method, text) for method in methods for text in lines.values()]]
     table = table.dropna(how="all").rename(columns=label).rename_axis(index=[None, None], columns=None)
-    seeds = comparison["seeds"].groupby(level="method").agg(tex.span)
+    seeds = comparison["seeds"].groupby(level="method").agg(_span)
     return table.assign(n=[seeds[method] if text == "measured" else "" for method, text in table.index])
 
 
+def _span(counts: pd.Series) -> str:
+    """ "3", or "2-3" if the positive ones of `counts` differ; "0" if none is positive."""
+    found = sorted({int(count) for count in counts if count > 0}) or [0]
+    return str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"
+
+
 def style(table: pd.DataFrame) -> Styler:
-    """A Styler for any table of `tables`: compare, verdicts, wins. One decimal, tabular figures, legible on light and dark pages."""
+    """A Styler for any table of `tables` or `errata`: one decimal, tabular figures, legible on light and dark pages."""
     if "verdict" in table:
-        return _style_verdicts(table)
-    if list(table.index.names) == ["method", "column"]:
-        return _style_comparison(table)
-    styler = table.style.format(precision=1, na_rep="", escape="html")
-    return _finish(styler.bar(subset=["wins"], color=BLUE, vmin=0, vmax=max(1, table["wins"].max())), table)  # no win: an empty bar
-
-
-def _finish(styler: Styler, table: pd.DataFrame) -> Styler:
+        styler = _style_verdicts(table)
+    elif list(table.index.names) == ["method", "column"]:
+        styler = _style_comparison(table)
+    elif "wins" in table:
+        styler = table.style.format(precision=1, na_rep="", escape="html")
+        styler = styler.bar(subset=["wins"], color=COLORS["measured"], vmin=0, vmax=max(1, table["wins"].max()))  # no win: an empty bar
+    else:
+        styler = table.style.hide(axis="index").format(escape="html")
+        styler = styler.set_properties(**LEFT, **{"vertical-align": "top", "max-width": "36em"})
     styler = styler.set_table_styles(RULES).format_index(escape="html", axis=0).format_index(escape="html", axis=1)
     return styler.set_caption(html.escape(table.attrs["caption"])) if "caption" in table.attrs else styler
 
 
 def _style_comparison(comparison: pd.DataFrame) -> Styler:
-    table = wide(comparison)
-    digits = 1 if comparison.attrs.get("unit", "percent") == "percent" else 2
+    table, digits = wide(comparison), _digits(comparison)
     styler = table.style.format(precision=digits, na_rep="")
     if not isinstance(table.index, pd.MultiIndex):
-        styler = styler.format(
-            {"seeds": "{:d}", "difference": f"{{:+.{digits}f}}", "± 95 %": f"{{:.{digits}f}}"}, precision=digits, na_rep=""
-        )
-        for name, colour in (("published", ORANGE), ("measured", BLUE)):
-            if table[name].notna().any():
-                styler = styler.bar(subset=[name], color=colour, vmin=_floor(table[name]), vmax=table[name].max(), height=72)
-    else:
-        colours = {"published": ORANGE, "measured": BLUE}
-        numbers = [name for name in table.columns if name != "n"]
-        spread = [key for key in table.index if key[1] == "± 95 %"]
-        styler = styler.set_properties(subset=(spread, numbers), **{"opacity": "0.8"}) if spread else styler
-        measured = [key for key in table.index if key[1] == "measured"]
-        styler = styler.apply(_best, axis=0, subset=(measured, numbers)) if measured else styler
-        styler = styler.apply_index(lambda level: [f"background: {colours.get(text, 'none')}" for text in level], level=1)
-    return _finish(styler, comparison)
-
-
-def prose(table: pd.DataFrame) -> Styler:
-    """A Styler for a table of texts: whole sentences, set to the left."""
-    left = {"text-align": "left !important", "vertical-align": "top", "max-width": "36em"}
-    styler = _finish(table.style.hide(axis="index").format(escape="html").set_properties(**left), table)
-    return styler.set_table_styles([{"selector": "th", "props": "text-align: left !important;"}], overwrite=False)
-
-
-def _floor(values: pd.Series) -> float:
-    """Where a column's bars begin: a little under the least value, so that small differences are seen."""
-    return float(values.min() - 0.15 * (values.max() - values.min()) - 1e-9)
+        formats = {"seeds": "{:d}", "difference": f"{{:+.{digits}f}}", "± 95 %": f"{{:.{digits}f}}"}
+        styler = styler.format(formats, precision=digits, na_rep="")
+        for name, color in COLORS.items():
+            low, high = table[name].min(), table[name].max()
+            if high == high:  # bars begin a little below the least value, so that small differences are seen
+                styler = styler.bar(subset=[name], color=color, vmin=low - 0.15 * (high - low) - 1e-9, vmax=high, height=72)
+        return styler
+    numbers = [name for name in table.columns if name != "n"]
+    lines = {part: [key for key in table.index if key[1] == part] for part in ("measured", "± 95 %")}
+    if lines["measured"]:
+        styler = styler.set_properties(subset=(lines["± 95 %"], numbers), **{"opacity": "0.8"})
+        styler = styler.apply(_best, axis=0, subset=(lines["measured"], numbers))
+    return styler.apply_index(lambda level: [f"background: {COLORS.get(text, 'none')}" for text in level], level=1)
 
 
 def _best(values: pd.Series) -> list[str]:
-    """The three highest of a column, shaded in steps: a heat that survives one decimal."""
-    ranks = values.rank(ascending=False, method="min")
-    return [f"background: rgba(0,114,178,{0.42 - 0.13 * (rank - 1):.2f})" if rank <= 3 else "" for rank in ranks]
+    """The three highest of a column, shaded in steps: an order that one decimal can hide."""
+    return [f"background: {RANKS[rank]}" if rank in RANKS else "" for rank in values.rank(ascending=False, method="min")]
 
 
-def verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
-    """Columns of a table of verdicts that are read, renamed, and their formats."""
-    shown = table[["claim", "text", "published", "published_p", "difference", "low", "high", "seeds", "p", "verdict"]]
+def _verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
+    """The columns of a table of verdicts for readers, renamed, and their formats."""
     names = {"published": "published Δ", "published_p": "published p", "difference": "measured Δ", "low": "95 % from", "high": "to"}
-    shown = shown.rename(columns=names)
+    shown = table[["claim", "text", *names, "seeds", "p", "verdict"]].rename(columns=names)
     bounds = dict.fromkeys(["95 % from", "to"], "{:+.1f}")  # with the sign of a bound that rounds to 0: is 0 inside?
-    return shown, dict.fromkeys(["published Δ", "measured Δ"], "{:+z.1f}") | bounds | {"published p": p_value, "p": p_value}
+    return shown, {"published Δ": signed, "measured Δ": signed, "published p": p_value, "p": p_value} | bounds
 
 
 def _style_verdicts(table: pd.DataFrame) -> Styler:
-    shown, formats = verdict_view(table)
+    shown, formats = _verdict_view(table)
     styler = shown.style.hide(axis="index").format(formats | {"text": html.escape}, na_rep="")
-    styler = styler.map(
-        lambda verdict: f"background: {VERDICT_COLOURS[verdict]}; white-space: nowrap; text-align: left !important", subset=["verdict"]
-    )
-    left = {"text-align": "left !important"}  # a rule for all cells of a table outweighs that of a single one
-    styler = styler.set_properties(subset=["claim"], **left, **{"white-space": "nowrap"})
-    return _finish(styler.set_properties(subset=["text"], **left, **{"min-width": "22em"}), table)
+    styler = styler.map(lambda verdict: f"background: {VERDICT_COLORS[verdict]}{PALE}", subset=["verdict"])
+    styler = styler.set_properties(subset=["claim", "verdict"], **LEFT, **{"white-space": "nowrap"})
+    return styler.set_properties(subset=["text"], **LEFT, **{"min-width": "22em"})
 
 
 def p_value(value: float) -> str:
-    """A p value in three decimals at most."""
+    """A p value in three decimals at most; empty for NaN."""
     return "" if pd.isna(value) else "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def signed(value: float) -> str:
+    """A difference in points, with its sign unless it rounds to 0; empty for NaN."""
+    return "" if pd.isna(value) else f"{value:+z.1f}"
+
+
+def texts(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of `tables.compare` as text: published, measured ± half width of the 95 % interval, difference; empty for NaN."""
+    forms = {"published": "{:.{}f}", "measured": "{:.{}f}", "interval": " ± {:.{}f}", "difference": "{:+z.{}f}"}
+    digits = _digits(comparison)
+    cells = {name: ["" if pd.isna(number) else form.format(number, digits) for number in comparison[name]] for name, form in forms.items()}
+    found = pd.DataFrame(cells, index=comparison.index)
+    found["measured"] += found.pop("interval")
+    return found
+
+
+def _digits(table: pd.DataFrame) -> int:
+    return 1 if table.attrs.get("unit", "percent") == "percent" else 2
 
 
 def save(table: pd.DataFrame, folder: Path | str, name: str) -> list[Path]:
@@ -137,8 +146,42 @@ def save(table: pd.DataFrame, folder: Path | str, name: str) -> list[Path]:
     return paths
 
 
+# --------------------------------------------------------------------------------------------------------------- LaTeX
+
+CROWDED = 8  # columns above which a table is set small
+SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
+SIGNS = {"×": r"$\times$", "±": r"$\pm$", "Δ": r"$\Delta$", "→": r"$\to$", "·": r"$\cdot$", "≥": r"$\geq$", "≤": r"$\leq$", "𝑛": "$n$"}
+SIGNS |= {"<": "$<$", ">": "$>$", "–": "--", "—": "---", "\u2009": r"\,"} | {power: f"$^{{{i}}}$" for i, power in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+
+
 def latex(table: pd.DataFrame) -> str:
-    """A table environment for any table of `tables`; needs booktabs alone."""
+    """A table environment for any table; needs booktabs alone."""
+    shown, formats, align = table if list(table.index.names) == [None] else table.reset_index(), {}, None
     if "verdict" in table:
-        return tex.verdicts(*verdict_view(table), table.attrs.get("caption", ""))
-    return tex.comparison(table) if list(table.index.names) == ["method", "column"] else tex.plain(table)
+        shown, formats = _verdict_view(table)
+        align = "lp{6cm}" + "r" * (len(shown.columns) - 3) + "l"
+    elif list(table.index.names) == ["method", "column"]:
+        shown = _on_paper(table)
+        align = ("ll" if shown.columns[0] == "" else "lr") + "r" * (len(shown.columns) - 2)
+    shown = shown.set_axis([" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in shown], axis=1)
+    styler = shown.style.hide(axis="index").format(formats, precision=_digits(table), na_rep="", escape="latex")
+    caption = "".join(SPECIAL.get(letter, letter) for letter in table.attrs.get("caption", ""))
+    styler = styler.format_index(escape="latex", axis=1)
+    text = styler.to_latex(hrules=True, position_float="centering", column_format=align, caption=caption or None)
+    text = text.translate(str.maketrans(SIGNS))
+    if shown.columns[0] == "":  # several lines per method: a space before each
+        text = re.sub(r"(?<=\\\\\n)(?! |\\midrule|\\bottomrule)", r"\\addlinespace\n", text)
+    text = re.sub(r"(?m)(^|(?<!\\)& )([+-]\d+(\.\d+)?)(?= )", r"\1$\2$", text)  # in math mode a minus is one
+    small = "\\centering\n\\footnotesize\n\\setlength{\\tabcolsep}{3pt}"
+    return text.replace("\\centering", small, 1) if len(shown.columns) > CROWDED else text
+
+
+def _on_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `wide`; if there is one column: published, measured ± half width, n (seeds), difference."""
+    columns, percent = list(dict.fromkeys(table.index.get_level_values("column"))), "± 95\u2009%"
+    if len(columns) == 1:
+        lines = texts(table).droplevel("column").rename_axis(label(columns[0])).rename(columns={"measured": f"measured {percent}"})
+        lines.insert(2, "𝑛", table["seeds"].array)
+        return lines.reset_index()
+    lines = wide(table).rename(columns={"n": "𝑛"}, index={"± 95 %": percent}).reset_index(names=["", " "])
+    return lines.assign(**{"": lines[""].mask(lines[""].duplicated(), "")})

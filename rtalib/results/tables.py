@@ -1,7 +1,7 @@
 """Measured beside published: pure functions from result rows (flat dicts) to pandas tables.
 
 A row has "method", "seed" and percent values; RTA rows also have "model", and the result of a (method, seed) is the mean over its models.
-The scale and the data set of the rows stand in `attrs` and in the caption of every table made here.
+Every table made here states the scale and the data set of its rows in `attrs` and in its caption.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +10,10 @@ import pandas as pd
 from scipy import stats
 
 from rtalib.results import papers
-from rtalib.results.claims import Claim
-from rtalib.results.papers import CORRUPTION_LABELS, GUIDES, Published, derived, label, split_guide
+from rtalib.results.papers import CORRUPTION_LABELS, GUIDES, SHORT, Claim, Published, derived, label, split_guide
 from rtalib.results.style import save, style, wide
 
-CONTEXT = ("scale", "dataset", "protocol", "corruption")  # rows of one method that differ in these are different experiments
+CONTEXT = ("scale", "dataset", "protocol", "corruption")  # rows of a method that differ in these are different experiments
 LEVEL = 0.05
 
 __all__ = [
@@ -48,7 +47,7 @@ def _check_one_experiment(rows: Sequence[Mapping], what: str, names: Sequence[st
 
 
 def _cells(rows: Sequence[Mapping], method: str, column: str) -> dict[tuple, float]:
-    """{(seed, model): value} of a method; model is "" where rows have none."""
+    """{(seed, model): value} of a method; model is "" if the rows have none."""
     chosen = select(rows, method)
     _check_one_experiment(chosen, method)
     cells: dict[tuple, float] = {}
@@ -66,7 +65,7 @@ def _cells(rows: Sequence[Mapping], method: str, column: str) -> dict[tuple, flo
 def values(rows: Sequence[Mapping], method: str, column: str) -> pd.Series:
     """Measured values of a method by seed, each the mean over models; empty where nothing was measured.
 
-    A seed of which some models are still missing does not count, for its mean would be over other models.
+    A seed that lacks some models does not count, because its mean would be over other models.
     """
     cells = _cells(rows, method, column)
     models = {model for _, model in cells}
@@ -84,7 +83,7 @@ def interval(numbers: Iterable[float]) -> float:
 
 
 def context(rows: Sequence[Mapping]) -> dict:
-    """Scale, data set, protocol, seeds and image counts that the rows state, joined by commas where there are several."""
+    """Scale, data set, protocol, seeds and image counts that the rows state, joined by commas if there are several."""
     facts = {}
     for name in ("scale", "dataset", "protocol", "corruption", "seed", "n_train", "n_eval"):
         found = list(dict.fromkeys(row[name] for row in rows if row.get(name) is not None))
@@ -94,9 +93,8 @@ def context(rows: Sequence[Mapping]) -> dict:
 
 
 def caption(rows: Sequence[Mapping], published: Published) -> str:
-    """One line that says what is published, what was measured and how big it was."""
-    names = {"rta": "RTA", "cf": "CF-DARTS"}
-    title = f"{names[published.paper]} {published.table.replace('table', 'table ').replace('figure', 'figure ')}: {published.title}."
+    """One line that says what was published, what was measured and at which size."""
+    title = f"{SHORT[published.paper]} {published.table.replace('table', 'table ').replace('figure', 'figure ')}: {published.title}."
     if not rows:
         return f"{title} Not measured in this run."
     advice = "" if context(rows).get("scale") == "paper" else " Not the paper's setting: compare differences between rows, not levels."
@@ -104,7 +102,7 @@ def caption(rows: Sequence[Mapping], published: Published) -> str:
 
 
 def conditions(rows: Sequence[Mapping]) -> str:
-    """ "Measured: scale demo, data shapes10, ..., seeds 0, 1, on 2 cores of ...", as far as the rows say it."""
+    """ "Measured: scale demo, data shapes10, ..., seeds 0, 1, on 2 cores of ...", as far as the rows state it."""
     facts, hosts = context(rows), hardware(rows)
     size = f"scale {facts.get('scale', 'not stated')}, data {facts.get('dataset', 'not stated')}"
     parts = [f"{name.replace('_', ' ')} {facts[name]}" for name in ("protocol", "n_train", "n_eval") if name in facts]
@@ -112,18 +110,18 @@ def conditions(rows: Sequence[Mapping]) -> str:
 
 
 def hardware(rows: Sequence[Mapping]) -> str:
-    """What the rows' stamps say was computed on, GPU or else cores and CPU, joined by " and "; empty without stamps."""
+    """The hardware in the rows' stamps, the GPU or else cores and CPU, joined by " and "; empty without stamps."""
     stamps = [row["stamp"] for row in rows if row.get("stamp")]
     names = [stamp.get("gpu") or f"{stamp.get('cores', 'unknown')} cores of {stamp.get('cpu', 'an unknown CPU')}" for stamp in stamps]
     return " and ".join(dict.fromkeys(map(str, names)))
 
 
 def compare(rows: Sequence[Mapping], published: Published, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Published and measured for every method and column, in the order of the paper; methods it lacks (null baselines) follow.
+    """Published and measured for every method and column, in the order of the paper; methods that it lacks (null baselines) follow.
 
-    columns: default those of the published table, and the corruption columns, or failing examples, that only the rows have.
+    columns: by default those of the published table, and the columns of corruptions or failing examples that only the rows have.
     Returns a table with index (method, column) and: published, published_std, measured, std, interval (half width, 95 %), seeds, difference
-    (measured - published). attrs: caption, unit, context. ValueError where rows of one method mix scales, data sets or protocols.
+    (measured - published). attrs: caption, unit, context. ValueError if rows of one method mix scales, data sets or protocols.
     """
     if columns is None:
         more = (*CORRUPTION_LABELS, "common_fail")
@@ -146,7 +144,7 @@ _COMPARED = ("method", "column", "published", "published_std", "measured", "std"
 
 
 def _name(row: Mapping, guided: bool) -> str:
-    """Name of a method that the paper lacks; in tables with blocks it gets the prefix of its guiding corruption."""
+    """Name of a method that the paper lacks, in tables with blocks with the prefix of its guiding corruption."""
     prefix = {name: short for short, name in GUIDES.items()}.get(str(row.get("corruption")))
     return f"{prefix}: {row['method']}" if guided and prefix else str(row["method"])
 
@@ -171,17 +169,27 @@ def _record(rows: Sequence[Mapping], published: Published, method: str, column: 
 # -------------------------------------------------------------------------------------------------------------- claims
 
 
+def t_test(sample: pd.Series, null: float = 0.0) -> tuple[float, float, float, float]:
+    """Mean, low and high end of its 95 % Student interval, and p of a two-sided t-test against `null`.
+
+    NaN for fewer than two numbers; p also if they are equal, because they say nothing about the spread.
+    """
+    mean, half = float(sample.mean()), interval(sample)
+    spread = len(sample) > 1 and sample.std(ddof=1) > 1e-9
+    return mean, mean - half, mean + half, float(stats.ttest_1samp(sample, null).pvalue) if spread else float("nan")
+
+
 def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
     """Each claim tested on matched seeds of its two methods by a paired t-test (two-sided).
 
-    A seed counts once, with the mean difference over its models: those share the draw of the seed's training set, so they are no samples
-    of their own. A seed of which a method lacks a model is left out.
+    Each seed is one sample, the mean over its models: models of a seed share a training set and are not independent. A seed that lacks a
+    model of either method is left out.
 
     Columns: claim, text, better, worse, metric, published (difference printed in the paper), published_p (Welch's t on the printed means
     and deviations), difference (measured), low, high (95 % interval), seeds, p, verdict:
     "reproduced": difference > 0, "not reproduced": difference < 0, both with p < .05 over at least two seeds; "undecided" at this number
-    of seeds otherwise; "missing": no seed was measured. With a margin m, difference + m is tested in its place. rows: the keys of the
-    tested rows, by which they are found in rows/<table>/ and in the store.
+    of seeds otherwise; "missing": no seed was measured. With a margin m, the test is of difference + m. rows: the keys of the tested rows,
+    which name their files in rows/<table>/ and their entries in the store.
     """
     table = pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
     table.attrs = {"caption": f"Claims, by paired t-tests on matched seeds. {conditions(rows)}"} if rows else {}
@@ -195,34 +203,24 @@ _VERDICT_COLUMNS = (
 
 
 def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
-    _check_one_experiment([row for name in (claim.better, claim.worse) for row in select(rows, name)], claim.id)
+    both = [row for name in (claim.better, claim.worse) for row in select(rows, name)]
+    _check_one_experiment(both, claim.id)
     differences = _differences(rows, claim)
-    tested = [row for name in (claim.better, claim.worse) for row in select(rows, name) if row.get("seed", 0) in differences.index]
-    mean, half = float(differences.mean()), interval(differences)
-    p = float("nan")
-    if len(differences) > 1 and differences.std(ddof=1) > 1e-9:  # identical differences say nothing about the spread
-        p = float(stats.ttest_1samp(differences, -claim.margin).pvalue)
-    above = mean + claim.margin > 0
+    mean, low, high, p = t_test(differences, -claim.margin)
     verdict = "undecided" if len(differences) else "missing"
     if p < LEVEL:
-        verdict = "reproduced" if above else "not reproduced"
+        verdict = "reproduced" if mean + claim.margin > 0 else "not reproduced"
+    keys = [str(row.get("key") or "") for row in both if row.get("seed", 0) in differences.index]
     return {
-        **{
-            "claim": claim.id,
-            "text": claim.text,
-            "better": claim.better,
-            "worse": claim.worse,
-            "metric": claim.metric,
-            "margin": claim.margin,
-        },
+        **{"claim": claim.id, **{name: getattr(claim, name) for name in ("text", "better", "worse", "metric", "margin")}},
         **published_difference(claim),
-        **{"difference": mean, "low": mean - half, "high": mean + half, "seeds": len(differences), "p": p, "verdict": verdict},
-        "rows": " ".join(dict.fromkeys(key for row in tested for key in str(row.get("key") or "").split())),
+        **{"difference": mean, "low": low, "high": high, "seeds": len(differences), "p": p, "verdict": verdict},
+        "rows": " ".join(dict.fromkeys(key for text in keys for key in text.split())),
     }
 
 
 def _differences(rows: Sequence[Mapping], claim: Claim) -> pd.Series:
-    """By seed, how far the better method is above the worse one, the mean over models; seeds that both have with all models."""
+    """How far the better method is above the worse one, the mean over models, by seed; only seeds that have all models of both."""
     better, worse = (_cells(rows, method, claim.metric) for method in (claim.better, claim.worse))
     models = {model for _, model in (*better, *worse)}
     found = {}
@@ -233,7 +231,7 @@ def _differences(rows: Sequence[Mapping], claim: Claim) -> pd.Series:
 
 
 def published_difference(claim: Claim) -> dict[str, float]:
-    """The claim on the printed numbers: difference, and Welch's p where means, deviations and the number of runs are printed."""
+    """The claim on the printed numbers: difference, and Welch's p if means, deviations and the number of runs are printed."""
     table = papers.PUBLISHED.get(f"{claim.paper}-{claim.table}")
     means = [None, None] if table is None else [table.value(method, claim.metric) for method in (claim.better, claim.worse)]
     if None in means:
@@ -247,7 +245,8 @@ def published_difference(claim: Claim) -> dict[str, float]:
 
 
 def wins(rows: Sequence[Mapping], *, reference: str = "Org. DNN") -> pd.DataFrame:
-    """Per method: on how many corruption sets its mean over seeds is above that of `reference`, of how many both have; and the mean gap."""
+    """Per method: the number of corruption sets on which its mean over seeds exceeds that of `reference`, of those that both have, and the
+    mean gap."""
     names = [name for name in CORRUPTION_LABELS if any(row.get(name) is not None for row in rows)]
     base = {name: values(rows, reference, name).mean() for name in names}
     found = []

@@ -193,7 +193,7 @@ def test_figure_carries_its_words_to_the_page(run):
 
 
 def test_verdicts_are_told_by_words_and_marks():
-    assert set(report_html.MARKS) == set(report.VERDICT_COLOURS) and len(set(report_html.MARKS.values())) == 4
+    assert set(report_html.MARKS) == set(report.VERDICT_COLORS) and len(set(report_html.MARKS.values())) == 4
     assert report_text.table(("a", "b"), [("x|y", 1)], right=(1,)) == ["", "| a | b |", "| --- | ---: |", "| x\\|y | 1 |", ""]
 
 

@@ -4,7 +4,7 @@ import html
 
 import pytest
 
-from rtalib import papers
+from rtalib import papers, tables
 from rtalib.results import errata
 
 FIGURES = {"cf-figure4", "rta-figure1-corruptions", "rta-figure1-attacks", "cf-algorithm1"}
@@ -25,10 +25,10 @@ def test_several_tables_share_a_fault_once_and_in_the_list_s_order():
 
 
 def test_shown_as_a_table_of_texts():
-    page = html.unescape(errata.table("cf-table7").to_html())
+    page = html.unescape(tables.style(errata.table("cf-table7")).to_html())
     assert all(fault.fault in page and fault.resolution in page for fault in errata.of("cf-table7"))
     assert errata.of("cf-table1")[0].fault not in page
-    assert all(fault.fault in html.unescape(errata.table().to_html()) for fault in errata.FAULTS)
+    assert all(fault.fault in html.unescape(tables.style(errata.table()).to_html()) for fault in errata.FAULTS)
 
 
 def test_unknown_names_are_suggested():

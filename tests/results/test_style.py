@@ -7,13 +7,13 @@ import pytest
 from made_up import cf_rows, rta_rows
 
 from rtalib import papers, tables
-from rtalib.results import tex
 from rtalib.results.style import latex
 
 TABLES = {
     "one column": lambda: tables.compare(rta_rows(), papers.RTA["table1"]),
     "several columns": lambda: tables.compare(cf_rows(), papers.CF_DARTS["table2"]),
     "a figure": lambda: tables.compare(cf_rows(), papers.CF_DARTS["figure4"]),
+    "two columns": lambda: tables.compare([], papers.RTA["table4"]),
     "hours": lambda: tables.compare([], papers.CF_DARTS["table7"]),
     "verdicts": lambda: tables.verdicts(rta_rows(), papers.CLAIMS["rta-table1"]),
     "wins": lambda: tables.wins(cf_rows()),
@@ -36,6 +36,13 @@ def test_structure(name):
     assert not re.search(r"multirow|siunitx|\bnan\b|%", bare)
 
 
+@pytest.mark.parametrize(
+    "name,preamble", {"one column": "lrrrr", "two columns": "llrrr", "verdicts": "lp{6cm}rrrrrrrl", "wins": "lrrr", "plain": "lrr"}.items()
+)
+def test_names_are_set_to_the_left_and_numbers_to_the_right(name, preamble):
+    assert rf"\begin{{tabular}}{{{preamble}}}" in latex(TABLES[name]())
+
+
 def test_numbers_are_those_of_the_table():
     table = tables.compare(rta_rows(), papers.RTA["table1"])
     row = table.loc[("10,000 Ori + 4 × 10,000 Ori with RTA(Ours)", "score")]
@@ -45,11 +52,20 @@ def test_numbers_are_those_of_the_table():
 
 
 def test_escape_covers_what_latex_takes_for_commands():
-    assert tex.escape(r"a_b & 50 % \x {#} ~^ 10³ × ± Δ") == (
-        r"a\_b \& 50 \% \textbackslash{}x \{\#\} \textasciitilde{}\textasciicircum{} 10$^{3}$ $\times$ $\pm$ $\Delta$"
-    )
-    assert tex.number(-0.25, 2) == "$-0.25$" and tex.number(float("nan")) == "" and tex.number(7) == "7"
+    hostile = r"a_b & 50 % \x {#} ~^ 10³ × ± Δ"
+    escaped = r"a\_b \& 50 \% \textbackslash x \{\#\} \textasciitilde \textasciicircum 10$^{3}$ $\times$ $\pm$ $\Delta$"
+    table = pd.DataFrame({hostile: [hostile]})
+    table.attrs["caption"] = hostile
+    found = re.sub(r"(\{\}|\\space| )+", " ", latex(table))
+    assert found.count(escaped) == 3 and rf"\caption{{{escaped}}}" in found
+
+
+def test_signed_numbers_are_in_math_mode_and_what_is_missing_is_empty():
+    lines = latex(pd.DataFrame({"a": [-0.25, float("nan")], "b": [7, -7], "c": ["+1.5", "x -2 y"]})).splitlines()
+    assert lines[6:8] == [r"$-0.2$ & 7 & $+1.5$ \\", r" & $-7$ & x -2 y \\"]
 
 
 def test_span_of_seeds():
-    assert [tex.span(pd.Series(counts)) for counts in ([3, 3], [2, 3, 0], [0, 0], [])] == ["3", "2-3", "0", "0"]
+    rows = [row | {"fail": None} if (row["method"], row["seed"]) == ("AugMix", 0) else row for row in cf_rows()]
+    lines = tables.wide(tables.compare(rows, papers.CF_DARTS["table2"]))["n"]
+    assert (lines["AugMix", "measured"], lines["CutMix", "measured"], lines["CutMix", "published"]) == ("2-3", "3", "")
