@@ -1,11 +1,50 @@
-"""The report of a run: claims first, then every table and figure, as one page and as REPORT.md."""
+"""The report of a run: every published number beside the measured one, verdicts, figures, costs, provenance, errata of the papers.
 
-from rtalib import lazily
+`write` makes it from what is in the run's folder alone: report.html, one file that holds its pictures and opens without a network;
+REPORT.md, the same facts for a terminal; tables/<table>.tex; and claims.csv, every claim with the keys of its rows. The same folder gives
+the same bytes.
+"""
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    {
-        "notebook": "Notebook",
-        "collect": "CLAIMS TITLES VERDICT_COLORS Block Report Section claims write",
-    },
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from rtalib.infra.store import write_atomic
+from rtalib.report import collect, html, markdown
+from rtalib.report.collect import CLAIMS, MARKS, WORDS, claims
+from rtalib.report.notebook import Notebook
+from rtalib.results import papers
+from rtalib.results.errata import ERRATA
+from rtalib.results.papers import TITLES
+from rtalib.results.style import latex, p_value, signed
+
+__all__ = ["CLAIMS", "TITLES", "Notebook", "claims", "write"]
+PAGES = Environment(
+    loader=PackageLoader("rtalib.report"),
+    autoescape=select_autoescape(["html.jinja"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
 )
+PAGES.globals |= {"papers": papers.NAMES, "published": papers.PUBLISHED, "errata": ERRATA, "marks": MARKS, "words": WORDS}
+PAGES.filters |= {"signed": signed, "p": p_value, "label": papers.label}
+PAGES.filters |= {"row": markdown.row, "comparison": markdown.comparison}
+PAGES.filters |= {function.__name__: function for function in (html.png, html.styled, html.differences, html.published_alone, html.listing)}
+
+
+def write(run: Path | str, *, title: str = "rtalib") -> Path:
+    """Write report.html, REPORT.md, claims.csv and tables/<table>.tex into a run's folder; return the page's path.
+
+    `run` is a run's name below the outputs folder (str), or its folder (Path). FileNotFoundError if the folder does not exist;
+    ValueError naming the file if a row is not a JSON object.
+    """
+    report = collect.collect(run, title)
+    for section in report.sections:
+        for number, block in enumerate(section.blocks, 1):  # a table in several blocks has a file for each
+            if block.detailed is not None:
+                write_atomic(report.folder / "tables" / f"{section.id}{f'-{number}' if number > 1 else ''}.tex", latex(block.detailed))
+    write_atomic(report.folder / "claims.csv", report.claims.to_csv(index=False))
+    for name in ("REPORT.md", "report.html"):
+        write_atomic(report.folder / name, PAGES.get_template(f"{name}.jinja").render(report=report))
+    return report.folder / "report.html"

@@ -1,27 +1,20 @@
-"""What a report reads in a run's folder: rows, figures with their words, notebooks; and what their rows say of cost and origin."""
+"""What a report reads in a run's folder: rows, figures with their descriptions, notebooks; and the costs and origins of the rows."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from PIL import Image
 
 PIXELS_PER_INCH = 118  # at which a figure of two columns (7.1 inches) fills the page
 
 
-def owner(name: str, ids: Sequence[str]) -> str | None:
-    """The table or figure of a paper, one of `ids`, that begins the name of a file ("cf-table2-nulls", "cf-figure4a"); or None."""
-    fits = [id for id in ids if name.startswith(id) and not name[len(id) :][:1].isdigit()]
-    return max(fits, key=len) if fits else None
-
-
 @dataclass(frozen=True)
 class Picture:
-    """figures/<name>.png: its address from the run's folder, the vector files beside it, what it shows ("" in older files), its size.
+    """figures/<name>.png: its path from the run's folder, the vector files beside it, its description ("" in older files), its size.
 
-    width, height: pixels on a page, such that all figures have letters of one size.
+    width, height: pixels on a page, such that the letters of all figures have one size.
     """
 
     name: str
@@ -33,42 +26,33 @@ class Picture:
 
     @property
     def title(self) -> str:
-        text = self.name.replace("_", " ").replace("-", " ")
-        for short, full in (("rta ", "RTA, "), ("cf ", "CF-DARTS, ")):
-            text = full + text.removeprefix(short) if text.startswith(short) else text
-        return text[:1].upper() + text[1:]
+        first, *others = self.name.replace("_", " ").replace("-", " ").split(" ")
+        first = {"rta": "RTA,", "cf": "CF-DARTS,"}.get(first, first[:1].upper() + first[1:])
+        return " ".join([first, *others])
 
 
-@dataclass(frozen=True)
-class Saved:
-    """tables/<name>.csv, by its address from the run's folder, with its content."""
-
-    name: str
-    path: str
-    table: pd.DataFrame
+def owner(name: str, ids: Sequence[str]) -> str | None:
+    """The one of `ids` that begins the name of a file ("cf-table2-nulls", "cf-figure4a"), the longest if several do; or None."""
+    return max((id for id in ids if name.startswith(id) and not name[len(id) :][:1].isdigit()), key=len, default=None)
 
 
 def read_all(folder: Path) -> dict[str, list[dict]]:
-    """{table: rows} of the tables that have any. FileNotFoundError where the folder does not exist."""
+    """{table: its rows}, for the tables that have any: those of the table's plan in its order, or all without a plan.
+
+    FileNotFoundError if the folder does not exist; ValueError naming the file if a row is not a JSON object.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"run: {folder} is no folder; expected a run's folder with rows/, figures/ or tables/ in it")
-    names = [path.name for path in sorted((folder / "rows").glob("*")) if path.is_dir()]
-    return {table: rows for table in names if (rows := read_rows(folder, table))}
+    found = {}
+    for table in sorted(path for path in (folder / "rows").glob("*") if path.is_dir()):
+        keys = plan(folder, table.name)
+        paths = sorted(table.glob("*.json")) if keys is None else [table / f"{key}.json" for key in keys]
+        found[table.name] = [_read(path) for path in paths if path.exists()]
+    return {table: rows for table, rows in found.items() if rows}
 
 
-def read_rows(folder: Path, table: str) -> list[dict]:
-    """Rows of a table in the run's folder; those of its plan, in its order, where plans/<table>.json exists."""
-    here, plan = folder / "rows" / table, _plan(folder, table)
-    paths = sorted(here.glob("*.json")) if plan is None else [here / f"{key}.json" for key in plan]
-    return [_read(path) for path in paths if path.exists()]
-
-
-def planned(folder: Path, table: str) -> int:
-    """How many cells the table's plan has; 0 without a plan."""
-    return len(_plan(folder, table) or ())
-
-
-def _plan(folder: Path, table: str) -> list[str] | None:
+def plan(folder: Path, table: str) -> list[str] | None:
+    """The keys of the table's cells in plans/<table>.json, if there is one."""
     path = folder / "plans" / f"{table}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -84,7 +68,7 @@ def _read(path: Path) -> dict:
 
 
 def figures(folder: Path) -> list[Picture]:
-    """figures/*.png by name, with the description that style.save wrote into them."""
+    """figures/*.png by name, with the description that `figures.save` wrote into them."""
     found = []
     for path in sorted((folder / "figures").glob("*.png")):
         vectors = tuple(p.relative_to(folder).as_posix() for kind in (".svg", ".pdf") if (p := path.with_suffix(kind)).exists())
@@ -96,45 +80,32 @@ def figures(folder: Path) -> list[Picture]:
     return found
 
 
-def saved(folder: Path) -> list[Saved]:
-    """tables/*.csv by name."""
-    return [Saved(path.stem, path.relative_to(folder).as_posix(), pd.read_csv(path)) for path in sorted((folder / "tables").glob("*.csv"))]
-
-
 def notebooks(folder: Path) -> list[str]:
-    """Executed notebooks, by their address from the folder."""
+    """Executed notebooks, by their path from the folder."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-
-
-def seconds(rows: Sequence[Mapping]) -> float:
-    return float(sum(float(row.get("seconds") or 0) for row in rows))
 
 
 def costs(rows: Mapping[str, list[dict]]) -> list[dict]:
     """Seconds per cell: table, method, number of cells, mean, greatest and total."""
-    found = []
-    for table, all_rows in rows.items():
-        for method in dict.fromkeys(str(row.get("method", "")) for row in all_rows):
-            spent = [float(row["seconds"]) for row in all_rows if str(row.get("method", "")) == method and row.get("seconds") is not None]
-            if spent:
-                cost = {"cells": len(spent), "mean": sum(spent) / len(spent), "most": max(spent), "total": sum(spent)}
-                found.append({"table": table, "method": method, **cost})
-    return found
+    spent: dict[tuple[str, str], list[float]] = {}
+    for table, row in ((table, row) for table, found in rows.items() for row in found if row.get("seconds") is not None):
+        spent.setdefault((table, str(row.get("method", ""))), []).append(float(row["seconds"]))
+    facts = {"cells": len, "mean": lambda each: sum(each) / len(each), "most": max, "total": sum}
+    return [{"table": table, "method": method, **{name: of(each) for name, of in facts.items()}} for (table, method), each in spent.items()]
 
 
 def stamps(rows: Sequence[Mapping]) -> list[dict]:
-    """The different origins of the rows (all facts but the time), with how many rows have each and from when to when."""
+    """The different origins of the rows (all facts but the time), with how many rows have each, and from when to when."""
     found: dict[str, dict] = {}
     for row in rows:
-        stamp = dict(row.get("stamp") or {})
-        time = str(stamp.pop("time", ""))
-        entry = found.setdefault(json.dumps(stamp, sort_keys=True), {"facts": stamp, "rows": 0, "first": time, "last": time})
-        entry["rows"] += 1
-        entry["first"], entry["last"] = min(entry["first"], time), max(entry["last"], time)
-    return [entry | {"facts": {name: _plain(value) for name, value in entry["facts"].items()}} for entry in found.values()]
+        facts = {name: _plain(value) for name, value in (row.get("stamp") or {}).items()}
+        time = facts.pop("time", "")
+        entry = found.setdefault(json.dumps(facts, sort_keys=True), {"facts": facts, "rows": 0, "first": time, "last": time})
+        entry |= {"rows": entry["rows"] + 1, "first": min(entry["first"], time), "last": max(entry["last"], time)}
+    return list(found.values())
 
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items())
-    return {True: "yes", False: "no", None: "none"}.get(value, str(value)) if isinstance(value, (bool, type(None))) else str(value)
+    return {"True": "yes", "False": "no", "None": "none"}.get(str(value), str(value))

@@ -11,9 +11,9 @@ from made_up import cf_rows, rta_rows
 
 from rtalib import figures, papers, report, tables
 from rtalib.experiments.repair import chance
-from rtalib.report import html as report_html
-from rtalib.report import markdown as report_text
-from rtalib.results.errata import FAULTS
+from rtalib.report import collect, markdown
+from rtalib.results.errata import ERRATA
+from rtalib.results.style import VERDICT_COLORS
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
 
@@ -140,15 +140,15 @@ def test_claims_beyond_the_papers_are_tested_on_the_medians(tmp_path):
     assert (claim.difference, claim.seeds) == (7.5, 3)
 
 
-def test_faults_stand_on_the_page_and_in_the_text(run):
+def test_errata_stand_on_the_page_and_in_the_text(run):
     page, text = (html.unescape(content) for content in (run[1], (run[0] / "REPORT.md").read_text()))
-    assert len(FAULTS) > 30 and {fault.paper for fault in FAULTS} == {"rta", "cf"}
-    assert len({(fault.paper, fault.fault) for fault in FAULTS}) == len(FAULTS)
-    assert all(fault.fault in page and fault.resolution in page and fault.fault in text for fault in FAULTS)
+    assert len(ERRATA) > 30 and {erratum.paper for erratum in ERRATA} == {"rta", "cf"}
+    assert len({(erratum.paper, erratum.issue) for erratum in ERRATA}) == len(ERRATA)
+    assert all(erratum.issue in page and erratum.resolution in page and erratum.issue in text for erratum in ERRATA)
     assert "cf-table2, AugMix, Fail" in page
 
 
-def test_faults_name_settings_that_there_are():
+def test_errata_name_settings_that_there_are():
     from rtalib import attacks, darts, iterative_search, rta, scales
     from rtalib.experiments.repair import images as repair_study
 
@@ -193,8 +193,8 @@ def test_figure_carries_its_words_to_the_page(run):
 
 
 def test_verdicts_are_told_by_words_and_marks():
-    assert set(report_html.MARKS) == set(report.VERDICT_COLORS) and len(set(report_html.MARKS.values())) == 4
-    assert report_text.table(("a", "b"), [("x|y", 1)], right=(1,)) == ["", "| a | b |", "| --- | ---: |", "| x\\|y | 1 |", ""]
+    assert set(collect.MARKS) == set(VERDICT_COLORS) and len(set(collect.MARKS.values())) == 4
+    assert markdown.row(["x|y", 1, "a\nb"]) == "| x\\|y | 1 | a b |"
 
 
 def test_notebooks_costs_and_own_rows_are_shown(run):
