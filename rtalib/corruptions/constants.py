@@ -27,6 +27,7 @@ CORRUPTIONS = (
     "jpeg_compression",
 )
 BENCHMARKS = ("cifar10-c", "tiny-imagenet-c", "imagecorruptions")
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class Defocus(NamedTuple):

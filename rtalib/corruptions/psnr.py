@@ -5,10 +5,9 @@ import time
 
 import torch
 
-from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, corrupt
+from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, SEVERITIES, corrupt
 from rtalib.errors import check_images
 
-SEVERITIES = (1, 2, 3, 4, 5)
 LEAST_ERROR = 1e-2  # squared grey levels; an image that is not changed at all would have infinitely many decibels
 
 # {benchmark: {type: (mean PSNR in dB at severities 1 to 5, tolerance)}} over 500 JPEG-stored CIFAR-10 test photographs, measured with the

@@ -117,6 +117,7 @@ def collect(run: Path | str, title: str = "rtalib") -> Report:
     ids = list(dict.fromkeys([*papers.PUBLISHED, *rows]))
     every = [row for table in ids for row in rows.get(table, [])]
     pictures = {picture: files.owner(picture.name, ids) for picture in files.figures(folder)}
+    csvs = [path for path in sorted(folder.glob("tables/*.csv")) if files.owner(path.stem, papers.PUBLISHED) is None]
     return Report(
         title,
         folder,
@@ -124,12 +125,8 @@ def collect(run: Path | str, title: str = "rtalib") -> Report:
         claims=_claims(rows),
         sections=[_section(folder, id, rows.get(id, []), [p for p, owner in pictures.items() if owner == id]) for id in ids],
         figures=[picture for picture, owner in pictures.items() if owner is None],
-        saved={
-            path.stem: pd.read_csv(path)
-            for path in sorted((folder / "tables").glob("*.csv"))
-            if files.owner(path.stem, papers.PUBLISHED) is None
-        },
-        notebooks=files.notebooks(folder),
+        saved={path.stem: pd.read_csv(path) for path in csvs},
+        notebooks=sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts),
         costs=files.costs({table: rows[table] for table in ids if table in rows}),
         stamps=files.stamps(every),
     )

@@ -80,11 +80,6 @@ def figures(folder: Path) -> list[Picture]:
     return found
 
 
-def notebooks(folder: Path) -> list[str]:
-    """Executed notebooks, by their path from the folder."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-
-
 def costs(rows: Mapping[str, list[dict]]) -> list[dict]:
     """Seconds per cell: table, method, number of cells, mean, greatest and total."""
     spent: dict[tuple[str, str], list[float]] = {}

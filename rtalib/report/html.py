@@ -2,7 +2,6 @@
 
 import base64
 import html
-import math
 import re
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from rtalib.results import papers, tables
-from rtalib.results.style import RULES, wide
+from rtalib.results.style import BLUE, ORANGE, RULES, wide
 
 PREVIEW = 60  # lines shown of a saved table, or of rows that no paper has
-STRONGEST = 0.45  # opacity of the greatest difference's color
+STRONGEST = 0x73  # opacity of the greatest difference's color
 
 
 def png(path: Path) -> str:
@@ -30,16 +29,13 @@ def differences(table: pd.DataFrame, *identity: str) -> Markup:
     """Measured minus published, method by column, in points: orange below, blue above, the deeper the farther; the last column is n."""
     order = [list(dict.fromkeys(table.index.get_level_values(name))) for name in ("method", "column")]
     gaps = table["difference"].unstack("column").loc[*order].dropna(how="all").dropna(axis=1, how="all")
+    gaps = gaps.rename(columns=papers.label).rename_axis(index=None, columns=None)
     if gaps.empty:
         return Markup("")
-    most = float(gaps.abs().max().max()) or 1.0
-
-    def tint(gap: float) -> str:
-        return f"background: rgba({'0,114,178' if gap > 0 else '230,159,0'},{0 if math.isnan(gap) else STRONGEST * abs(gap) / most:.2f})"
-
-    shown = gaps.rename(columns=papers.label).rename_axis(index=None, columns=None)
-    styler = shown.assign(n=table["seeds"].groupby(level="method").max()).style.format("{:+z.1f}", subset=list(shown), na_rep="")
-    styler = styler.map(tint, subset=list(shown)).format_index(escape="html").set_table_styles(RULES)
+    scale = STRONGEST / (float(gaps.abs().max().max()) or 1.0)
+    tints = gaps.map(lambda gap: f"background: {BLUE if gap > 0 else ORANGE}{round(scale * abs(gap)):02X}", na_action="ignore").fillna("")
+    styler = gaps.assign(n=table["seeds"].groupby(level="method").max()).style.format("{:+z.1f}", na_rep="", subset=list(gaps))
+    styler = styler.apply(lambda _: tints, axis=None, subset=list(gaps)).format_index(escape="html").set_table_styles(RULES)
     return _box(styler, f"Measured minus published, in points. {table.attrs['conditions']}", *identity, "gaps")
 
 

@@ -57,11 +57,8 @@ def effects(rows: Sequence[Mapping], names: Iterable[str], columns: Sequence[str
     """The rows of contrasts as a table: effect (mean over seeds, in points), low and high (95 % Student-t), seeds, and p of a two-sided
     t-test against no effect; by name and metric, for the names that were measured. NaN if one seed gives no interval."""
     samples = {(name, column): values(rows, name, column) for name in names for column in columns}
-    found = []
-    for (name, column), sample in samples.items():
-        if len(sample):
-            effect, low, high, p = t_test(sample)
-            found.append([name, column, effect, low, high, len(sample), p])
-    table = pd.DataFrame(found, columns=["effect of", "metric", "effect", "low", "high", "seeds", "p"])
+    found = [[*key, *t_test(sample), len(sample)] for key, sample in samples.items() if len(sample)]
+    table = pd.DataFrame(found, columns=["effect of", "metric", "effect", "low", "high", "p", "seeds"])
+    table.insert(5, "seeds", table.pop("seeds"))
     table.attrs = {"caption": f"Effects in points, with 95 % intervals over seeds. {conditions(rows)}"} if rows else {}
     return table

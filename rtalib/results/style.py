@@ -13,9 +13,9 @@ from rtalib.results.papers import label
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PINK = "#0072B2", "#D55E00", "#CC79A7"
 VERDICT_COLORS = {"reproduced": GREEN, "undecided": BLUE, "not reproduced": RED, "missing": BLACK}
-PALE = "4A"  # the opacity of a color behind text, so that it suits white and black pages
-COLORS = {"published": ORANGE + PALE, "measured": BLUE + PALE}
-RANKS = {1: BLUE + "6B", 2: BLUE + "4A", 3: BLUE + "29"}  # shades of the three best of a column
+OPACITY = "4A"  # of a color behind text, so that it suits white and black pages
+COLORS = {"published": ORANGE + OPACITY, "measured": BLUE + OPACITY}
+RANKS = {1: BLUE + "6B", 2: BLUE + OPACITY, 3: BLUE + "29"}  # shades of the three best of a column
 LEFT = {"text-align": "left !important"}  # a rule for all cells of a table outweighs that of a single one
 RULES = [
     {"selector": "", "props": "border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px;"},
@@ -52,8 +52,8 @@ def wide(comparison: pd.DataFrame) -> pd.DataFrame:
 
 def _span(counts: pd.Series) -> str:
     """ "3", or "2-3" if the positive ones of `counts` differ; "0" if none is positive."""
-    found = sorted({int(count) for count in counts if count > 0}) or [0]
-    return str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"
+    found = sorted(int(count) for count in counts if count > 0) or [0]
+    return "-".join(dict.fromkeys([str(found[0]), str(found[-1])]))
 
 
 def style(table: pd.DataFrame) -> Styler:
@@ -92,7 +92,7 @@ def _style_comparison(comparison: pd.DataFrame) -> Styler:
 
 
 def _best(values: pd.Series) -> list[str]:
-    """The three highest of a column, shaded in steps: an order that one decimal can hide."""
+    """Shades of the three highest numbers of a column."""
     return [f"background: {RANKS[rank]}" if rank in RANKS else "" for rank in values.rank(ascending=False, method="min")]
 
 
@@ -107,7 +107,7 @@ def _verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
 def _style_verdicts(table: pd.DataFrame) -> Styler:
     shown, formats = _verdict_view(table)
     styler = shown.style.hide(axis="index").format(formats | {"text": html.escape}, na_rep="")
-    styler = styler.map(lambda verdict: f"background: {VERDICT_COLORS[verdict]}{PALE}", subset=["verdict"])
+    styler = styler.map(lambda verdict: f"background: {VERDICT_COLORS[verdict]}{OPACITY}", subset=["verdict"])
     styler = styler.set_properties(subset=["claim", "verdict"], **LEFT, **{"white-space": "nowrap"})
     return styler.set_properties(subset=["text"], **LEFT, **{"min-width": "22em"})
 

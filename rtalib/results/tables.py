@@ -4,22 +4,20 @@ A row has "method", "seed" and percent values; RTA rows also have "model", and t
 Every table made here states the scale and the data set of its rows in `attrs` and in its caption.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from scipy import stats
 
 from rtalib.results import papers
-from rtalib.results.papers import CORRUPTION_LABELS, GUIDES, SHORT, Claim, Published, derived, label, split_guide
-from rtalib.results.style import save, style, wide
+from rtalib.results.papers import CORRUPTION_LABELS, GUIDES, SHORT, Claim, Published, derived, split_guide
+from rtalib.results.style import save as save
+from rtalib.results.style import style as style
+from rtalib.results.style import wide as wide
 
 CONTEXT = ("scale", "dataset", "protocol", "corruption")  # rows of a method that differ in these are different experiments
 LEVEL = 0.05
-
-__all__ = [
-    "caption", "compare", "conditions", "context", "frame", "hardware", "interval", "label", "save", "select", "style", "values",
-    "verdicts", "wide", "wins",
-]  # fmt: skip
 
 
 def frame(rows: Iterable[Mapping]) -> pd.DataFrame:
@@ -68,7 +66,12 @@ def values(rows: Sequence[Mapping], method: str, column: str) -> pd.Series:
     A seed that lacks some models does not count, because its mean would be over other models.
     """
     cells = _cells(rows, method, column)
-    models = {model for _, model in cells}
+    return _by_seed(cells, cells)
+
+
+def _by_seed(cells: Mapping[tuple, float], measured: Iterable[tuple]) -> pd.Series:
+    """The mean over models, by seed, of the seeds that have all models of `measured`, which are pairs of a seed and a model."""
+    models = dict.fromkeys(model for _, model in measured)
     seeds = [seed for seed in dict.fromkeys(seed for seed, _ in cells) if all((seed, model) in cells for model in models)]
     means = [sum(cells[seed, model] for model in models) / len(models) for seed in seeds]
     return pd.Series(means, index=pd.Index(seeds, name="seed"), dtype=float)
@@ -133,37 +136,23 @@ def compare(rows: Sequence[Mapping], published: Published, *, columns: Sequence[
     _check_one_experiment(rows, published.id, CONTEXT[:-1] if guided else CONTEXT)
     known = {id(row) for method in published.rows for row in select(rows, method)}
     added = dict.fromkeys(_name(row, guided) for row in rows if id(row) not in known)
-    records = [_record(rows, published, method, column) for method in [*published.rows, *added] for column in columns]
-    table = pd.DataFrame(records, columns=_COMPARED).set_index(["method", "column"])
+    records = []
+    for method, column in itertools.product([*published.rows, *added], columns):
+        found = values(rows, method, column)
+        printed = published.value(method, column), published.std.get(method, {}).get(column)
+        records.append((method, column, *printed, found.mean(), found.std(), interval(found), len(found)))
+    names = ("method", "column", "published", "published_std", "measured", "std", "interval", "seeds")
+    table = pd.DataFrame(records, columns=names).astype({"published": float, "published_std": float}).set_index(["method", "column"])
+    table["difference"] = table["measured"] - table["published"]
     table.attrs = {"caption": caption(rows, published), "unit": published.unit, "context": context(rows), "id": published.id}
     table.attrs["conditions"] = conditions(rows) if rows else "Not measured."
     return table
-
-
-_COMPARED = ("method", "column", "published", "published_std", "measured", "std", "interval", "seeds", "difference")
 
 
 def _name(row: Mapping, guided: bool) -> str:
     """Name of a method that the paper lacks, in tables with blocks with the prefix of its guiding corruption."""
     prefix = {name: short for short, name in GUIDES.items()}.get(str(row.get("corruption")))
     return f"{prefix}: {row['method']}" if guided and prefix else str(row["method"])
-
-
-def _record(rows: Sequence[Mapping], published: Published, method: str, column: str) -> dict:
-    found = values(rows, method, column)
-    given = published.value(method, column)
-    measured = float(found.mean()) if len(found) else float("nan")
-    return {
-        "method": method,
-        "column": column,
-        "published": float("nan") if given is None else given,
-        "published_std": published.std.get(method, {}).get(column, float("nan")),
-        "measured": measured,
-        "std": float(found.std(ddof=1)) if len(found) > 1 else float("nan"),
-        "interval": interval(found),
-        "seeds": len(found),
-        "difference": float("nan") if given is None else measured - given,
-    }
 
 
 # -------------------------------------------------------------------------------------------------------------- claims
@@ -191,15 +180,11 @@ def verdicts(rows: Sequence[Mapping], claims: Sequence[Claim]) -> pd.DataFrame:
     of seeds otherwise; "missing": no seed was measured. With a margin m, the test is of difference + m. rows: the keys of the tested rows,
     which name their files in rows/<table>/ and their entries in the store.
     """
-    table = pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=_VERDICT_COLUMNS)
+    columns = ["claim", "text", "better", "worse", "metric", "margin", "published", "published_p"]
+    columns += ["difference", "low", "high", "seeds", "p", "verdict", "rows"]
+    table = pd.DataFrame([_verdict(rows, claim) for claim in claims], columns=columns)
     table.attrs = {"caption": f"Claims, by paired t-tests on matched seeds. {conditions(rows)}"} if rows else {}
     return table
-
-
-_VERDICT_COLUMNS = (
-    *("claim", "text", "better", "worse", "metric", "margin", "published", "published_p"),
-    *("difference", "low", "high", "seeds", "p", "verdict", "rows"),
-)
 
 
 def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
@@ -222,12 +207,7 @@ def _verdict(rows: Sequence[Mapping], claim: Claim) -> dict:
 def _differences(rows: Sequence[Mapping], claim: Claim) -> pd.Series:
     """How far the better method is above the worse one, the mean over models, by seed; only seeds that have all models of both."""
     better, worse = (_cells(rows, method, claim.metric) for method in (claim.better, claim.worse))
-    models = {model for _, model in (*better, *worse)}
-    found = {}
-    for seed in dict.fromkeys(seed for seed, _ in better):
-        if all((seed, model) in cells for cells in (better, worse) for model in models):
-            found[seed] = sum(better[seed, model] - worse[seed, model] for model in models) / len(models)
-    return pd.Series(found, dtype=float)
+    return _by_seed({key: better[key] - worse[key] for key in better if key in worse}, (*better, *worse))
 
 
 def published_difference(claim: Claim) -> dict[str, float]:

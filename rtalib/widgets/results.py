@@ -13,8 +13,9 @@ from rtalib.experiments.rta.score import PARTS
 from rtalib.results import papers, tables
 from rtalib.results.claims import CLAIMS
 from rtalib.results.figures.rows import short_name
-from rtalib.results.figures.style import BLACK, BLUE, GREEN, GREY, PAGE, RED, Drawing, figure, place, use_style
+from rtalib.results.figures.style import BLACK, GREY, PAGE, Drawing, figure, place, use_style
 from rtalib.results.papers import PUBLISHED, label
+from rtalib.results.style import VERDICT_COLORS as VERDICTS
 from rtalib.widgets.base import around
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ ALL = "all"
 SHOWS = ("difference", "measured", "published")
 # From vermilion over white to blue: told apart with every common colour vision; ends pale enough for black numbers.
 DIVERGING = LinearSegmentedColormap.from_list("difference", ["#E8925A", "white", "#6FAED6"])
-VERDICTS = {"reproduced": GREEN, "undecided": BLUE, "not reproduced": RED, "missing": BLACK}
 NAMES = 1.9  # inches for the names of the methods
 LINE, CLAIM, WIDEST = 0.2, 0.16, 0.8  # height of a method and of a claim, greatest width of a column, in inches
 

@@ -131,6 +131,8 @@ def test_deviations_agree_with_the_paper():
 def test_corruption_names_are_the_library_s():
     corruptions = pytest.importorskip("rtalib.corruptions")
     assert tuple(CORRUPTION_LABELS) == tuple(corruptions.CORRUPTIONS)
+    assert list(papers.FAMILIES) == ["noise", "blur", "weather", "digital"]
+    assert [len(members) for members in papers.FAMILIES.values()] == [3, 4, 4, 4]
     assert set(GUIDES.values()) <= set(CORRUPTION_LABELS)
 
 

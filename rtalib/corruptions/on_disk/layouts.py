@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rtalib.corruptions import corrupt
+from rtalib.corruptions import SEVERITIES, corrupt
 from rtalib.corruptions.on_disk.inputs import Folder, Loaded
 from rtalib.data.decoding import claimed
 from rtalib.infra.store import write_atomic
 
 LAYOUTS, FORMATS = ("arrays", "folders"), ("png", "jpeg")
-SEVERITIES = (1, 2, 3, 4, 5)
 JPEG_OPTIONS = {"quality": 85, "optimize": True, "subsampling": "4:2:0"}  # what Tiny-ImageNet-C and ImageNet-C were saved with
 BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**24}
 Advance = Callable[[int], None]  # told how many images were written

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from rtalib.corruptions import CORRUPTIONS, FAMILIES
+from rtalib.corruptions import CORRUPTIONS
 from rtalib.experiments.repair.images import Cell
 from rtalib.experiments.repair.tables import AGAIN, CF, CFE, NULLS
 from rtalib.results.contrasts import Contrast, gain, minus
-from rtalib.results.papers import GUIDES
+from rtalib.results.papers import FAMILIES, GUIDES
 from rtalib.results.tables import CONTEXT, values
 
 DATA, RANDOM, RANDOM_DATA = NULLS[1:]

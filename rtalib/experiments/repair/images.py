@@ -10,16 +10,15 @@ from pathlib import Path
 
 import torch
 
-from rtalib.corruptions import corrupt
+from rtalib.corruptions import SEVERITIES, corrupt
 from rtalib.data import shapes10
 from rtalib.data.images import LabeledImages, balanced, concat
 from rtalib.data.loading import load_dataset
+from rtalib.experiments import PROTOCOLS as PROTOCOLS
 from rtalib.infra import store
 from rtalib.scale_settings import OTHER_SHAPES, RepairScale
 from rtalib.training.artefacts import frost_kind, load_images, save_images
 
-PROTOCOLS = ("disjoint", "paper")
-SEVERITIES = (1, 2, 3, 4, 5)
 TEST_SEED = 2_000_003  # of the corrupted test sets, which stand for the published files: the same for every cell
 
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rtalib.corruptions import FAMILIES
 from rtalib.experiments.rta.iterative_search import Trace
 from rtalib.results.figures.arrays import heat
 from rtalib.results.figures.style import BLACK, COLUMN, CYCLE, GREY, PAGE, Drawing, figure, use_style
-from rtalib.results.papers import label
+from rtalib.results.papers import FAMILIES, label
 
 CLEAN_SOURCES = ("clean_resnet50", "clean_wideresnet")
 

@@ -12,6 +12,7 @@ from rtalib import attacks, augment, models, scales
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import unknown
+from rtalib.experiments import PROTOCOLS
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta.source_study import remembered
@@ -52,7 +53,6 @@ TABLE3 = {
     "180 epochs, lr decay by 0.1 at [120, 140,160].": (180, (120, 140, 160)),
 }
 TABLES = ("table1", "table2", "table3", "table4")
-PROTOCOLS = ("disjoint", "paper")
 CLEAN_SOURCE = "clean_resnet50"
 
 

@@ -35,7 +35,7 @@ from rtalib.results.figures.style import (
     save,
     use_style,
 )
-from rtalib.results.papers import CORRUPTION_LABELS, Published, label
+from rtalib.results.papers import CORRUPTION_LABELS, FAMILIES, Published, label
 from rtalib.results.tables import context, interval, values
 
 __all__ = [
@@ -57,17 +57,11 @@ __all__ = [
     "use_style",
 ]
 
-PARTS = (
-    *("clean", "corruptions", "held_out_severities", "held_out_types"),
-    *("transfer_fgsm", "transfer_bim", "transfer_pgd", "transfer_l2"),
-)
 FIGURE_3 = ("AugMix", "CutMix", "DeepRepair", "AU-DARTSE", "RF-DARTSE", "CF-DARTSE")
 FIGURE_2 = ("clean", "fail", "gaussian_noise", "shot_noise", "impulse_noise")
 MARKERS = "osD^vPX*<>"
 PUBLISHED = {"ms": 3, "color": ORANGE, "mec": BLACK, "mew": 0.4}  # a diamond
 LEGEND = 5  # methods on a line of a legend
-# Where the benchmark's families end: noise, blur, weather, digital.
-FAMILIES = (("Noise", "impulse_noise"), ("Blur", "zoom_blur"), ("Weather", "brightness"), ("Digital", "jpeg_compression"))
 
 
 def short_name(method: str) -> str:
@@ -149,10 +143,9 @@ def _published_dots(axes: Axes, published: Published, methods: list[str], metric
     axes.grid(axis="x")
 
 
-def proxy_parts(rows: Sequence[Mapping], *, parts: Sequence[str] | None = None) -> Drawing:
+def proxy_parts(rows: Sequence[Mapping], *, parts: Sequence[str]) -> Drawing:
     """Method x part of the proxy score: percent in every cell, shaded within its column, the best of a column bold."""
     methods = _methods(rows)
-    parts = parts or [part for part in PARTS if any(row.get(part) is not None for row in rows)]
     table = np.array([[values(rows, method, part).mean() for part in parts] for method in methods])
     low, span = np.nanmin(table, axis=0), np.ptp(np.nan_to_num(table, nan=np.nanmin(table)), axis=0)
     with use_style():
@@ -237,14 +230,19 @@ def _published_gaps(axes: Axes, published: Published, method: str, reference: st
 def _families(axes: Axes, columns: Sequence[str], *, named: bool, lift: float = 3) -> None:
     """Thin lines between noise, blur, weather and digital, named above when asked."""
     start = sum(column in ("clean", "fail") for column in columns)
-    for name, last in FAMILIES:
-        if last not in columns:
+    for name, members in FAMILIES.items():
+        if members[-1] not in columns:
             continue
         axes.axvline(start - 0.5, color=PALE, lw=0.8, zorder=0)
-        end = columns.index(last) + 1
+        end = columns.index(members[-1]) + 1
         if named:
             axes.annotate(
-                name, ((start + end - 1) / 2, 1), (0, lift), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center"
+                name.capitalize(),
+                ((start + end - 1) / 2, 1),
+                (0, lift),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                ha="center",
             )
         start = end
 

@@ -11,10 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from rtalib.results.style import BLACK, BLUE, GREEN, ORANGE, PINK, RED, SKY
+
 COLUMN, PAGE = 3.5, 7.1  # widths of one and of two columns of a paper, in inches
-# Okabe and Ito's colours, told apart with every common colour vision.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, RED, PINK = "#0072B2", "#D55E00", "#CC79A7"
 GREY, PALE = "#7F7F7F", "#D9D9D9"
 PALE_BLUE = "#9DBFD9"
 METHOD_COLOURS = {

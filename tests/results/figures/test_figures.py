@@ -47,7 +47,7 @@ GENOTYPE = SimpleNamespace(normal=CELL, reduce=CELL[:4])
 DRAW = {
     "score_bars": lambda: figures.score_bars(rta_rows(), papers.RTA["table1"]),
     "score_bars_alone": lambda: figures.score_bars(rta_rows(seeds=1)),
-    "proxy_parts": lambda: figures.proxy_parts(rta_rows()),
+    "proxy_parts": lambda: figures.proxy_parts(rta_rows(), parts=("clean", "corruptions", "transfer_pgd")),
     "difference_bars": lambda: figures.difference_bars(cf_rows(), papers.CF_DARTS["table2"]),
     "corruption_dots": lambda: figures.corruption_dots(cf_rows(), methods=["Org. DNN", "CF-DARTS", "CF-DARTSE"]),
     "corruption_dots_of_all": lambda: figures.corruption_dots(cf_rows()),
