@@ -1,6 +1,6 @@
-"""Where the two papers are silent, contradict themselves or claim more than they show, and what is done about it here.
+"""What the two papers omit, contradict or overstate, and what this code does about it: published/errata.csv, in our words.
 
-The list is published/errata.csv, in our words. Cells that a paper prints in two ways stand with their table (papers.Conflict).
+Cells that a paper prints with two values are listed with their table (papers.Conflict).
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from rtalib.results.published import read_csv
 @dataclass(frozen=True)
 class Erratum:
     """paper: "rta" or "cf"; place: where in it; issue: what is wrong or missing there; resolution: what this code does;
-    concerns: the tables, figures or algorithms for which it matters most, such as "cf-table2"; perhaps none."""
+    concerns: the tables, figures or algorithms that it affects most, such as "cf-table2"; can be empty."""
 
     paper: str
     place: str
@@ -28,7 +28,7 @@ ERRATA = tuple(Erratum(**line | {"concerns": tuple(line["concerns"].split())}) f
 
 
 def of(*ids: str) -> tuple[Erratum, ...]:
-    """The errata that matter most for any of these tables, figures or algorithms, in the list's order; ValueError for an unknown id."""
+    """The errata that concern any of these tables, figures or algorithms, in the list's order; ValueError for an unknown id."""
     known = dict.fromkeys(id for erratum in ERRATA for id in erratum.concerns)
     for id in ids:
         if id not in known:
@@ -37,6 +37,6 @@ def of(*ids: str) -> tuple[Erratum, ...]:
 
 
 def table(*ids: str) -> pd.DataFrame:
-    """`of(*ids)`, or all errata without an id, for `tables.style`: where, what, and what is done here."""
+    """`of(*ids)`, or all errata without an id, for `tables.style`: where, in the paper, and here."""
     lines = [(f"{SHORT[erratum.paper]}, {erratum.place}", erratum.issue, erratum.resolution) for erratum in (of(*ids) if ids else ERRATA)]
     return pd.DataFrame(lines, columns=["where", "in the paper", "here"])

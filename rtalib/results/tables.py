@@ -61,7 +61,7 @@ def _cells(rows: Sequence[Mapping], method: str, column: str) -> dict[tuple, flo
 
 
 def values(rows: Sequence[Mapping], method: str, column: str) -> pd.Series:
-    """Measured values of a method by seed, each the mean over models; empty where nothing was measured.
+    """Measured values of a method by seed, each the mean over models; empty if nothing was measured.
 
     A seed that lacks some models does not count, because its mean would be over other models.
     """

@@ -13,11 +13,11 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 WIDTHS, SCHEMES = (400, 1280), ("light", "dark")
-# Text and the colour it stands on, blended through every translucent layer above it; pictures behind text (bars) are left out.
+# Text and the color it stands on, blended through every translucent layer above it; pictures behind text (bars) are left out.
 CONTRAST = """() => {
   const rgba = text => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
   const over = (top, under) => under.map((value, i) => top[i] * top[3] + value * (1 - top[3]));
-  const light = colour => { const [r, g, b] = colour.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  const light = color => { const [r, g, b] = color.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
     return .2126 * r + .7152 * g + .0722 * b; };
   const ground = element => {
     const up = element.parentElement ? ground(element.parentElement) : [255, 255, 255];
@@ -96,14 +96,14 @@ def test_no_overflow_and_text_that_can_be_read(page, width):
 
 def test_button_turns_the_page_dark_and_light_again(page):
     tab = page()
-    colour = lambda: tab.evaluate("getComputedStyle(document.body).backgroundColor")  # noqa: E731
-    before, button = colour(), tab.get_by_role("button", name="Dark page")
+    color = lambda: tab.evaluate("getComputedStyle(document.body).backgroundColor")  # noqa: E731
+    before, button = color(), tab.get_by_role("button", name="Dark page")
     button.focus()
     tab.keyboard.press("Enter")
-    assert colour() != before
+    assert color() != before
     assert tab.evaluate("getComputedStyle(document.querySelector('figure img')).backgroundColor") == "rgb(255, 255, 255)"  # a light card
     tab.get_by_role("button", name="Light page").click()
-    assert colour() == before
+    assert color() == before
 
 
 def test_structure_that_a_screen_reader_can_follow(page):
