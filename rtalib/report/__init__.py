@@ -19,10 +19,8 @@ from rtalib.results.papers import TITLES
 from rtalib.results.style import latex, p_value, signed
 
 __all__ = ["CLAIMS", "TITLES", "Notebook", "claims", "write"]
-BLOCKS = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-PAGES = Environment(
-    loader=PackageLoader("rtalib.report"), autoescape=select_autoescape(["html.jinja"]), undefined=StrictUndefined, **BLOCKS
-)
+SETTINGS = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+PAGES = Environment(loader=PackageLoader("rtalib.report"), autoescape=select_autoescape(["html.jinja"]), **SETTINGS)
 PAGES.globals |= {"papers": papers.NAMES, "published": papers.PUBLISHED, "errata": ERRATA, "marks": MARKS, "words": WORDS}
 PAGES.filters |= {"signed": signed, "p": p_value, "label": papers.label, "row": markdown.row, "comparison": markdown.comparison}
 PAGES.filters |= {function.__name__: function for function in (html.png, html.styled, html.differences, html.published_alone, html.listing)}
