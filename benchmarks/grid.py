@@ -51,7 +51,7 @@ def flush(count: int = 200) -> float:
 
 
 def measure(executor: str, count: int) -> dict:
-    with grid.crew():
+    with grid.shared_workers():
         start, _ = timed(executor, "start", 2 * (os.cpu_count() or 1))  # every worker has computed something
         seconds, rows = timed(executor, "cells", count)
         hits, _ = timed(executor, "cells", count)

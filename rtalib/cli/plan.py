@@ -4,7 +4,6 @@ Times come from the stored rows of the same run, that is scale and data set; wha
 for it. The schedule hands the longest cells out first, as `grid.run` does, and lets no cell wait for another.
 """
 
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,9 @@ from functools import partial
 from rtalib import scales
 from rtalib.errors import unknown
 from rtalib.infra import grid, store
-from rtalib.infra.grid import costs
+from rtalib.infra.grid.progress import Costs, shared_out
 
 GPUS = (1, 8, 64)
-HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -68,25 +66,12 @@ def collect(
         for table in dict.fromkeys(table for name in names for table in tables(name)):
             runners()[table](scale=scale, dataset=dataset, seeds=seeds, executor=executor)
     run = scales.run_name(scale, dataset)
-    rows = [row for table in store.tables(run) for row in store.rows(run, table)]
-    assumed = None if hours is None else hours * HOUR
-    merged: dict[str, dict[str, object]] = {}
-    for part in planned:
-        merged.setdefault(part.table, {}).update(part.cells)
-    lines = []
-    for table, cells in merged.items():
+    costs = Costs(row for table in store.tables(run) for row in store.rows(run, table))
+    assumed, lines = None if hours is None else hours * grid.HOUR, []
+    for table, cells in planned.items():
         missing = [store.plain(cell) | {"table": table} for key, cell in cells.items() if store.read_row(run, table, key) is None]
-        seconds = tuple(assumed if second is None else second for second in costs.estimate(missing, rows))
-        lines.append(Line(table, len(cells), len(cells) - len(missing), seconds))
+        lines.append(Line(table, len(cells), len(cells) - len(missing), tuple(costs.of(cell) or assumed for cell in missing)))
     return lines
-
-
-def makespan(seconds: Sequence[float], workers: int) -> float:
-    """Seconds until the last of independent cells is done, the longest begun first, each by the worker that is free first."""
-    free = [0.0] * workers
-    for second in sorted(seconds, reverse=True):
-        heapq.heapreplace(free, free[0] + second)
-    return max(free)
 
 
 def hardware(scale: str, dataset: str) -> str:
@@ -114,12 +99,10 @@ def text(lines: Sequence[Line], measured_on: str = "", gpus: Sequence[int] = GPU
         ]
     if known:
         where = f", as measured on {measured_on}" if measured_on else ""
-        shown += ["", f"{_hours(sum(known))} in all{where}; the longest cell {_hours(max(known))}. The longest first, on"]
-        for workers in gpus:
-            took = makespan(known, workers)
-            shown.append(f"{workers:>6}: {_hours(took):>10}   {sum(known) / (took * workers):4.0%} busy")
+        shown += ["", f"{_hours(sum(known))} in all{where}; the longest cell {_hours(max(known))}. Evenly shared, on"]
+        shown += [f"{devices:>6}: {_hours(shared_out(known, devices)):>10}" for devices in gpus]
     return "\n".join(shown)
 
 
 def _hours(seconds: float) -> str:
-    return f"{seconds / HOUR:.1f} h" if seconds >= HOUR else f"{seconds / 60:.1f} min"
+    return f"{seconds / grid.HOUR:.1f} h" if seconds >= grid.HOUR else f"{seconds / 60:.1f} min"

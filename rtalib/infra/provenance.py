@@ -24,7 +24,7 @@ def _fixed() -> dict:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES if _version(name)},
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "gpu": gpu,
     }
 
@@ -35,6 +35,11 @@ def stamp() -> dict:
 
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {**_fixed(), "threads": torch.get_num_threads(), "time": now}
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(name: str) -> str | None:

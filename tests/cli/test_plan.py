@@ -1,14 +1,11 @@
 """What a table would compute, and how long, before anything starts."""
 
-import itertools
-import math
-
 import pytest
 
 from rtalib import grid, repair, store
 from rtalib.cli import main as cli
 from rtalib.cli import plan
-from rtalib.infra.grid import costs
+from rtalib.infra.grid.progress import seconds
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +29,7 @@ def test_what_is_stored_is_counted_and_times_what_is_not():
     repair.run_table("table7", scale="smoke", seeds=(0,), executor="serial")
     lines = plan.collect(["cf-table7"], scale="smoke", dataset="shapes10", seeds=(0, 1))
     assert counts(lines) == {"cf-deployed": (1, 1), "cf-table7": (4, 2)}
-    measured = [costs.seconds(row) for row in store.rows("smoke", "cf-table7")]
+    measured = [seconds(row) for row in store.rows("smoke", "cf-table7")]
     assert all(min(measured) <= second <= max(measured) for second in lines[1].seconds)
     assert "2 cells" not in plan.text(lines) and "the longest cell" in plan.text(lines, plan.hardware("smoke", "shapes10"))
 
@@ -50,17 +47,6 @@ def test_assumed_hours_fill_what_is_unknown():
     assert f"{2 * cells:.1f} h in all" in plan.text(lines)
     with pytest.raises(ValueError, match="hours"):
         plan.collect(["cf-table2"], scale="smoke", dataset="shapes10", hours=0)
-
-
-def test_makespan_is_within_a_third_of_the_best():
-    """Graham 1969: longest first takes at most 4/3 - 1/(3m) of the optimum, here by trying every assignment."""
-    seconds, workers = (7.0, 6.0, 5.0, 5.0, 4.0, 3.0, 2.0), 3
-    best = math.inf
-    for given in itertools.product(range(workers), repeat=len(seconds)):
-        loads = [sum(second for second, worker in zip(seconds, given, strict=True) if worker == k) for k in range(workers)]
-        best = min(best, max(loads))
-    assert best <= plan.makespan(seconds, workers) <= (4 / 3 - 1 / 9) * best
-    assert plan.makespan(seconds, 1) == sum(seconds) and plan.makespan(seconds, 64) == 7.0
 
 
 def test_command(capsys):

@@ -15,15 +15,12 @@ RECORD = Path(__file__).parents[2] / "outputs" / "record"
 
 def planned(scale: str, dataset: str, seeds: tuple[int, ...] = ()) -> dict[str, set[str]]:
     """{table: keys of its rows}."""
-    with grid.planning() as parts:
+    with grid.planning() as found:
         for run in plan.runners().values():
             run(scale=scale, dataset=dataset, seeds=seeds)
         source_study.run_study(scale, dataset)
         source_study.run_transfer(scale, dataset)
-    found: dict[str, set[str]] = {}
-    for part in parts:
-        found.setdefault(part.table, set()).update(part.cells)
-    return found
+    return {table: set(cells) for table, cells in found.items()}
 
 
 def test_keys_at_smoke_scale_are_as_recorded(monkeypatch, tmp_path):

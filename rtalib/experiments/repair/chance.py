@@ -44,7 +44,7 @@ class ChanceCell:
         return Study(self.dataset, self.scale, self.setup, self.search)
 
 
-@grid.crew()
+@grid.shared_workers()
 def run(
     scale: str = "demo",
     dataset: str = "shapes10",

@@ -24,10 +24,8 @@ from rtalib.experiments.repair.images import (
 )
 from rtalib.experiments.repair.protocol import builder, correct, deployed, examples, failures, recorder, refined_search, retrained, selected
 from rtalib.experiments.repair.searches import genotype, initial_search, trace
-from rtalib.infra import store
+from rtalib.infra import grid, store
 from rtalib.training.artefacts import frost_kind, history
-
-HOUR = 3600.0
 
 # ------------------------------------------------------------------------------------------------------------- network
 
@@ -190,5 +188,5 @@ def cost_cell(cell: Cell) -> dict:
         "retraining": sum(epoch["seconds"] for epoch in history(network(cell)[1])),
     }
     seconds["total"] = sum(seconds.values())
-    unit = seconds["total"] / 100 if cell.method.endswith("(%)") else HOUR
+    unit = seconds["total"] / 100 if cell.method.endswith("(%)") else grid.HOUR
     return {name: value / unit for name, value in seconds.items()} | {"total_seconds": seconds["total"]}

@@ -29,7 +29,7 @@ COMPUTED = {
 VERSION = 3  # of all rows; 3: other sizes, baselines and null baselines
 
 
-@grid.crew()
+@grid.shared_workers()
 def run_table(
     table: str = "table2",
     *,

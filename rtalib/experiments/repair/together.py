@@ -76,7 +76,7 @@ class TogetherCell:
         return self.repair.study
 
 
-@grid.crew()
+@grid.shared_workers()
 def run_table(
     question: str = "together",
     *,

@@ -23,7 +23,6 @@ from rtalib.results.tables import interval, values
 from rtalib.scale_settings import RtaScale, TogetherScale
 from rtalib.training.artefacts import frost_kind, history, trained_network
 
-HOUR = 3600.0
 REPEATED = "5 × 10,000 Ori"
 PROTOCOL = "disjoint"
 
@@ -115,9 +114,9 @@ def budget_cell(cell: BudgetCell) -> dict:
     training = sum(epoch["seconds"] for epoch in history(trained))
     return rta_score.measured(network, cell.dataset, cell.setup) | {
         "n_train": len(full) // (1 + (cell.setup.copies if cell.severity else cell.copies)) * (1 + cell.copies),
-        "making": making / HOUR,
-        "training": training / HOUR,
-        "hours": (making + training) / HOUR,
+        "making": making / grid.HOUR,
+        "training": training / grid.HOUR,
+        "hours": (making + training) / grid.HOUR,
         "device": "GPU" if stamp().get("gpu") else "CPU",
         "network": trained.key,
     }

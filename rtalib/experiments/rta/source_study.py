@@ -86,7 +86,7 @@ def run_study(
     )
 
 
-@grid.crew()
+@grid.shared_workers()
 def run_transfer(
     scale: str = "demo",
     dataset: str = "shapes10",

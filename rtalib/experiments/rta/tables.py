@@ -93,7 +93,7 @@ class TargetCell:
     setup: RtaScale
 
 
-@grid.crew()
+@grid.shared_workers()
 def run_table(
     table: str = "table1",
     *,

@@ -62,7 +62,7 @@ class Robust:
     card: dict
 
 
-@grid.crew()
+@grid.shared_workers()
 def make(order: Order, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_options: Any) -> Robust:
     """Make the data set and write it into `out`: in `kinds` (see export), with card.json and preview.png.
 

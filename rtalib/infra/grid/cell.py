@@ -13,7 +13,7 @@ from typing import Any
 from rtalib.infra import store
 from rtalib.infra.provenance import stamp
 
-# Worth another try: the network, a time limit, a file system that is away for a moment. Not a full disk, a missing file or a right.
+# Worth another try: the network, a time limit, a file system that is away for a moment. Not a full disk, a missing file or a permission.
 TRANSIENT = (ConnectionError, TimeoutError, BlockingIOError, InterruptedError)
 TRANSIENT_ERRNO = (errno.EIO, errno.ESTALE, errno.EBUSY, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 PAUSE = 1.0  # seconds before each further try, times the tries so far
@@ -25,14 +25,14 @@ class GridError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """A cell under way: what computes it, where its row belongs, and what was tried before."""
+    """A cell to compute: by which function, where its row belongs, and what was tried before."""
 
     function: Callable[[Any], dict]
     cell: Any
     run: str
     table: str
     key: str
-    wait: bool = False  # for a cell that another driver computes
+    wait: bool = False  # for another driver that computes the cell
     tries: int = 0
 
     @property
@@ -73,31 +73,26 @@ def compute(job: Job) -> Outcome:
 
 
 def failure(job: Job, verdict: str, error: str) -> Outcome:
-    """The outcome of a cell without a row, its error kept in a file beside the rows."""
+    """The outcome of a cell without a row; the error is kept in a file beside the rows."""
     store.write_atomic(job.path.with_name(f"failed-{job.key}-{time.time_ns()}.txt"), error)
     return Outcome(verdict, error)
 
 
 def transient(error: Exception) -> bool:
-    """Whether the same cell may pass when it is tried again."""
+    """Whether the same cell may succeed when it is tried again."""
     return isinstance(error, TRANSIENT) or (isinstance(error, OSError) and error.errno in TRANSIENT_ERRNO)
 
 
 def _advice(error: Exception) -> str:
-    """Memory does not grow by trying again, so a cell that runs out of it is a failed one."""
+    """A cell that runs out of memory has failed: it would do so again."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
         return "out of memory, not tried again: fewer workers, or more GPUs per cell, leave more for each\n"
     return ""
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """These variables inside, those of before outside."""
+    """Set these environment variables inside, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

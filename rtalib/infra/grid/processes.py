@@ -1,6 +1,6 @@
-"""Cells in spawned processes of this machine: a slot per GPU (or core), a worker per slot, a pipe per worker.
+"""Cells in spawned processes of this machine: a slot per GPU (or core), and one worker per slot.
 
-The driver knows which cell a dead worker had, so only that cell has to answer for it, and the slot gets a new worker.
+Each slot is a process pool of one worker, so that a dead worker takes down the one cell it had, and its slot gets a new worker.
 """
 
 import multiprocessing
@@ -11,14 +11,13 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing.connection import Connection, wait
 
 from rtalib.infra import store
-from rtalib.infra.grid.cell import GridError, Job, Outcome, compute, cores, environment, failure
-
-UP = "up"  # a worker's first message
-POLL = 1.0  # seconds after which a worker is looked after whose pipe a child of its own may keep open
+from rtalib.infra.grid.cell import GridError, Job, Outcome, compute, environment, failure
+from rtalib.infra.provenance import cores
 
 
 class Pool:
@@ -27,32 +26,32 @@ class Pool:
     def __init__(self, workers: int | None, gpus: float | None) -> None:
         places = slots(visible_gpus(), workers, gpus)
         self.size = len(places)
-        threads = max(1, cores() // self.size)  # of the full crew, so that a result does not depend on how many cells are left
+        threads = max(1, cores() // self.size)  # of all workers, so that a result does not depend on how many cells are left
         self._slots = [_Slot(place, threads) for place in places]
 
     def run(self, queue: deque[Job]) -> Iterator[tuple[Job, Outcome]]:
         """Each job with its outcome, as they end; the caller may append to `queue` meanwhile. Closing this kills what is under way."""
+        busy: dict[Future, tuple[_Slot, Job]] = {}
+        idle = list(self._slots)
         try:
-            while queue or any(slot.job for slot in self._slots):
-                for slot in self._slots:
-                    if queue and slot.job is None:
-                        slot.give(queue.popleft())
-                busy = [slot for slot in self._slots if slot.job]
-                wait([slot.pipe for slot in busy], POLL)
-                for slot in busy:
-                    if outcome := slot.outcome():
-                        job, slot.job = slot.job, None
-                        yield job, outcome
+            while queue or busy:
+                while queue and idle:
+                    slot, job = idle.pop(0), queue.popleft()
+                    busy[slot.submit(job)] = slot, job
+                for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                    slot, job = busy.pop(future)
+                    idle.append(slot)
+                    yield job, slot.outcome(job, future)
         finally:
-            for slot in self._slots:
-                if slot.job:
-                    slot.kill()
+            for slot, _ in busy.values():
+                slot.kill()
 
     def close(self) -> None:
-        for slot in self._slots:
-            slot.dismiss()
-        for slot in self._slots:
-            slot.join()
+        begun = [slot for slot in self._slots if slot.pool]
+        for slot in begun:
+            slot.pool.shutdown(wait=False)
+        for slot in begun:
+            slot.process.join()
 
 
 class _Slot:
@@ -60,69 +59,46 @@ class _Slot:
 
     def __init__(self, gpus: str, threads: int) -> None:
         self.gpus, self.threads = gpus, threads
-        self.job: Job | None = None
-        self.pipe: Connection | None = None
-        self.process: multiprocessing.Process | None = None
-        self.up = False
+        self.pool: ProcessPoolExecutor | None = None
 
-    def give(self, job: Job) -> None:
+    def submit(self, job: Job) -> Future:
         data = pickle.dumps((str(store.outputs()), job))
-        if self.process is None or self.pipe.closed or not self.process.is_alive():
-            self._start()
-        self.job = job
-        with suppress(OSError):  # it died this very moment, as `outcome` will find
-            self.pipe.send_bytes(data)
+        if self.pool:
+            with suppress(BrokenProcessPool):  # the worker died while it was idle
+                return self.pool.submit(_attempt, data)
+        self._start()
+        return self.pool.submit(_attempt, data)
 
-    def outcome(self) -> Outcome | None:
-        """What became of the job; None while it is under way."""
-        alive = self.process.is_alive()  # asked first: what a worker sent before it ended still counts
+    def outcome(self, job: Job, future: Future) -> Outcome:
         try:
-            if not self.pipe.poll():
-                return None if alive else self._died()
-            message = self.pipe.recv()
-        except (EOFError, OSError):
-            return self._died()
-        if message == UP:
-            self.up = True
-            return None
-        if message.verdict == "failed":  # its memory, or its CUDA context, may be spoilt
+            outcome = future.result()
+        except BrokenProcessPool:
+            self.dismiss()  # which waits for the end of the worker
+            code = self.process.exitcode
+            if code >= 0 and self.started.exception():
+                hint = 'a script that runs a grid needs `if __name__ == "__main__":` around its own work'
+                raise GridError(f"a worker ended with status {code} before it could begin; see its output above, and: {hint}") from None
+            how = f"killed by signal {-code}, out of memory?" if code < 0 else f"ended with status {code}"
+            outcome = failure(job, "died", f"worker {how}")
+        if outcome.verdict == "failed":  # the worker's memory, or its CUDA context, may be corrupt
             self.dismiss()
-            self.join()
-        return message
+        return outcome
 
     def _start(self) -> None:
         """Spawned, since a CUDA context does not survive a fork; the GPU is chosen before the worker imports anything."""
-        self.join()
-        context = multiprocessing.get_context("spawn")
-        self.pipe, far = context.Pipe()
-        self.process, self.up = context.Process(target=_work, args=(far, self.threads)), False
+        others = multiprocessing.active_children()
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (self.threads,))
         with environment(CUDA_VISIBLE_DEVICES=self.gpus):
-            self.process.start()
-        far.close()
-
-    def _died(self) -> Outcome:
-        self.join()
-        code = self.process.exitcode
-        if code >= 0 and not self.up:
-            hint = 'a script that runs a grid needs `if __name__ == "__main__":` around its own work'
-            raise GridError(f"a worker ended with status {code} before it could begin; see its words above, and: {hint}")
-        how = f"killed by signal {-code}, out of memory?" if code < 0 else f"ended with status {code}"
-        return failure(self.job, "died", f"worker {how}")
+            self.started = self.pool.submit(int)  # starts the worker
+        (self.process,) = (child for child in multiprocessing.active_children() if child not in others)
 
     def kill(self) -> None:
         self.process.kill()
-        self.join()
-        self.job = None
+        self.dismiss()
 
     def dismiss(self) -> None:
-        """An idle worker ends when its pipe does."""
-        if self.pipe:
-            self.pipe.close()
-
-    def join(self) -> None:
-        if self.process:
-            self.process.join()
-            self.pipe.close()
+        self.pool.shutdown()
+        self.pool = None
 
 
 def slots(devices: list[str], workers: int | None, gpus: float | None) -> list[str]:
@@ -153,20 +129,18 @@ def visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
-def _work(pipe: Connection, threads: int) -> None:
-    """A worker's life: cells until the pipe ends, and not a moment longer than its driver's."""
+def _begin(threads: int) -> None:
+    """Begin a worker, which ends with its driver, even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver ends its workers
     threading.Thread(target=end_with_driver, daemon=True).start()
-    pipe.send(UP)
     import torch
 
     torch.set_num_threads(threads)
-    while True:
-        try:
-            data = pipe.recv_bytes()
-        except EOFError:
-            return
-        pipe.send(_attempt(data))
+
+
+def end_with_driver() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _attempt(data: bytes) -> Outcome:
@@ -175,9 +149,3 @@ def _attempt(data: bytes) -> Outcome:
     except Exception:  # of the imports that it begins
         return Outcome("failed", f"the worker cannot import the cell's function\n{traceback.format_exc()}")
     return compute(job)
-
-
-def end_with_driver() -> None:
-    """A busy worker would finish its cell for a driver that was killed; an idle one of another pool would wait for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -1,6 +1,6 @@
 """Cells on a Ray cluster, or on one that is started here for the time being (pip install rtalib[ray]).
 
-Ray schedules and no more: a cell writes its own row and its task returns a few words, so nothing is lost with a node or with the driver.
+Ray only schedules: a cell writes its own row and its task returns a few words, so nothing is lost with a node or with the driver.
 """
 
 import os
@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rtalib.infra import store
-from rtalib.infra.grid.cell import GridError, Job, Outcome, cores, failure
+from rtalib.infra.grid.cell import GridError, Job, Outcome, failure
+from rtalib.infra.provenance import cores
 
 CONNECT, ANSWER = 5, 20  # seconds for a connection, and for the answer of a cluster
 OBJECTS = 100 * 2**20  # bytes of a local cluster's object store, which holds a few words per cell
@@ -36,20 +37,19 @@ class Pool:
 
     def run(self, queue: deque[Job]) -> Iterator[tuple[Job, Outcome]]:
         """Each job with its outcome, as they end; the caller may append to `queue` meanwhile. Closing this cancels what is under way."""
-        ray = self._ray
-        task = ray.remote(_task()).options(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
+        task = self._ray.remote(_task()).options(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
         threads, pending = max(1, int(self._cpus)), {}
         try:
             while queue or pending:
                 while queue and len(pending) < self._limit:
                     job = queue.popleft()
-                    pending[task.remote(ray.cloudpickle.dumps(job), threads, import_path(), self._environment())] = job
-                for reference in ray.wait(list(pending), num_returns=1)[0]:
+                    pending[task.remote(self._ray.cloudpickle.dumps(job), threads, import_path(), self._environment())] = job
+                for reference in self._ray.wait(list(pending), num_returns=1)[0]:
                     job = pending.pop(reference)
                     yield job, self._outcome(job, reference)
         finally:
             for reference in pending:
-                ray.cancel(reference, force=True)
+                self._ray.cancel(reference, force=True)
 
     def _outcome(self, job: Job, reference: object) -> Outcome:
         errors = self._ray.exceptions
@@ -85,14 +85,14 @@ def _task() -> Callable[[bytes, int, list[str], dict[str, str]], Outcome]:
         from rtalib.infra.grid.cell import compute, environment
 
         torch.set_num_threads(threads)
-        with environment(**values):  # for this cell alone: Ray takes for granted that the GPUs of a worker's last task are still set
+        with environment(**values):  # for this cell alone: Ray assumes that the GPUs of a worker's last task are still set
             return compute(pickle.loads(job))
 
     return task
 
 
 def demand(nodes: Sequence[Mapping[str, float]], workers: int | None, gpus: float | None) -> tuple[float, float, int]:
-    """(GPUs and CPUs of a cell, cells at a time) on nodes with these resources; raises GridError where no cell would ever start."""
+    """(GPUs and CPUs of a cell, cells at a time) on nodes with these resources; GridError if no cell would ever start."""
     devices = [node.get("GPU", 0.0) for node in nodes]
     gpus = (1.0 if any(devices) else 0.0) if gpus is None else gpus
     places = [int(count / gpus + 1e-9) if gpus else int(node.get("CPU", 0)) for node, count in zip(nodes, devices, strict=True)]
@@ -130,13 +130,13 @@ def _imported():
 
 
 def _connect(ray, address: str) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    how = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
-        ray.init(address="local", num_cpus=cores(), object_store_memory=OBJECTS, **quiet)
+        ray.init(address="local", num_cpus=cores(), object_store_memory=OBJECTS, include_dashboard=False, **how)
         return
     check_address(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, **how)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _unreachable(address, str(error)) from None
 
@@ -160,7 +160,7 @@ def check_address(address: str) -> None:
     except subprocess.TimeoutExpired:
         raise _unreachable(address, f"no answer in {ANSWER} seconds") from None
     if done.returncode:
-        raise _unreachable(address, "what is there does not say that it is well")
+        raise _unreachable(address, "its health check fails")
 
 
 def _unreachable(address: str, reason: str) -> GridError:

@@ -73,8 +73,8 @@ def which_worker(cell: Cell) -> dict:
 
 
 @pytest.mark.slow
-def test_a_crew_shares_its_workers_and_outlives_one_that_is_killed(cells):
-    with grid.crew():
+def test_shared_workers_serve_all_calls_and_one_that_is_killed_is_replaced(cells):
+    with grid.shared_workers():
         one, two = (
             {row["worker"] for row in grid.run(which_worker, cells, recipe="w", run="demo", table=table, workers=1)} for table in "ab"
         )
@@ -143,9 +143,10 @@ def test_killed_worker_is_replaced(cells):
 @pytest.mark.slow
 def test_killed_driver_resumes_with_the_missing_cells(cells):
     code = f"""
-import test_grid, rtalib.grid
+import test_grid
+from rtalib import grid
 cells = [test_grid.Cell(n, {cells[0].folder!r}) for n in range(4)]
-rtalib.grid.run(test_grid.slow_square, cells, recipe="slow_square", run="demo", table="t", executor="serial")
+grid.run(test_grid.slow_square, cells, recipe="slow_square", run="demo", table="t", executor="serial")
 """
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
     marks = Path(cells[0].folder) / "outputs" / "demo" / "rows" / "t"
@@ -164,10 +165,11 @@ rtalib.grid.run(test_grid.slow_square, cells, recipe="slow_square", run="demo", 
 @pytest.mark.slow
 def test_workers_end_with_their_driver(cells):
     code = f"""
-import test_grid, rtalib.grid
+import test_grid
+from rtalib import grid
 if __name__ == "__main__":
     cells = [test_grid.Cell(n, {cells[0].folder!r}) for n in range(2)]
-    rtalib.grid.run(test_grid.write_pid_and_wait, cells, recipe="wait", run="demo", table="t", executor="processes", workers=2)
+    grid.run(test_grid.write_pid_and_wait, cells, recipe="wait", run="demo", table="t", executor="processes", workers=2)
 """
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
     folder = Path(cells[0].folder)

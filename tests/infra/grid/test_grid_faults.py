@@ -36,8 +36,8 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_crew():
-    with grid.crew():
+def same_workers():
+    with grid.shared_workers():
         yield
 
 
@@ -47,7 +47,7 @@ def errors(folder: Path) -> list[str]:
 
 def driver(folder: Path, executor: str) -> subprocess.Popen:
     code = DRIVER.format(folder=str(folder), executor=executor)
-    return subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code], cwd=Path(grid_cells.__file__).parent, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_two_drivers_share_the_cells_of_a_table(folder):
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(folder):
     code = DRIVER.format(folder=str(folder), executor="processes")
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", code], cwd=Path(grid_cells.__file__).parent, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert eventually(lambda: grid.status("demo", "t")["done"])
     os.killpg(process.pid, signal.SIGINT)

@@ -31,7 +31,7 @@ def cluster():
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, **small})
     made.pretended = [made.add_node(wait=False, num_cpus=1, num_gpus=2, **small) for _ in range(2)]
     made.wait_for_nodes(timeout=90)
-    with grid.crew():  # one connection
+    with grid.shared_workers():  # one connection
         yield made
     made.shutdown()
 
