@@ -186,8 +186,8 @@ def _corrupt(options: argparse.Namespace) -> int:
         raise UsageError(error) from None
     try:
         manifest = on_disk.run(plan)
-    except (OSError, RuntimeError) as error:
-        print(f"rtalib: {error}; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+    except OSError as error:
+        print(f"rtalib: {error}; what is finished is kept, and the same command resumes from there", file=sys.stderr)
         return 1
     print("\n".join(on_disk.report(options.out, manifest)))
     return 0

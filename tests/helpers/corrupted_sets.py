@@ -24,7 +24,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def hidden(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob(".*")}
+    """Names of the files that are hidden, or in a hidden folder."""
+    return {path.name for path in folder.rglob("*") if path.is_file() and "/." in str(path.relative_to(folder.parent))}
 
 
 def expected(images: torch.Tensor, name: str, severity: int, **options) -> np.ndarray:

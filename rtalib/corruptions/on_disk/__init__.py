@@ -1,45 +1,30 @@
 """A corrupted copy of a whole data set on disk, in the published layouts: `python -m rtalib corrupt`.
 
-Here: the arguments and what is said about the result. generate_inputs reads, generate_layouts writes, generate_run keeps the folder.
+Here: the arguments, the run and what is reported of it. `inputs` reads images, `layouts` writes them, `manifest` says what is finished.
 """
 
-import os
+import shutil
+import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import rtalib
-from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, frost_source
-from rtalib.corruptions.on_disk import inputs as generate_inputs
-from rtalib.corruptions.on_disk import published_md5
-from rtalib.corruptions.on_disk.inputs import Folder, Loaded
-from rtalib.corruptions.on_disk.layouts import FORMATS, LAYOUTS, SEVERITIES, Part, Task, parts
-from rtalib.corruptions.on_disk.pool import check, fill
+from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, SEVERITIES, frost_source
+from rtalib.corruptions.on_disk import inputs, layouts, manifest, published_md5
+from rtalib.corruptions.on_disk.layouts import FORMATS, LABELS, LAYOUTS, Task
 from rtalib.errors import unknown
-from rtalib.infra import store
+from rtalib.infra import grid, store
+from rtalib.infra.grid.cell import environment
+from rtalib.infra.provenance import cores
 
 MADE_FOR = {"cifar10-c": 48, "tiny-imagenet-c": 112}  # up to which side; beyond it, ImageNet-C's constants
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What `run` is to do: every argument checked, nothing written."""
-
-    task: Task
-    parts: list[Part]
-    parameters: dict
-    workers: int
-
-
-def run(plan: Plan) -> dict:
-    """Write what is missing; an interrupted run is taken up where it was. Progress goes to stderr.
-
-    Returns the manifest: 'parameters', 'classes', 'files' with size and digests, and what computed them. OSError where the disk fails
-    or a picture cannot be decoded, RuntimeError where a worker dies: what is finished is kept.
-    """
-    return fill(plan.task, plan.parts, plan.parameters, plan.workers)
+DEVICES = ("auto", "cpu", "cuda")
+RUN, TABLE, RECIPE = "corrupt", "blocks", "rtalib corrupt"  # of the grid's rows
 
 
 def plan(
@@ -57,34 +42,39 @@ def plan(
     device: str = "auto",
     workers: int | None = None,
     root: str | Path | None = None,
-) -> Plan:
-    """Corrupted copies of a data set in the folder `out`.
+) -> Task:
+    """Plan corrupted copies of a data set in the folder `out`.
 
     dataset, split, root, limit: as in load_dataset; or a folder of pictures at any depth and of any sizes from 16 px, whose names are kept
-    (of train/ and test/ the split is taken, else all). The random draws of an image depend on its number in the whole split or folder.
-    layout: 'arrays': `<type>.npy`, uint8 (5 N,H,W,3), severity 1 first, and labels.npy; 'folders':
-    `<type>/<severity>/<class>/<name>` in a `format`, 'png' or 'jpeg' (quality 85, 4:2:0, as Tiny-ImageNet-C and ImageNet-C were saved).
-    Defaults: folders for tiny-imagenet (jpeg) and for folders of pictures (png), else arrays.
+    (the split is taken from train/ and test/ if they exist, else all pictures). The random draws of an image depend on its number in the
+    whole split or folder.
+    layout: 'arrays': `<type>.npy`, uint8 (5 N,H,W,3), severity 1 first, and labels.npy; 'folders': `<type>/<severity>/<class>/<name>` in
+    a `format`, 'png' or 'jpeg' (quality 85, 4:2:0, as Tiny-ImageNet-C and ImageNet-C were saved). Default: folders for tiny-imagenet
+    (jpeg) and for folders of pictures (png), else arrays.
     benchmark: whose constants; default by the (median) shorter side: cifar10-c to 48 px, tiny-imagenet-c to 112, else imagecorruptions.
-    device: 'auto' is CUDA where there is one. workers: processes, on the CPU only, default one per core.
+    device: 'auto' is CUDA if there is a GPU. workers: processes, on the CPU only, default one per core.
 
     Raises ValueError, TypeError or FileNotFoundError for arguments and files that cannot be used, and for a folder `out` that holds
     anything made with other parameters.
     """
-    for argument, value in (("dataset", dataset), ("out", out)):
-        if not str(value):  # an unset variable of a shell script; as a path it would be the working folder
-            raise ValueError(f"{argument}: expected a name or a path, got nothing")
-    types, severities = _names(corruptions), _levels(severities)
-    device = _device(device)
-    workers = _workers(workers, device)
-    source, part_of = generate_inputs.find(str(dataset), split, limit, root, layout)
-    layout = _layout(layout, source, dataset, severities)
-    format = _format(format, layout, dataset)
+    _check(dataset, out, corruptions, severities, {"benchmark": benchmark, "layout": layout, "format": format, "device": device})
+    device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if workers is not None and (workers < 1 or (workers > 1 and device == "cuda")):
+        raise ValueError(f"workers: expected {'1 on a GPU' if device == 'cuda' else 'at least 1'}, got {workers}")
+    source, part_of = inputs.find(str(dataset), split, limit, root, layout)
+    in_folders = layout == "folders" if layout else isinstance(source, inputs.Folder) or dataset == "tiny-imagenet"
+    types, severities = tuple(dict.fromkeys(corruptions)), tuple(sorted(set(severities)))
+    if not in_folders and severities != SEVERITIES:
+        raise ValueError("severities: an array holds all five; for some of them use layout 'folders'")
+    if not in_folders and format:
+        raise ValueError("format: arrays hold raw pixels; a format is for layout 'folders'")
+    layout = "folders" if in_folders else "arrays"
+    if in_folders:
+        format = format or ("jpeg" if dataset == "tiny-imagenet" else "png")
+        source.names(format)  # raises for names that cannot be written
     benchmark = benchmark or next((name for name, side in MADE_FOR.items() if source.side <= side), "imagecorruptions")
-    if benchmark not in BENCHMARKS:
-        raise unknown("benchmark", benchmark, BENCHMARKS)
     parameters = {
-        "dataset": dataset if dataset in generate_inputs.NAMED else Path(dataset).name,
+        "dataset": dataset if dataset in inputs.NAMED else Path(dataset).name,
         "split": part_of,
         "limit": limit,
         "images": len(source),
@@ -96,83 +86,104 @@ def plan(
         "frost": frost_source().partition(":")[0],  # the photographs are checked by hash: where they lie does not matter
         "rtalib": rtalib.__version__,
     }
-    task = Task(_folder(out, source), source, layout, format, benchmark, seed, device, store.key("generate", 1, parameters))
-    wanted = parts(layout, types, severities)
-    check(task, wanted, parameters)
-    return Plan(task, wanted, parameters, workers)
+    workers = workers or (1 if device == "cuda" else cores())
+    blocks = layouts.blocks(layout, types, severities)
+    task = Task(_folder(out, source), source, layout, format, benchmark, seed, device, workers, blocks, parameters)
+    manifest.check(task)
+    return task
 
 
-def report(out: str | Path, manifest: dict, root: str | Path | None = None) -> list[str]:
-    """What the folder holds, in one line; before it, for CIFAR-10-C, a comparison with the published files."""
-    facts, files = manifest["parameters"], manifest["files"]
+def run(task: Task) -> dict:
+    """Write what is missing; resumes an interrupted run. Progress goes to stderr.
+
+    Returns the manifest: 'parameters', 'classes', 'files' with size and digests, and what computed them. OSError if the disk fails, a
+    picture cannot be decoded or a worker keeps dying; finished blocks are kept.
+    """
+    task.out.mkdir(parents=True, exist_ok=True)
+    lock = task.out / ".lock"
+    if store.is_locked(lock):
+        print(f"waiting: another run writes to {task.out}", file=sys.stderr, flush=True)
+    with store.locked(lock), environment(RTALIB_OUTPUTS=str(task.work)), redirect_stdout(sys.stderr):
+        task.work.mkdir(parents=True, exist_ok=True)
+        facts = manifest.check(task)
+        left = [part for part in task.parts if not manifest.is_finished(task, part, facts)]
+        if left:
+            _write(task, left, facts)
+        shutil.rmtree(task.out / ".work", ignore_errors=True)
+    return facts
+
+
+def _write(task: Task, left: list[str], facts: dict) -> None:
+    """Compute the blocks of these parts as cells of a grid. A part is committed with its last block."""
+    blocks = [block for block in task.blocks if block.part in left]
+    waiting = Counter(block.part for block in blocks)
+
+    def finish(row: dict) -> str:
+        waiting[row["part"]] -= 1
+        if not waiting[row["part"]]:
+            manifest.commit(task, facts, row)
+        return ""
+
+    if LABELS in left:
+        layouts.write_labels(task)
+        manifest.commit(task, facts, {"part": LABELS})
+    for block in blocks:  # a finished block whose file was removed is computed again
+        if not (task.work / block.part).exists():
+            store.row_path(RUN, TABLE, store.key(RECIPE, 1, [block, task.key])).unlink(missing_ok=True)
+    if task.layout == "arrays":
+        layouts.claim_arrays(task, list(waiting))
+    how = "1 process" if task.workers == 1 else f"{task.workers} processes"
+    what = f"{len(left)} {'files' if task.layout == 'arrays' else 'folders'} to write to {task.out} ({task.device}, {how})"
+    print(f"{len(task.source):,} images, benchmark {task.benchmark}, {what}", flush=True)
+    where = {"executor": "serial"} if task.workers == 1 else {"workers": task.workers, "gpus": 0}
+    names = {"recipe": RECIPE, "run": RUN, "table": TABLE, "inputs": task.key}
+    try:
+        rows = grid.run(partial(layouts.write, task), blocks, ordered=True, stop=True, describe=finish, **names, **where)
+    except grid.GridError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from error
+    for row in rows:  # of parts of which an earlier run had finished some blocks
+        if not manifest.is_finished(task, row["part"], facts):
+            manifest.commit(task, facts, row)
+
+
+def report(out: str | Path, facts: dict, root: str | Path | None = None) -> list[str]:
+    """What the folder of this manifest holds, in one line; before it, for CIFAR-10-C, a comparison with the published files."""
+    made, files = facts["parameters"], facts["files"]
     types = [name for name in CORRUPTIONS if any(file == f"{name}.npy" or file.startswith(f"{name}/") for file in files)]
     lines = []
-    if (facts["dataset"], facts["split"], facts["benchmark"], facts["layout"]) == ("cifar10", "test", "cifar10-c", "arrays"):
-        if facts["limit"]:
-            lines.append(f"not compared with the published MD5s: they are of all images, these are {facts['images']:,}")
+    if (made["dataset"], made["split"], made["benchmark"], made["layout"]) == ("cifar10", "test", "cifar10-c", "arrays"):
+        if made["limit"]:
+            lines.append(f"not compared with the published MD5s: they are of all images, these are {made['images']:,}")
         else:
             lines += published_md5.report(Path(out), ["labels", *types], published_md5.cifar10_origin(root))
     size = sum(file["bytes"] for file in files.values()) / 1e6
-    levels = 5 * len(types) if facts["layout"] == "arrays" else len(files)
-    what = f"{len(types)} of {len(CORRUPTIONS)} types, {levels} x {facts['images']:,} images of {facts['dataset']}"
-    made = f"{facts['split'] or 'whole folder'}, benchmark {facts['benchmark']}, seed {facts['seed']}, frost {facts['frost']}"
-    return [*lines, f"{out}: {what} ({made}), {size:,.1f} MB"]
+    levels = 5 * len(types) if made["layout"] == "arrays" else len(files)
+    what = f"{len(types)} of {len(CORRUPTIONS)} types, {levels} x {made['images']:,} images of {made['dataset']}"
+    how = f"{made['split'] or 'whole folder'}, benchmark {made['benchmark']}, seed {made['seed']}, frost {made['frost']}"
+    return [*lines, f"{out}: {what} ({how}), {size:,.1f} MB"]
 
 
-# Arguments.
-
-
-def _names(corruptions: Sequence[str]) -> tuple[str, ...]:
-    for name in corruptions:
-        if name not in CORRUPTIONS:
-            raise unknown("corruption", name, CORRUPTIONS)
+def _check(dataset: object, out: object, corruptions: Sequence, severities: Sequence, choices: dict[str, str | None]) -> None:
+    """Raise ValueError for an argument of `plan` that cannot be used, whatever the data set is."""
+    for argument, value in (("dataset", dataset), ("out", out)):
+        if not str(value):  # an unset variable of a shell script; as a path it would be the working folder
+            raise ValueError(f"{argument}: expected a name or a path, got nothing")
+    options = {"corruption": CORRUPTIONS, "benchmark": BENCHMARKS, "layout": LAYOUTS, "format": FORMATS, "device": DEVICES}
+    for argument, value in [*(("corruption", name) for name in corruptions), *choices.items()]:
+        if value is not None and value not in options[argument]:
+            raise unknown(argument, value, options[argument])
     if not corruptions:
         raise ValueError(f"corruptions: expected at least one of {', '.join(CORRUPTIONS)}")
-    return tuple(dict.fromkeys(corruptions))
-
-
-def _levels(severities: Sequence[int]) -> tuple[int, ...]:
     if not severities or any(level not in SEVERITIES for level in severities):
         raise ValueError(f"severities: expected some of 1 to 5, got {', '.join(map(str, severities)) or 'none'}")
-    return tuple(sorted(set(severities)))
-
-
-def _device(device: str) -> str:
-    if device not in ("auto", "cpu", "cuda"):
-        raise unknown("device", device, ("auto", "cpu", "cuda"))
-    if device == "cuda" and not torch.cuda.is_available():
+    if choices["device"] == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: 'cuda' was asked for, but torch finds no such device")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _workers(workers: int | None, device: str) -> int:
-    if workers is not None and (workers < 1 or (workers > 1 and device == "cuda")):
-        raise ValueError(f"workers: expected {'1 on a GPU' if device == 'cuda' else 'at least 1'}, got {workers}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return workers or (1 if device == "cuda" else cores)
-
-
-def _layout(layout: str | None, source: Loaded | Folder, dataset: str | Path, severities: tuple[int, ...]) -> str:
-    if layout not in (None, *LAYOUTS):
-        raise unknown("layout", layout, LAYOUTS)
-    layout = layout or ("folders" if isinstance(source, Folder) or dataset == "tiny-imagenet" else "arrays")
-    if layout == "arrays" and severities != SEVERITIES:
-        raise ValueError("severities: an array holds all five; for some of them use layout 'folders'")
-    return layout
-
-
-def _format(format: str | None, layout: str, dataset: str | Path) -> str | None:
-    if format not in (None, *FORMATS):
-        raise unknown("format", format, FORMATS)
-    if layout == "arrays" and format:
-        raise ValueError("format: arrays hold raw pixels; a format is for layout 'folders'")
-    return None if layout == "arrays" else format or ("jpeg" if dataset == "tiny-imagenet" else "png")
-
-
-def _folder(out: str | Path, source: Loaded | Folder) -> Path:
+def _folder(out: str | Path, source: inputs.Loaded | inputs.Folder) -> Path:
     path = Path(out).expanduser()
     if path.exists() and not path.is_dir():
         raise ValueError(f"out: {path} is not a folder")
-    if isinstance(source, Folder) and path.resolve().is_relative_to(source.base.resolve()):
+    if isinstance(source, inputs.Folder) and path.resolve().is_relative_to(source.base.resolve()):
         raise ValueError(f"out: {path} lies in the data set itself; choose a folder outside {source.base}")
     return path

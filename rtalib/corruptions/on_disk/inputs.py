@@ -1,7 +1,8 @@
-"""The clean images of `generate`: a data set in memory, or a folder of picture files of any sizes that need not fit in memory.
+"""The clean images: a data set in memory, or a folder of picture files of any sizes that need not fit in memory.
 
-Both offer the same: `index`, each image's number in the whole data set, on which its random draws depend; `batches`; `names` of files to
-write; `classes`. An image keeps its number when `limit` leaves others out, so a limited run holds a part of the full one, byte for byte.
+Both offer the same: `index` int64 (N,), the number of each image in the whole data set, on which its random draws depend; `batches`;
+`names` of files to write; `classes`. An image keeps its number when `limit` leaves others out, so a limited run is a part of the full one,
+byte for byte.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -30,40 +31,16 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # rows int64 (B,), images uint8 (B,3,
 NAMED = ("shapes10", "cifar10", "tiny-imagenet")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loaded:
     """A data set that load_dataset reads: all images of one size, in memory."""
 
-    dataset: str
-    split: str
-    limit: int | None
-    root: str | None
+    data: LabeledImages
+    index: torch.Tensor
+    arguments: tuple  # of `load`
 
-    def __getstate__(self) -> dict:
-        """The four fields alone: another process reads the images itself."""
-        return {name: vars(self)[name] for name in self.__dataclass_fields__}
-
-    @cached_property
-    def _chosen(self) -> tuple[LabeledImages, torch.Tensor]:
-        """The images of load_dataset(..., limit=limit), in its order, and the number of each in the split."""
-        found = load_dataset(self.dataset, self.split, root=self.root)
-        if found.labels.ndim == 2:
-            raise ValueError(f"dataset: {self.dataset!r} has soft labels; a corrupted data set holds one class per image")
-        height, width = found.images.shape[2:]
-        if min(height, width) < MIN_SIDE:
-            raise ValueError(f"dataset: expected sides of at least {MIN_SIDE} px, the images of {self.dataset!r} are {width}x{height}")
-        if self.limit is None:
-            return found, torch.arange(len(found))
-        rows = balanced(found.labels, found.num_classes, self.limit, seed=0)
-        return found.subset(rows), rows
-
-    @property
-    def data(self) -> LabeledImages:
-        return self._chosen[0]
-
-    @property
-    def index(self) -> torch.Tensor:
-        return self._chosen[1]
+    def __reduce__(self) -> tuple:
+        return _load_once, self.arguments  # another process reads the images itself
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -83,18 +60,34 @@ class Loaded:
     def batches(self, budget: int) -> Iterator[Batch]:
         """All images, about `budget` pixels at a time."""
         images = self.data.images
-        step = max(1, budget // (images.shape[2] * images.shape[3]))
-        for rows in torch.arange(len(images)).split(step):
+        for rows in torch.arange(len(images)).split(max(1, budget // (images.shape[2] * images.shape[3]))):
             yield rows, images[rows[0] : rows[-1] + 1]
 
     def names(self, format: str) -> list[str]:
         """class/NNNN.png or class/NNNN.JPEG, where NNNN is the image's number in its split."""
-        strange = next((name for name in self.classes if not name or name.startswith(".") or "/" in name), None)
-        if strange is not None:
-            raise ValueError(f"dataset: class name {strange!r} cannot be the name of a folder")
+        for name in self.classes:
+            if not name or name.startswith(".") or "/" in name:
+                raise ValueError(f"dataset: class name {name!r} cannot be the name of a folder")
         suffix, digits = ".JPEG" if format == "jpeg" else ".png", max(4, len(str(int(self.index.max()))))
         labels = self.data.labels.tolist()
         return [f"{self.classes[k]}/{number:0{digits}d}{suffix}" for k, number in zip(labels, self.index.tolist(), strict=True)]
+
+
+def load(dataset: str, split: str, limit: int | None, root: str | None) -> Loaded:
+    """The images of load_dataset with the same arguments. ValueError for soft labels and for images that are too small."""
+    found = load_dataset(dataset, split, root=root)
+    if found.labels.ndim == 2:
+        raise ValueError(f"dataset: {dataset!r} has soft labels; a corrupted data set holds one class per image")
+    height, width = found.images.shape[2:]
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(f"dataset: expected sides of at least {MIN_SIDE} px, the images of {dataset!r} are {width}x{height}")
+    rows = torch.arange(len(found)) if limit is None else balanced(found.labels, found.num_classes, limit, seed=0)
+    return Loaded(found if limit is None else found.subset(rows), rows, (dataset, split, limit, root))
+
+
+@lru_cache(maxsize=1)
+def _load_once(*arguments: str | int | None) -> Loaded:
+    return load(*arguments)
 
 
 @dataclass(frozen=True)
@@ -128,75 +121,68 @@ class Folder:
                     yield rows, torch.from_numpy(np.stack(list(pool.map(_decoded, paths))))
 
     def names(self, format: str) -> list[str]:
-        """The files' own names, with the suffix of the format; where two would become one (a.jpg and a.bmp) it is added: a.jpg.png."""
+        """The files' own names with the suffix of the format. If two names would become one (a.jpg and a.bmp), it is added: a.jpg.png."""
         own = (".jpg", ".jpeg") if format == "jpeg" else (".png",)
         names = [file if file.lower().endswith(own) else os.path.splitext(file)[0] + own[0] for file in self.files]
         count = Counter(names)
         names = [name if count[name] == 1 else file + own[0] for name, file in zip(names, self.files, strict=True)]
-        twice = [name for name, times in Counter(names).items() if times > 1]
-        if twice:
-            raise ValueError(f"dataset: two files of {self.base} would both be written as {twice[0]}; rename one of them")
+        name, times = Counter(names).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"dataset: two files of {self.base} would both be written as {name}; rename one of them")
         return names
 
 
 def find(dataset: str, split: str, limit: int | None, root: str | Path | None, layout: str | None) -> tuple[Loaded | Folder, str | None]:
     """The images of `dataset`, and their split (None: a folder without train/ and test/, taken whole).
 
-    A folder of pictures is a Folder unless the layout is 'arrays'; all else goes through load_dataset. Raises ValueError, TypeError or
+    A folder of pictures is a Folder unless the layout is 'arrays'; load_dataset reads everything else. Raises ValueError, TypeError or
     FileNotFoundError that name the argument or the file.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1 image, got {limit}")
-    folder = None if layout == "arrays" or dataset in NAMED else _picture_folder(dataset, split, root)
+    places = () if layout == "arrays" or dataset in NAMED else (Path(dataset).expanduser(), root_folder(root) / dataset)
+    names = readers.SPLIT_NAMES[split]
+    folder = next((path for path in places if path.is_dir() and not parquet_npz.parquet_files(path, names)), None)
     if folder is None:
-        return Loaded(dataset, split, limit, None if root is None else str(root)), split
+        return load(dataset, split, limit, None if root is None else str(root)), split
     parts = readers.split_folders(folder)
     if not parts:
-        return _listed(folder, _folders(folder), limit), None
+        return _listed(folder, folder, limit), None
     if parts[split] is None:
-        raise FileNotFoundError(f"split: {folder} has train/, but no {'/, '.join(readers.SPLIT_NAMES[split])}/ folder")
-    return _listed(parts[split], _folders(parts["train"]), limit), split
+        raise FileNotFoundError(f"split: {folder} has train/, but no {'/, '.join(names)}/ folder")
+    return _listed(parts[split], parts["train"], limit), split
 
 
-def _picture_folder(dataset: str, split: str, root: str | Path | None) -> Path | None:
-    for path in (Path(dataset).expanduser(), root_folder(root) / dataset):
-        if path.is_dir() and not parquet_npz.parquet_files(path, readers.SPLIT_NAMES[split]):
-            return path
-    return None
-
-
-def _folders(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-
-
-def _listed(base: Path, classes: tuple[str, ...], limit: int | None) -> Folder:
-    """Every picture below `base`, hidden ones left out, its header read: what is no picture or too small is named before work begins."""
+def _listed(base: Path, classes: Path, limit: int | None) -> Folder:
+    """Every picture below `base`, except hidden ones; the folders in `classes` name the classes. ValueError for a file that is no picture
+    or too small, by its header."""
     paths = (path.relative_to(base) for path in base.rglob("*") if path.suffix.lower() in readers.SUFFIXES and path.is_file())
     files = sorted(str(path) for path in paths if not any(part.startswith(".") for part in path.parts))
     if not files:
         raise ValueError(f"dataset: no picture found in {base}; expected {', '.join(sorted(readers.SUFFIXES))} files")
-    numbers = range(len(files)) if limit is None else _balanced_choice(files, limit)
+    numbers = list(range(len(files))) if limit is None else _balanced_choice(files, limit)
     files = [files[k] for k in numbers]
     with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(_size, [base / file for file in files]))
+        sizes = tuple(pool.map(_size, [base / file for file in files]))
     state = hashlib.sha256()
     for file, number in zip(files, numbers, strict=True):
         stat = (base / file).stat()
         state.update(os.fsencode(f"{number} {file} {stat.st_size} {stat.st_mtime_ns}\n"))
-    return Folder(base.absolute(), classes, tuple(files), tuple(numbers), tuple(sizes), state.hexdigest()[:16])
+    names = sorted(path.name for path in classes.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return Folder(base.absolute(), tuple(names), tuple(files), tuple(numbers), sizes, state.hexdigest()[:16])
 
 
 def _balanced_choice(files: list[str], limit: int) -> list[int]:
-    """Positions of the files that a limit keeps: as many of each folder as far as they reach, in the order of the listing."""
+    """Positions of the files that a limit keeps: equally many of each folder as far as they reach, in the order of the listing."""
     parents = [os.path.dirname(file) for file in files]
     number = {name: k for k, name in enumerate(sorted(set(parents)))}
     return sorted(balanced(torch.tensor([number[name] for name in parents]), len(number), limit, seed=0).tolist())
 
 
 def _decoded(path: Path) -> np.ndarray:
-    """uint8 (3,H,W); the header was read when the files were listed, so what fails here is the file, not the argument."""
+    """uint8 (3,H,W). The header was read when the files were listed, so an error here is the file's, not the argument's."""
     try:
         return decode_one((str(path), path))
     except ValueError as error:

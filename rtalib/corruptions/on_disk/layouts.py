@@ -1,14 +1,12 @@
-"""What `generate` writes: `<type>.npy` as in CIFAR-10-C, or `<type>/<severity>/<class>/<name>` as in Tiny-ImageNet-C.
+"""What `python -m rtalib corrupt` writes: `<type>.npy` as in CIFAR-10-C, or `<type>/<severity>/<class>/<name>` as in Tiny-ImageNet-C.
 
-A part is written under a hidden name beside its final one; the caller renames it when it is complete. An array notes each finished severity
-in a record next to it, so that a killed run goes on behind the last of them; a folder of one severity is begun anew.
+A block is one severity of one type, and a cell of the grid. It is written in a hidden work folder; manifest.py renames finished parts.
 """
 
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,151 +19,122 @@ from PIL import Image
 from rtalib.corruptions import SEVERITIES, corrupt
 from rtalib.corruptions.on_disk.inputs import Folder, Loaded
 from rtalib.data.decoding import claimed
-from rtalib.infra.store import write_atomic
+from rtalib.infra import store
 
 LAYOUTS, FORMATS = ("arrays", "folders"), ("png", "jpeg")
+LABELS = "labels.npy"
 JPEG_OPTIONS = {"quality": 85, "optimize": True, "subsampling": "4:2:0"}  # what Tiny-ImageNet-C and ImageNet-C were saved with
 BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**24}
-Advance = Callable[[int], None]  # told how many images were written
+
+
+@dataclass(frozen=True)
+class Block:
+    """One severity of one type, and the part that it belongs to: the array `fog.npy` or the folder `fog/3`."""
+
+    part: str
+    type: str
+    severity: int
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that the bytes depend on, besides the part; `key` stands for exactly these parameters."""
+    """A data set to write. parameters: what its bytes depend on."""
 
     out: Path
     source: Loaded | Folder
     layout: str
-    format: str
+    format: str | None
     benchmark: str
     seed: int
     device: str
-    key: str
+    workers: int
+    blocks: tuple[Block, ...]
+    parameters: dict
+
+    @property
+    def key(self) -> str:
+        return store.key("generate", 1, self.parameters)
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the files or folders to write, in order."""
+        return [LABELS] * (self.layout == "arrays") + list(dict.fromkeys(block.part for block in self.blocks))
+
+    @property
+    def work(self) -> Path:
+        """The hidden folder of unfinished parts, and of the grid's rows about finished blocks."""
+        return self.out / ".work" / self.key
 
 
-@dataclass(frozen=True)
-class Part:
-    """One thing to write: `fog.npy` with all severities, `labels.npy` (of no type), or the folder `fog/3`."""
-
-    name: str
-    type: str
-    severities: tuple[int, ...]
-
-    def hidden(self, out: Path, suffix: str = "part") -> Path:
-        """Where it lies while it is not complete."""
-        final = out / self.name
-        return final.with_name(f".{final.name}.{suffix}")
+def blocks(layout: str, types: tuple[str, ...], severities: tuple[int, ...]) -> tuple[Block, ...]:
+    part = "{}.npy" if layout == "arrays" else "{}/{}"
+    return tuple(Block(part.format(name, severity), name, severity) for name in types for severity in severities)
 
 
-def parts(layout: str, types: tuple[str, ...], severities: tuple[int, ...]) -> list[Part]:
-    """What a data set of this layout consists of."""
-    if layout == "arrays":
-        return [Part("labels.npy", "", ()), *(Part(f"{name}.npy", name, severities) for name in types)]
-    return [Part(f"{name}/{severity}", name, (severity,)) for name in types for severity in severities]
+def write(task: Task, block: Block) -> dict:
+    """Compute one block in the work folder; returns the size and digest of a folder, nothing for a block of an array."""
+    return (_write_array_block if task.layout == "arrays" else _write_folder)(task, block)
 
 
-def missing(task: Task, part: Part) -> int:
-    """How many images are still to be computed."""
-    return len(task.source) * (len(part.severities) - len(_finished(task, part)))
-
-
-def write(task: Task, part: Part, advance: Advance) -> dict:
-    """Compute what is missing of the part, under its hidden name; returns its size and digests for the manifest."""
-    if not part.type:
-        return _write_labels(task, part)
-    return (_write_array if task.layout == "arrays" else _write_folder)(task, part, advance)
-
-
-def _corrupted(task: Task, name: str, severity: int) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+def _corrupted(task: Task, block: Block) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
     """(rows int64 (B,), corrupted images uint8 (B,H,W,3)), a batch at a time."""
-    index = task.source.index
     for rows, images in task.source.batches(BATCH_PIXELS[task.device]):
-        out = corrupt(images.to(task.device), name, severity, seed=task.seed, index=index[rows], benchmark=task.benchmark)
+        options = {"seed": task.seed, "index": task.source.index[rows], "benchmark": task.benchmark}
+        out = corrupt(images.to(task.device), block.type, block.severity, **options)
         yield rows, out.permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
 
-# Arrays.
+# Arrays: uint8 (5 N,H,W,3), severity 1 first.
 
 
-def _write_array(task: Task, part: Part, advance: Advance) -> dict:
-    """uint8 (5 N,H,W,3), severity 1 first."""
-    path, record, count = part.hidden(task.out), part.hidden(task.out, "progress"), len(task.source)
-    finished = _finished(task, part)
-    if finished:
-        array = np.lib.format.open_memmap(path, mode="r+")
-    else:
-        record.unlink(missing_ok=True)
-        _, _, height, width = task.source.data.images.shape
-        array = _claimed(path, (len(part.severities) * count, height, width, 3))
-    for block, severity in enumerate(part.severities):
-        if severity in finished:
-            continue
-        for rows, images in _corrupted(task, part.type, severity):
-            array[block * count + rows.numpy()] = images
-            advance(len(rows))
-        array.flush()
-        finished.append(severity)
-        write_atomic(record, json.dumps({"key": task.key, "finished": finished}))
-    return _digests(path)
-
-
-def _claimed(path: Path, shape: tuple[int, ...]) -> np.memmap:
+def claim_arrays(task: Task, parts: list[str]) -> None:
+    """Create the files of arrays that are not there, at their full sizes. OSError if the disk has no room for all of them."""
+    new = [task.work / part for part in parts if not (task.work / part).exists()]
+    count, _, height, width = task.source.data.images.shape
     try:
-        return claimed(path, shape)
+        for path in new:
+            claimed(path, (len(SEVERITIES) * count, height, width, 3))
     except OSError:
-        path.unlink(missing_ok=True)  # gives back what a full disk had left
+        for path in new:
+            path.unlink(missing_ok=True)
         raise
 
 
-def _finished(task: Task, part: Part) -> list[int]:
-    """Severities that an earlier run with the same parameters has completed."""
-    path, record = part.hidden(task.out), part.hidden(task.out, "progress")
-    if task.layout == "folders" or not (path.exists() and record.exists()):
-        return []
-    facts = json.loads(record.read_text())
-    return facts["finished"] if facts["key"] == task.key else []
+def _write_array_block(task: Task, block: Block) -> dict:
+    array = np.load(task.work / block.part, mmap_mode="r+")
+    start = SEVERITIES.index(block.severity) * len(task.source)
+    for rows, images in _corrupted(task, block):
+        array[start + rows.numpy()] = images
+    array.flush()
+    return {}
 
 
-def _write_labels(task: Task, part: Part) -> dict:
-    """uint8 (5 N,): the labels once for each severity, as published; a wider type beyond 256 classes."""
+def write_labels(task: Task) -> None:
+    """uint8 (5 N,): the labels repeated for each severity, as published; a wider type beyond 256 classes."""
     labels = task.source.data.labels.numpy().astype(np.min_scalar_type(len(task.source.classes) - 1))
     stream = BytesIO()
     np.save(stream, np.tile(labels, len(SEVERITIES)))
-    write_atomic(part.hidden(task.out), stream.getvalue())
-    return _digests(part.hidden(task.out))
-
-
-def _digests(path: Path) -> dict:
-    """{'bytes', 'sha256', 'md5'} of a file, read once."""
-    sha, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    with open(path, "rb") as file:
-        while chunk := file.read(2**20):
-            size += len(chunk)
-            sha.update(chunk)
-            md5.update(chunk)
-    return {"bytes": size, "sha256": sha.hexdigest(), "md5": md5.hexdigest()}
+    store.write_atomic(task.work / LABELS, stream.getvalue())
 
 
 # Folders.
 
 
-def _write_folder(task: Task, part: Part, advance: Advance) -> dict:
+def _write_folder(task: Task, block: Block) -> dict:
     """One picture file per image. 'sha256' is that of the folder's sorted list of digests, as sha256sum prints it:
 
     find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
     """
-    folder, names = part.hidden(task.out), task.source.names(task.format)
+    folder, names, facts = task.work / block.part, task.source.names(task.format), {}
     shutil.rmtree(folder, ignore_errors=True)
     # every class, also one without images: class numbers come from the sorted names of these folders
-    for name in {*task.source.classes, *(os.path.dirname(name) for name in names)}:
+    for name in {*task.source.classes, *map(os.path.dirname, names)}:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    facts = {}
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for rows, images in _corrupted(task, part.type, part.severities[0]):
+        for rows, images in _corrupted(task, block):
             chosen = [names[row] for row in rows]
             facts |= zip(chosen, pool.map(lambda name, image: _save(folder / name, image, task.format), chosen, images), strict=True)
-            advance(len(rows))
-    os.sync()  # once for all files, in the place of one fsync each
+    os.sync()  # once for all files instead of one fsync each
     lines = [os.fsencode(f"{facts[name][1]}  ./{name}\n") for name in sorted(facts, key=os.fsencode)]
     sha = hashlib.sha256(b"".join(lines)).hexdigest()
     return {"files": len(names), "bytes": sum(size for size, _ in facts.values()), "sha256": sha}
@@ -175,6 +144,5 @@ def _save(path: Path, image: np.ndarray, format: str) -> tuple[int, str]:
     """Encode uint8 (H,W,3) and write it; returns size and SHA-256 of the file."""
     stream = BytesIO()
     Image.fromarray(image).save(stream, format, **(JPEG_OPTIONS if format == "jpeg" else {}))
-    data = stream.getvalue()
-    path.write_bytes(data)
-    return len(data), hashlib.sha256(data).hexdigest()
+    path.write_bytes(stream.getvalue())
+    return stream.tell(), hashlib.sha256(stream.getvalue()).hexdigest()

@@ -80,9 +80,8 @@ def run(
     progress, where = Progress(table, len(unique), left, costs), (executor, workers, gpus, address)
     failures = _compute(deque(missing), progress, describe, retries, stop, where) if missing else []
     if failures:
-        raise GridError(
-            f"{len(failures)} of {len(jobs)} cells of {table} failed; finished ones are stored. The first error:\n{failures[0]}"
-        )
+        count = f"{len(failures)} of {len(jobs)} cells of {table}"
+        raise GridError(f"{count} failed; finished ones are stored. The first error:\n{failures[0]}")
     return [store.read_row(run, table, job.key) for job in jobs]  # not those of the plan, which another run may have replaced
 
 

@@ -132,13 +132,13 @@ def visible_gpus() -> list[str]:
 def _begin(threads: int) -> None:
     """Begin a worker, which ends with its driver, even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver ends its workers
-    threading.Thread(target=end_with_driver, daemon=True).start()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
 
 
-def end_with_driver() -> None:
+def _end_with_driver() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
 

@@ -19,13 +19,12 @@ from corrupted_sets import N, content, hidden, write
 from rtalib import generate
 from rtalib.cli import main as cli
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.corruptions.on_disk import layouts as generate_layouts
-from rtalib.corruptions.on_disk import pool as generate_run
+from rtalib.corruptions.on_disk import layouts
 
 
 def die(out: Path, dataset: Path, layout: str, where: str, calls: int) -> None:
     """Runs in a child: kills itself at the start of that call."""
-    module = generate_layouts if where == "corrupt" else generate_run.os
+    module = layouts if where == "corrupt" else os
     real, left = getattr(module, where), [calls]
 
     def call(*arguments, **options):
@@ -50,14 +49,14 @@ def kill(out: Path, dataset: Path, layout: str, where: str, calls: int) -> None:
     # of two types in five blocks of three batches: killed in the middle of a block, in the very first, and before a rename
     [("arrays", "corrupt", 23, 9), ("arrays", "corrupt", 2, 30), ("arrays", "replace", 11, 15), ("folders", "corrupt", 23, 9)],
 )
-def test_a_killed_run_goes_on_and_repeats_at_most_one_block(shapes, tmp_path, monkeypatch, layout, where, calls, repeated):
+def test_a_killed_run_resumes_and_repeats_at_most_one_block(shapes, tmp_path, monkeypatch, layout, where, calls, repeated):
     write(shapes, tmp_path / "calm", layout=layout)
     kill(tmp_path / "killed", shapes, layout, where, calls)
     calm, found = content(tmp_path / "calm"), content(tmp_path / "killed")
     assert len(found) < len(calm) and all(calm[name] == data for name, data in found.items()), "what has its final name is whole"
     assert hidden(tmp_path / "killed")
-    real, computed = generate_layouts.corrupt, []
-    monkeypatch.setattr(generate_layouts, "corrupt", lambda *a, **k: computed.append(1) or real(*a, **k))
+    real, computed = layouts.corrupt, []
+    monkeypatch.setattr(layouts, "corrupt", lambda *a, **k: computed.append(1) or real(*a, **k))
     manifest = write(shapes, tmp_path / "killed", layout=layout)
     assert content(tmp_path / "killed") == calm and not hidden(tmp_path / "killed")
     assert len(computed) == repeated
@@ -73,7 +72,7 @@ def test_what_a_run_with_other_parameters_left_is_not_used(shapes, tmp_path, lay
         (tmp_path / "out" / name).unlink()
     for folder in (tmp_path / "out").glob("*/[0-9]"):
         shutil.rmtree(folder)
-    assert hidden(tmp_path / "out") >= ({".fog.npy.progress"} if layout == "arrays" else {".3.part"})
+    assert hidden(tmp_path / "out") >= ({"fog.npy"} if layout == "arrays" else {"0000.png"})
     write(shapes, tmp_path / "out", layout=layout, **change)
     write(shapes, tmp_path / "calm", layout=layout, **change)
     assert content(tmp_path / "out") == content(tmp_path / "calm")
@@ -81,7 +80,8 @@ def test_what_a_run_with_other_parameters_left_is_not_used(shapes, tmp_path, lay
 
 def test_progress_of_a_lost_file_is_not_used(shapes, tmp_path):
     kill(tmp_path / "out", shapes, "arrays", "corrupt", 23)
-    (tmp_path / "out" / ".fog.npy.part").unlink()
+    (unfinished,) = (tmp_path / "out").rglob("fog.npy")
+    unfinished.unlink()
     kill(tmp_path / "out", shapes, "arrays", "corrupt", 2)  # a new file lies beside the record of the lost one
     write(shapes, tmp_path / "out")
     write(shapes, tmp_path / "calm")
@@ -107,11 +107,29 @@ def test_a_full_disk_leaves_nothing_half_written(shapes, tmp_path, monkeypatch):
         assert content(tmp_path / layout) == content(tmp_path / "calm" / layout)
 
 
+def test_a_block_that_fails_ends_the_run_and_the_others_are_kept(shapes, tmp_path, monkeypatch):
+    real, computed = layouts.corrupt, []
+
+    def eighth_fails(*arguments, **options):  # in the third of ten blocks
+        computed.append(1)
+        if len(computed) == 8:
+            raise ValueError("no luck")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(layouts, "corrupt", eighth_fails)
+    with pytest.raises(OSError, match="^ValueError: no luck$"):
+        write(shapes, tmp_path / "out")
+    assert len(computed) == 8
+    write(shapes, tmp_path / "out")
+    write(shapes, tmp_path / "calm")
+    assert len(computed) == 8 + 24 + 30 and content(tmp_path / "out") == content(tmp_path / "calm")
+
+
 def test_more_types_are_added_to_what_is_there(shapes, tmp_path, monkeypatch):
     write(shapes, tmp_path / "out", corruptions=["fog"])
     before = (tmp_path / "out" / "fog.npy").stat().st_mtime_ns
-    computed, real = [], generate_layouts.corrupt
-    monkeypatch.setattr(generate_layouts, "corrupt", lambda images, name, *a, **k: computed.append(name) or real(images, name, *a, **k))
+    computed, real = [], layouts.corrupt
+    monkeypatch.setattr(layouts, "corrupt", lambda images, name, *a, **k: computed.append(name) or real(images, name, *a, **k))
     manifest = write(shapes, tmp_path / "out", corruptions=["contrast", "fog", "contrast"])
     assert set(computed) == {"contrast"} and (tmp_path / "out" / "fog.npy").stat().st_mtime_ns == before
     assert set(manifest["files"]) == {"labels.npy", "fog.npy", "contrast.npy"}
@@ -190,7 +208,7 @@ def test_bad_arguments_are_named_before_anything_is_written(shapes, tmp_path, op
 
 
 def test_a_failing_disk_is_one_line_and_exit_status_1(shapes, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(generate_run.os, "replace", lambda *paths: exec("raise OSError(28, 'No space left on device')"))
+    monkeypatch.setattr(os, "replace", lambda *paths: exec("raise OSError(28, 'No space left on device')"))
     assert cli.main(["corrupt", "--dataset", str(shapes), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "1"]) == 1
     error = capsys.readouterr().err
     assert "No space left on device: " in error and "; what is finished is kept" in error and error.count("\n") == 1
@@ -207,11 +225,11 @@ def test_processes_write_what_one_process_writes(shapes, photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_command_stops_at_once_and_goes_on(tmp_path):
+def test_an_interrupted_command_stops_at_once_and_keeps_finished_parts(tmp_path):
     command = [sys.executable, "-m", "rtalib", "corrupt", "--dataset", "shapes10", "--out", str(tmp_path / "out"), "--workers", "2"]
     process = subprocess.Popen([*command, "--device", "cpu"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out/.*.progress")):
+    while not list(tmp_path.glob("out/.work/*/corrupt/rows/*/*.json")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     started = time.monotonic()

@@ -133,6 +133,12 @@ def test_failure_is_not_a_result(cells):
     assert grid.status("demo", "t")["failed"] == 0
 
 
+def test_stop_ends_at_the_first_failure_and_keeps_what_is_finished(cells):
+    with pytest.raises(grid.GridError, match="1 of 4 cells of t failed; finished ones are stored(.|\n)*number 1 is odd"):
+        grid.run(odd_fails, cells, recipe="odd_fails", run="demo", table="t", executor="serial", ordered=True, stop=True)
+    assert calls(cells) == ["0"] and grid.status("demo", "t") == {"done": 1, "running": 0, "failed": 1, "missing": 2}
+
+
 @pytest.mark.slow
 def test_killed_worker_is_replaced(cells):
     rows = grid.run(killed_once, cells, recipe="killed_once", run="demo", table="t", executor="processes", workers=2)

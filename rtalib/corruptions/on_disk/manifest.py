@@ -1,0 +1,69 @@
+"""manifest.json of a corrupted data set: its parameters, and the size and digests of every finished part.
+
+A part is written in the hidden work folder, entered in the manifest and renamed, in this order. So a part under its final name is complete
+and in the manifest, whatever dies when. A file that the manifest does not name is somebody else's and is never touched.
+"""
+
+import hashlib
+import json
+import os
+
+from rtalib.corruptions.on_disk.layouts import Task
+from rtalib.infra import store
+from rtalib.infra.provenance import stamp
+
+NAME, MADE_BY = "manifest.json", "rtalib corrupt"
+
+
+def check(task: Task) -> dict:
+    """The manifest of the task's folder, or a new one; writes nothing. ValueError if the folder holds anything that was made otherwise."""
+    path, manifest = task.out / NAME, {"made_by": MADE_BY, "parameters": task.parameters, "files": {}}
+    if path.exists():
+        manifest = _read(path)
+    made = manifest["parameters"]
+    names = [name for name in {**made, **task.parameters} if made.get(name) != task.parameters.get(name)]
+    if names:
+        differences = "; ".join(f"{name} {made.get(name)!r}, not {task.parameters.get(name)!r}" for name in names)
+        raise ValueError(f"out: {task.out} was made with other parameters: {differences}. Choose another folder")
+    for path in (task.out / part for part in task.parts if part not in manifest["files"]):
+        if path.exists():
+            raise ValueError(f"out: {path} was not made by this command ({NAME} does not name it); choose another folder")
+    return manifest
+
+
+def _read(path: os.PathLike) -> dict:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["made_by"] == MADE_BY and manifest["parameters"]:
+            return manifest
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"out: {path} was not written by this command; choose another folder")
+
+
+def is_finished(task: Task, part: str, manifest: dict) -> bool:
+    path, facts = task.out / part, manifest["files"].get(part)
+    return facts is not None and (path.is_dir() or (path.exists() and path.stat().st_size == facts["bytes"]))
+
+
+def commit(task: Task, manifest: dict, row: dict) -> None:
+    """Enter a complete part of the work folder in the manifest and give it its final name. row: that of the part's last block."""
+    work, path = task.work / row["part"], task.out / row["part"]
+    if work.is_dir():
+        facts = {name: row[name] for name in ("files", "bytes", "sha256")}
+    else:
+        facts = {"bytes": work.stat().st_size} | {kind: _digest(work, kind) for kind in ("sha256", "md5")}
+    manifest["files"][row["part"]] = facts
+    save(task, manifest)
+    path.parent.mkdir(exist_ok=True)
+    os.replace(work, path)
+
+
+def _digest(path: os.PathLike, kind: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
+def save(task: Task, manifest: dict) -> None:
+    facts = {"classes": task.source.classes, "device": task.device, "stamp": stamp()}
+    store.write_atomic(task.out / NAME, json.dumps(manifest | facts, indent=1))
