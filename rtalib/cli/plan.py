@@ -1,9 +1,10 @@
-"""python -m rtalib plan: what a table would compute, what of it is stored, and what the rest would take, before anything starts.
+"""python -m rtalib plan and tables: what tables would compute and how long it would take, and computing them without a notebook.
 
-Times come from the stored rows of the same run, that is scale and data set; what no row tells about stays unknown unless hours are assumed
-for it. The schedule hands the longest cells out first, as `grid.run` does, and lets no cell wait for another.
+Times are means over the stored rows of the same run (scale and data set); a cell that is like no stored one has no time unless hours are
+assumed for it.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +14,12 @@ from rtalib.errors import unknown
 from rtalib.infra import grid, store
 from rtalib.infra.grid.progress import Costs, shared_out
 
-GPUS = (1, 8, 64)
+DEVICES = (1, 8, 64)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A table of the plan: how many cells it has, how many of them are stored, and the seconds of each other one, None where unknown."""
+    """A table of the plan: its cells, how many of them are stored, and the seconds of each other one, None if unknown."""
 
     table: str
     cells: int
@@ -26,11 +27,10 @@ class Line:
     seconds: tuple[float | None, ...]
 
 
-def runners() -> dict[str, Callable[..., object]]:
-    """{table: its run_table}, by the names that stored tables have."""
-    from rtalib.experiments import repair
+def runners() -> dict[str, Callable[..., list[dict]]]:
+    """{table: its run_table}, by the names of stored tables."""
+    from rtalib.experiments import repair, rta
     from rtalib.experiments.repair import chance, together
-    from rtalib.experiments.rta import tables as rta
 
     own = {f"rta-{table}": partial(rta.run_table, table) for table in rta.TABLES}
     own |= {f"cf-{table}": partial(repair.run_table, table) for table in repair.TABLES}
@@ -38,51 +38,68 @@ def runners() -> dict[str, Callable[..., object]]:
     return own | {"search-or-chance": chance.run}
 
 
-def tables(name: str) -> list[str]:
-    """The tables that a name stands for: 'cf-table2' for itself, 'table2' for that of either paper. ValueError for an unknown one."""
-    found = [table for table in runners() if name in (table, table.removeprefix("rta-").removeprefix("cf-"))]
-    if not found:
-        raise unknown("table", name, runners())
-    return found
+def named(names: Iterable[str]) -> list[str]:
+    """The tables with these names, each once: 'cf-table2', or 'table2' of both papers. ValueError for an unknown one."""
+    found = []
+    for name in names:
+        tables = [table for table in runners() if name in (table, table.removeprefix("rta-").removeprefix("cf-"))]
+        if not tables:
+            raise unknown("table", name, runners())
+        found += tables
+    return list(dict.fromkeys(found))
 
 
-def collect(
-    names: Iterable[str],
-    *,
-    scale: str,
-    dataset: str,
-    seeds: Sequence[int] = (),
-    executor: str = "processes",
-    hours: float | None = None,
-) -> list[Line]:
-    """The lines of a plan: the named tables (see `tables`) and what they are made of, each once, in the order in which they would run.
+def seeds(text: str | None) -> Sequence[int]:
+    """'5' is 0 to 4, '3,4' those two, '' none."""
+    given = [int(seed) for seed in (text or "").split(",") if seed]
+    if not given or "," in text:
+        return given
+    if given[0] < 1:
+        raise ValueError(f"--seeds: expected at least one seed, got {text}; a single seed is written with a comma: '0,'")
+    return range(given[0])
 
-    seeds: default the scale's own. hours: assumed for a cell that no stored row tells about. Computes and stores nothing; raises ValueError
-    for what the tables themselves would refuse.
+
+def collect(names: Iterable[str], *, scale: str, dataset: str, hours: float | None = None, **how) -> list[Line]:
+    """The lines of a plan: the named tables and those that they are made of, each once, in the order in which they would run.
+
+    hours: assumed for a cell that is like no stored one. how: seeds (default: the scale's own) and executor of the tables. Computes and
+    stores nothing; raises ValueError for everything that the tables would refuse.
     """
     if hours is not None and not hours > 0:
         raise ValueError(f"hours: expected more than 0, got {hours}")
     with grid.planning() as planned:
-        for table in dict.fromkeys(table for name in names for table in tables(name)):
-            runners()[table](scale=scale, dataset=dataset, seeds=seeds, executor=executor)
-    run = scales.run_name(scale, dataset)
+        for table in named(names):
+            runners()[table](scale=scale, dataset=dataset, **how)
+    run, lines = scales.run_name(scale, dataset), []
     costs = Costs(row for table in store.tables(run) for row in store.rows(run, table))
-    assumed, lines = None if hours is None else hours * grid.HOUR, []
+    assumed = None if hours is None else hours * grid.HOUR
     for table, cells in planned.items():
         missing = [store.plain(cell) | {"table": table} for key, cell in cells.items() if store.read_row(run, table, key) is None]
         lines.append(Line(table, len(cells), len(cells) - len(missing), tuple(costs.of(cell) or assumed for cell in missing)))
     return lines
 
 
+def compute(names: Iterable[str], **how) -> list[str]:
+    """Run the tables; returns the names of those of which cells failed."""
+    failed = []
+    for name in named(names):
+        try:
+            print(f"{name}: {len(runners()[name](**how))} rows", flush=True)
+        except grid.GridError as error:
+            failed.append(name)
+            print(f"rtalib: {name}: {error}", file=sys.stderr)
+    return failed
+
+
 def hardware(scale: str, dataset: str) -> str:
-    """What the rows of the run were computed on, '' where there are none."""
+    """What the stored rows of the run were computed on, '' if there are none."""
     run = scales.run_name(scale, dataset)
     stamps = [row.get("stamp") or {} for table in store.tables(run) for row in store.rows(run, table)]
     return " and ".join(sorted({str(stamp.get("gpu") or f"a core of {stamp.get('cpu') or 'an unknown CPU'}") for stamp in stamps}))
 
 
-def text(lines: Sequence[Line], measured_on: str = "", gpus: Sequence[int] = GPUS) -> str:
-    """The plan in words: a line for each table, the sum, and how long it would take on so many GPUs (or cores, where cells have none)."""
+def text(lines: Sequence[Line], measured_on: str = "") -> str:
+    """The plan in words: a line for each table, and the least time of all on several GPUs (or cores, if the cells use none)."""
     shown = [f"{'table':<18} {'cells':>6} {'stored':>7} {'to run':>7} {'expected':>10}"]
     for line in lines:
         known = [second for second in line.seconds if second is not None]
@@ -91,16 +108,13 @@ def text(lines: Sequence[Line], measured_on: str = "", gpus: Sequence[int] = GPU
     every = [second for line in lines for second in line.seconds]
     known = [second for second in every if second is not None]
     if not every:
-        return "\n".join([*shown, "", "everything is stored: nothing would run"])
+        shown += ["", "everything is stored: nothing would run"]
     if len(known) < len(every):
-        shown += [
-            "",
-            f"{len(every) - len(known)} of {len(every)} cells are like no stored one: run one of each kind, or assume --hours",
-        ]
+        shown += ["", f"{len(every) - len(known)} of {len(every)} cells are like no stored one: run one of each kind, or assume --hours"]
     if known:
         where = f", as measured on {measured_on}" if measured_on else ""
-        shown += ["", f"{_hours(sum(known))} in all{where}; the longest cell {_hours(max(known))}. Evenly shared, on"]
-        shown += [f"{devices:>6}: {_hours(shared_out(known, devices)):>10}" for devices in gpus]
+        shown += ["", f"{_hours(sum(known))} in all{where}; the longest cell {_hours(max(known))}. Shared out evenly, on"]
+        shown += [f"{devices:>6}: {_hours(shared_out(known, devices)):>10}" for devices in DEVICES]
     return "\n".join(shown)
 
 

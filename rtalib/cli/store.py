@@ -1,70 +1,27 @@
-"""python -m rtalib store: what the store holds, where it comes from, what may go."""
+"""python -m rtalib store: what the store holds, and what no table needs, in words."""
 
-import argparse
 import os
-import sys
-from collections.abc import Callable
+
+from rtalib.infra import store
+from rtalib.infra.store import housekeeping
 
 
-def add_command(commands: argparse._SubParsersAction) -> None:
-    """Register `store` and its own commands, each with the option --outputs."""
-    text = "list, explain and clean what is stored"
-    actions = commands.add_parser("store", help=text, description=text.capitalize() + ".").add_subparsers(required=True, metavar="action")
-
-    def action(name: str, function: Callable[[argparse.Namespace], int], help: str) -> Callable:
-        command = actions.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-        command.add_argument("--outputs", metavar="DIR", help="folder for results (default: $RTALIB_OUTPUTS, else ./outputs)")
-        command.set_defaults(command=lambda options: _told(function, options))
-        return command.add_argument
-
-    action("ls", _ls, "list the entries: name, size, age, seconds they took")("recipe", nargs="?", help="only its entries (default: all)")
-    action("why", _why, "show what an entry or a row was made of, down to the leaves")("key", help="its 16 digits, or the first of them")
-    add = action("gc", _gc, "show what no table needs; --delete removes it")
-    add("--delete", action="store_true", help="remove it (default: only show it)")
-    add("--days", type=float, default=7.0, help="keep entries younger than this, even if no row reaches them (default: 7)")
+def ls(recipe: str | None) -> str:
+    """A line for each entry, and their sum."""
+    found = housekeeping.ls(recipe)
+    lines = [
+        f"{size(item['bytes']):>9}  {ago(item['age']):>7}  {item['seconds']:>9,.1f} s  {item['recipe']}/{item['name']}" for item in found
+    ]
+    hours = sum(item["seconds"] for item in found) / 3600
+    return "\n".join([*lines, f"{len(found)} entries, {size(sum(item['bytes'] for item in found))}, {hours:,.1f} hours of work"])
 
 
-def _told(function: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """The exit status: 2 for unusable arguments, 1 for an unusable store, else 0."""
-    from rtalib.infra.store import DiskFull, StoreError
-
-    try:
-        return function(options)
-    except (StoreError, DiskFull) as error:
-        print(f"rtalib: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, FileNotFoundError) as error:
-        print(f"rtalib: {error}", file=sys.stderr)
-        return 2
-
-
-def _ls(options: argparse.Namespace) -> int:
-    from rtalib.infra.store import housekeeping
-
-    found = housekeeping.ls(options.recipe)
-    for item in found:
-        print(f"{size(item['bytes']):>9}  {ago(item['age']):>7}  {item['seconds']:>9,.1f} s  {item['recipe']}/{item['name']}")
-    seconds = sum(item["seconds"] for item in found)
-    print(f"{len(found)} entries, {size(sum(item['bytes'] for item in found))}, {seconds / 3600:,.1f} hours of work")
-    return 0
-
-
-def _why(options: argparse.Namespace) -> int:
-    from rtalib.infra.store import housekeeping
-
-    print(housekeeping.why(options.key))
-    return 0
-
-
-def _gc(options: argparse.Namespace) -> int:
-    from rtalib.infra.store import housekeeping, outputs
-
-    garbage, remarks = housekeeping.gc(delete=options.delete, days=options.days)
-    for item in garbage:
-        print(f"{size(item.bytes):>9}  {os.path.relpath(item.path, outputs())}  ({item.reason})")
-    print("\n".join([*remarks, f"{len(garbage)} things, {size(sum(item.bytes for item in garbage))}"]), end="")
-    print(" freed" if options.delete else "; nothing was removed, --delete does it" if garbage else "")
-    return 0
+def gc(delete: bool, days: float) -> str:
+    """A line for each thing that nothing needs, and their sum."""
+    garbage, remarks = housekeeping.gc(delete=delete, days=days)
+    lines = [f"{size(item.bytes):>9}  {os.path.relpath(item.path, store.outputs())}  ({item.reason})" for item in garbage]
+    done = " freed" if delete else "; nothing was removed, --delete does it" if garbage else ""
+    return "\n".join([*lines, *remarks, f"{len(garbage)} things, {size(sum(item.bytes for item in garbage))}{done}"])
 
 
 def size(number: float) -> str:

@@ -16,6 +16,7 @@ import pytest
 import rtalib
 from rtalib import grid, store
 from rtalib.cli import main as cli
+from rtalib.cli import status
 
 SOURCES = {
     "00_start": 'print("hello")',
@@ -64,8 +65,8 @@ def test_reproduce_runs_in_order_past_a_failure_and_says_where_the_report_is(run
     assert lines[-2:] == ["3 of 4 notebooks ok", "report: results/demo/report.html"]
     assert "12_bad failed; see results/demo/notebooks/12_bad.ipynb" in err and "ValueError: no such row" in err
     assert (tmp_path / "results" / "last").exists() and not (tmp_path / "elsewhere").exists()
-    facts = json.loads((tmp_path / "results" / "demo" / "status.json").read_text())
-    assert [record["status"] for record in facts["notebooks"]] == ["ok", "ok", "failed", "ok"]
+    records = [json.loads((tmp_path / "results" / "demo" / "notebooks" / f"{name}.json").read_text()) for name in SOURCES]
+    assert [record["status"] for record in records] == ["ok", "ok", "failed", "ok"]
 
 
 def test_notebooks_are_chosen_by_number_or_name_and_the_scale_gives_the_seeds(run, capsys):
@@ -102,6 +103,31 @@ def test_bad_arguments_are_one_line_and_exit_status_2(run, tmp_path, capsys, arg
     assert out == "" and not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduc"], "No such command 'reproduc'. Did you mean 'reproduce'?"),
+        (["store", "whi"], "No such command 'whi'. Did you mean 'why'?"),
+        (["report", "--scal", "demo"], "No such option '--scal'. Did you mean '--scale'?"),
+        (["corrupt", "--dataset", "shapes10"], "Missing option '--out'."),
+        (["corrupt", "--dataset", "shapes10", "--out", "x", "--seed", "one"], "Invalid value for '--seed': 'one' is not a valid integer."),
+        (["plan"], "Missing argument 'TABLE...'."),
+        ([], "Missing command."),
+    ],
+)
+def test_what_the_command_line_does_not_know_is_one_line_with_the_nearest_name(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == f"rtalib: {message}\n"
+
+
+@pytest.mark.parametrize("verb", cli.commands.commands)
+def test_every_command_has_a_summary_that_fits_on_its_line(capsys, verb):
+    assert cli.main(["--help"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == [verb])
+    assert line.endswith(".") and not line.endswith("...")
+    assert cli.main([verb, "--help"]) == 0 and "Usage: python -m rtalib " + verb in capsys.readouterr().out
+
+
 def test_without_notebooks_the_message_says_what_is_missing(tmp_path, capsys):
     assert cli.main(["reproduce", "--notebooks", str(tmp_path)]) == 2
     assert "--notebooks" in capsys.readouterr().err
@@ -122,6 +148,8 @@ def test_status_counts_notebooks_and_cells(run, tmp_path, monkeypatch, capsys):
     assert [line[:2] for line in words[2:6]] == [["00_start", "ok"], ["03_rta", "missing"], ["12_bad", "failed"], ["90_last", "missing"]]
     assert words[4][3:] == ["ValueError:", "no", "such", "row"]
     assert words[6:] == [["table", "done", "running", "failed", "missing"], ["rta-table1", "1", "1", "1", "1"]]
+    begun = [line.split()[:2] for line in status.text("demo").splitlines()[3:5]]
+    assert begun == [["00_start", "ok"], ["12_bad", "failed"]], "by default those that were begun"
 
 
 def test_report_says_where_it_is(run, tmp_path, capsys):

@@ -1,0 +1,123 @@
+"""python -m rtalib reproduce: which notebooks run, with which parameters, and running them one after the other."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rtalib import scales
+from rtalib.errors import unknown
+from rtalib.infra import grid, nb, store
+from rtalib.infra.grid.progress import clock
+from rtalib.scales import run_name
+
+__all__ = ["Job", "folder_of", "jobs", "numbered", "run", "run_name", "select", "write_report"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to run; minutes: what its title cell states for the scale, 0 if it states nothing."""
+
+    notebook: Path
+    parameters: dict[str, Any]
+    minutes: float
+
+
+def numbered(folder: str | None) -> list[Path]:
+    """The numbered notebooks, in order."""
+    home = Path(folder) if folder else Path(__file__).absolute().parents[2] / "notebooks"
+    if found := sorted(home.glob("[0-9][0-9]_*.ipynb")):
+        return found
+    raise ValueError(f"--notebooks: no notebook named NN_topic.ipynb in {home}; the notebooks come with a clone of the repository")
+
+
+def select(notebooks: list[Path], wanted: Sequence[str]) -> list[Path]:
+    """Those named by number or by name; all of them if none is named."""
+    chosen = set()
+    for text in wanted:
+        stem = text.removesuffix(".ipynb")
+        matches = [path for path in notebooks if path.stem == stem or path.stem[:2] == stem.zfill(2)]
+        if not matches:
+            raise unknown("notebook", text, [path.stem for path in notebooks])
+        chosen.update(matches)
+    return [path for path in notebooks if path in chosen or not wanted]
+
+
+def jobs(
+    notebooks: list[Path], *, scale: str, dataset: str, seeds: str | None, executor: str | None, parameter: Sequence[str]
+) -> list[Job]:
+    """The notebooks with their parameters, every argument checked. parameter: texts NAME=VALUE."""
+    if executor not in (None, *grid.EXECUTORS):
+        raise unknown("executor", executor, grid.EXECUTORS)
+    declared = {path: nb.declared(path) for path in notebooks}
+    known = sorted({name for defaults in declared.values() for name in defaults})
+    special = dict(_pair(text) for text in parameter)
+    if "seed" in special and "seed" not in known:
+        special["seeds"] = special.pop("seed")  # -p seed=1 is a list of one
+    for name in special:
+        if name not in known:
+            raise unknown("parameter", name, known)
+    found = []
+    for path, defaults in declared.items():
+        own = seeds or ",".join(map(str, scales.get(scale).notebook_seeds(path.stem)))
+        given = {"scale": scale, "dataset": dataset, "seeds": own} | ({"executor": executor} if executor else {}) | special
+        try:
+            values = nb.coerce({name: nb.parse(name, text, defaults) for name, text in given.items() if name in defaults}, defaults)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path.stem}: {error}") from None
+        found.append(Job(path, values, nb.minutes(path).get(scale, 0.0)))
+    return found
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ValueError(f"-p: expected name=value, got {text!r}")
+    return name, value
+
+
+def run(jobs: list[Job], name: str, timeout: float | None) -> int:
+    """Run every job, also after a failure, and write the report; returns the exit status. timeout: minutes for one notebook."""
+    folder, failed, started, stated = store.outputs() / name, 0, time.monotonic(), 0.0
+    count = "1 notebook" if len(jobs) == 1 else f"{len(jobs)} notebooks"
+    at = "scale {scale}, data {dataset}".format(**jobs[0].parameters)
+    print(f"{count}, {at}{_about(sum(job.minutes for job in jobs))}; results in {_shown(folder)}", flush=True)
+    for number, job in enumerate(jobs, 1):
+        title = f"[{number}/{len(jobs)}] {job.notebook.stem}"
+        print(f"{title}{_about(job.minutes)}", flush=True)
+        output = folder / "notebooks" / job.notebook.name
+        result = nb.run(job.notebook, output, job.parameters, timeout=timeout and timeout * 60)
+        elapsed, stated = time.monotonic() - started, stated + job.minutes
+        left = sum(later.minutes for later in jobs[number:]) * (elapsed / 60 / stated if stated else 1)
+        print(f"{title} {result.status} in {clock(result.seconds)}; {clock(elapsed)} elapsed{_about(left, ' left')}", flush=True)
+        if result.status != "ok":
+            failed += 1
+            print(f"\n{result.notebook} {result.status}; see {_shown(output)}\n{result.error}\n", file=sys.stderr)
+    print(f"\n{len(jobs) - failed} of {len(jobs)} notebooks ok", flush=True)
+    write_report(folder)
+    return 1 if failed else 0
+
+
+def folder_of(run: str) -> Path:
+    """The folder of a run that has begun; ValueError if nothing was run."""
+    folder = store.outputs() / run
+    if not folder.is_dir():
+        raise ValueError(f"nothing was run yet: {_shown(folder)} does not exist")
+    return folder
+
+
+def write_report(folder: Path) -> None:
+    from rtalib import report
+
+    print(f"report: {_shown(report.write(folder))}")
+
+
+def _about(minutes: float, suffix: str = "") -> str:
+    return f", about {clock(60 * minutes)}{suffix}" if minutes else ""
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
