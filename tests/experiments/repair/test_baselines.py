@@ -7,8 +7,8 @@ from rtalib import darts, shapes10
 from rtalib.augment.augmix import augmix
 from rtalib.corruptions import corrupt
 from rtalib.data.images import LabeledImages
-from rtalib.experiments.repair import baselines as repair_baselines
-from rtalib.experiments.repair.baselines import BASELINES, augmented_examples, style_references, train_baseline
+from rtalib.experiments.repair import baselines
+from rtalib.experiments.repair.baselines import BASELINES, augmented_examples, fit_baseline, style_references
 from rtalib.models import seeded
 from rtalib.training import artefacts
 from rtalib.training.recipes import Recipe
@@ -55,25 +55,26 @@ def fit(name: str, auxiliary: bool = False, **changed):
     deployed = seeded(lambda: build(auxiliary=auxiliary), 5)
     common = {"deployed": deployed, "failures": FAILURES, "parameters": {"genotype": str(CELL), "auxiliary": auxiliary}, "seed": 0}
     make = changed.pop("build", lambda: build(auxiliary=auxiliary))
-    return train_baseline(name, make, DATA, recipe, precision="fp32", label="test", **common | changed)
+    return fit_baseline(name, make, DATA, recipe, precision="fp32", label="test", **common | changed)
 
 
 @pytest.mark.parametrize("name, auxiliary", [*((name, False) for name in BASELINES), ("AugMix", True), ("CutMix", True)])
 def test_a_baseline_trains_and_is_stored(tmp_path, monkeypatch, name: str, auxiliary: bool) -> None:
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
-    network, entry = fit(name, auxiliary, record=lambda model: {"seen": 1})
+    entry = fit(name, auxiliary, record=lambda model: {"seen": 1})
     row = artefacts.history(entry)[0]
     assert row["epoch"] == 1 and row["seen"] == 1 and row["loss"] > 0
     assert entry.card["parameters"]["baseline"][0] == name and entry.card["parameters"]["auxiliary_weight"] == 0.4 * auxiliary
+    network = artefacts.load_network(lambda: build(auxiliary=auxiliary), entry)
     start = seeded(lambda: build(auxiliary=auxiliary), 0).state_dict()
     assert any(not torch.equal(value.cpu(), start[key]) for key, value in network.state_dict().items())
-    assert fit(name, auxiliary)[1].path == entry.path
+    assert fit(name, auxiliary).path == entry.path
 
 
 def test_keys_tell_methods_failures_and_deployed_networks_apart(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     keys = []
-    monkeypatch.setattr(repair_baselines, "trained_network", lambda *_, **options: keys.append(str(options["parameters"])))
+    monkeypatch.setattr(baselines, "fit_network", lambda *_, **options: keys.append(str(options["parameters"])))
     others = {"failures": FAILURES.subset(range(9)), "deployed": seeded(build, 6)}
     for name in BASELINES:
         fit(name)
@@ -84,9 +85,9 @@ def test_keys_tell_methods_failures_and_deployed_networks_apart(tmp_path, monkey
     assert len(set(keys)) == 5  # failures and weights are DeepRepair's alone
 
 
-def test_deep_repair_goes_on_from_the_deployed_network(monkeypatch) -> None:
+def test_deep_repair_continues_from_the_deployed_network(monkeypatch) -> None:
     made = []
-    monkeypatch.setattr(repair_baselines, "trained_network", lambda build, *_, **options: made.append((build(), options["objective"])))
+    monkeypatch.setattr(baselines, "fit_network", lambda build, *_, **options: made.append((build(), options["objective"])))
     deployed = seeded(build, 5)
     for name in BASELINES:
         fit(name, deployed=deployed)
