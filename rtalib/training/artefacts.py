@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from rtalib.training.recipes import Recipe
 from rtalib.training.validation import Validation
 
 
-def trained_network(
+def fit_network(
     build: Callable[[], nn.Module],
     data: Callable[[], LabeledImages],
     recipe: Recipe,
@@ -36,11 +37,11 @@ def trained_network(
     around: Callable[[nn.Module], AbstractContextManager] = nullcontext,
     validation: Validation | None = None,
     halves: int = 0,
-) -> tuple[nn.Module, store.Entry]:
-    """The trained network (eval mode, on the GPU if there is one) and its store entry, which also holds the history.
+) -> store.Entry:
+    """The store entry of a trained network: its weights and its history. Training resumes from its last checkpoint.
 
     parameters: everything that defines the result besides recipe, seed and precision: the architecture, the objective's name and
-    figures, the key or digest of the data. build and data are called only when needed. Training resumes from its last checkpoint.
+    figures, the key or digest of the data. build and data are called only when needed.
     record(model): what to add to an epoch's line of the history. around(model): a context in which the training happens and after which
     the network has the parts that it was built with. validation, halves: as in training.train; `parameters` must tell them apart.
     """
@@ -64,10 +65,20 @@ def trained_network(
         save_file({name: value.contiguous() for name, value in model.cpu().state_dict().items()}, folder / "weights.safetensors")
         (folder / "history.json").write_text(json.dumps(history, indent=1))
 
-    entry = store.make("network", 1, parameters, fit, label=label)
+    return store.make("network", 1, parameters, fit, label=label)
+
+
+def load_network(build: Callable[[], nn.Module], entry: store.Entry) -> nn.Module:
+    """A stored network, built and given its weights: in eval mode, on the GPU if there is one."""
     model = build()
     model.load_state_dict(load_file(entry.path / "weights.safetensors"))
-    return model.eval().to(best_device(model), memory_format=torch.channels_last), entry
+    return model.eval().to(best_device(model), memory_format=torch.channels_last)
+
+
+def trained_network(build: Callable[[], nn.Module], *arguments: Any, **options: Any) -> tuple[nn.Module, store.Entry]:
+    """The trained network and its store entry; arguments as in `fit_network`."""
+    entry = fit_network(build, *arguments, **options)
+    return load_network(build, entry), entry
 
 
 def fingerprint(dataset: str) -> dict[str, str]:

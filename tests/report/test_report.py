@@ -149,14 +149,13 @@ def test_errata_stand_on_the_page_and_in_the_text(run):
 
 
 def test_errata_name_settings_that_there_are():
-    from rtalib import attacks, darts, iterative_search, rta, scales
-    from rtalib.experiments.repair import images as repair_study
+    from rtalib import attacks, darts, iterative_search, repair, rta, scales
 
     paper = scales.get("paper").repair
     assert (paper.steps_per_epoch, paper.search_batch, paper.order, len(paper.robust_grid)) == (520, 64, 2, 4)
     assert not darts.Settings().weights_first and darts.PRESETS["pc-darts"]["refinement"].warm_up == 6
     assert (iterative_search.Settings().rule, attacks.EPS, attacks.BIM().steps) == ("most-models", 8 / 255, 10)
-    assert "disjoint" in rta.PROTOCOLS and "disjoint" in repair_study.PROTOCOLS
+    assert "disjoint" in rta.PROTOCOLS and "disjoint" in repair.PROTOCOLS
 
 
 def test_text_says_the_same_and_links_the_figures(run):

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.experiments.repair.images import Cell
-from rtalib.experiments.repair.tables import AGAIN, CF, CFE, NULLS
+from rtalib.experiments.repair.rows import Trial
+from rtalib.experiments.repair.tables import AGAIN, CF, CFE, NULLS, searching_first
 from rtalib.results.contrasts import Contrast, gain, minus
 from rtalib.results.papers import FAMILIES, GUIDES
 from rtalib.results.tables import CONTEXT, values
@@ -42,20 +42,19 @@ ADDED = {
 CONTRASTS = PARTS | ADDED
 
 
-def part_cells(seeds: Sequence[int], protocols: Sequence[str], common: dict) -> list[Cell]:
-    """The rows of Table 2 that the parts are made of, under each protocol; those that search first."""
-    found = [method.cell({**common, "seed": seed, "protocol": protocol}) for protocol in protocols for seed in seeds for method in METHODS]
-    return sorted(found, key=lambda cell: (cell.kind != "refined", cell.extended))
+def part_trials(seeds: Sequence[int], protocols: Sequence[str], common: dict) -> list[Trial]:
+    """The rows of Table 2 that the parts are made of, under each protocol."""
+    seen = [{**common, "seed": seed, "protocol": protocol} for protocol in protocols for seed in seeds]
+    return searching_first([method.trial(each) for each in seen for method in METHODS])
 
 
 # ---------------------------------------------------------------------------------------------------------- neighbours
 
 
-def neighbour_cells(seeds: Sequence[int], guides: Sequence[str], common: dict) -> list[Cell]:
-    """The rows of Table 3 that tell what a guide does for the other corruptions."""
-    named = [GUIDES[guide] for guide in guides]
-    found = [method.cell({**common, "seed": seed}, corruption=name) for seed in seeds for name in named for method in (CF, CFE, AGAIN)]
-    return sorted(found, key=lambda cell: (cell.kind != "refined", cell.extended))
+def neighbour_trials(seeds: Sequence[int], guides: Sequence[str], common: dict) -> list[Trial]:
+    """The rows of Table 3 that say what a guide does for the other corruptions."""
+    guided = [{**common, "seed": seed, "corruption": GUIDES[guide]} for seed in seeds for guide in guides]
+    return searching_first([method.trial(each) for each in guided for method in (CF, CFE, AGAIN)])
 
 
 def neighbours(guide: str) -> tuple[str, ...]:

@@ -1,12 +1,13 @@
-"""What the CF-DARTS tables are about: one network, one corruption, one method and seed; and the images that belong to them.
+"""A study of CF-DARTS, and its images: training images and halves, the split of the test images, corrupted copies, Table 4's data set.
 
-Two protocols: 'paper' takes the failures from the very test images on which it then reports; 'disjoint' parts the test images first, so
-that no base image of a failure is ever evaluated.
+There are two protocols. Under 'paper', failures are collected from the test images on which the tables report. Under 'disjoint', the test
+images are split first, so that no base image of a failure is evaluated.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -14,17 +15,16 @@ from rtalib.corruptions import SEVERITIES, corrupt
 from rtalib.data import shapes10
 from rtalib.data.images import LabeledImages, balanced, concat
 from rtalib.data.loading import load_dataset
-from rtalib.experiments import PROTOCOLS as PROTOCOLS
 from rtalib.infra import store
 from rtalib.scale_settings import OTHER_SHAPES, RepairScale
 from rtalib.training.artefacts import frost_kind, load_images, save_images
 
-TEST_SEED = 2_000_003  # of the corrupted test sets, which stand for the published files: the same for every cell
+TEST_SEED = 2_000_003  # of all corrupted test sets: they stand for the published files, so every trial sees the same
 
 
 @dataclass(frozen=True)
 class Study:
-    """A deployed network phi_0: the search of its architecture, and which of the two initial networks it is."""
+    """A deployed network phi_0: data set and scale, the method that searched its architecture, and which of the two networks it is."""
 
     dataset: str
     scale: str
@@ -32,43 +32,20 @@ class Study:
     search: str = "darts"  # a name in darts.METHODS
     version: int = 1  # 2: the best of further searches (Table 6)
 
+    @cached_property
+    def data(self) -> LabeledImages:
+        """All training images. Retraining sees all of them, and they are the fixed centers of the selection."""
+        return images(self.dataset, "train", self.setup.images)
 
-@dataclass(frozen=True)
-class Cell:
-    """One method with one seed; the seed drives selection, search and retraining, the deployed network stays the same.
-
-    kind: 'deployed', 'retrained' (the same architecture again), 'random' (a drawn architecture), 'refined' (found with failures), or the
-    name of a baseline. selection: 'random', 'core' or 'augmented' examples, `budget` of them; `extended` trains on them, too.
-    target: another data set, on which the architecture is trained and measured (Table 4).
-    """
-
-    method: str
-    seed: int
-    dataset: str
-    corruption: str | None
-    protocol: str
-    scale: str
-    setup: RepairScale
-    kind: str
-    selection: str | None = None
-    budget: int = 0
-    extended: bool = False
-    search: str = "darts"
-    version: int = 1
-    iterations: int = 1
-    target: str | None = None
-
-    @property
-    def study(self) -> Study:
-        return Study(self.dataset, self.scale, self.setup, self.search, self.version)
+    @cached_property
+    def halves(self) -> tuple[LabeledImages, LabeledImages]:
+        """D_train and D_val of a search. The paper gives D_train all 50,000 images and yet names a D_val; DARTS halves them."""
+        return halves(self.data)
 
 
-# -------------------------------------------------------------------------------------------------------------- images
-
-
-@lru_cache(maxsize=8)  # the cells of a worker share them; run_table forgets them first, for a folder's content may change
+@lru_cache(maxsize=8)  # shared by the trials of a worker; run_table clears it, because the content of a folder may have changed
 def images(dataset: str, split: str, limit: int, classes: int = 0) -> LabeledImages:
-    """`limit` images of a split, balanced; of the first `classes` classes only, where above 0."""
+    """`limit` images of a split, balanced over the classes; only the first `classes` classes if above 0."""
     if dataset == OTHER_SHAPES:
         index, labels = shapes10.numbers(split, limit)
         return LabeledImages(shapes10.render(index, labels, seed=1, size=24), labels, shapes10.CLASSES, OTHER_SHAPES)
@@ -80,37 +57,41 @@ def images(dataset: str, split: str, limit: int, classes: int = 0) -> LabeledIma
     return few.subset(balanced(few.labels, classes, limit, seed=0))
 
 
-def training_images(study: Study) -> LabeledImages:
-    return images(study.dataset, "train", study.setup.images)
-
-
-def training_halves(study: Study) -> tuple[LabeledImages, LabeledImages]:
-    """D_train and D_val of the search (reference 6.4, point 10)."""
-    data = training_images(study)
-    half = len(data) // 2
-    return data.subset(torch.arange(half)), data.subset(torch.arange(half, len(data)))
+def halves(data: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
+    rows = torch.arange(len(data))
+    return data.subset(rows[: len(data) // 2]), data.subset(rows[len(data) // 2 :])
 
 
 def stratified_halves(labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two ascending index sets (int64), as equal as can be in size and in every class; shuffled by `seed`."""
+    """Two ascending index sets (int64), shuffled by `seed`, whose sizes differ by at most one, in total and in every class."""
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]  # dealt out in turns, class after class
     return by_class[0::2].sort().values, by_class[1::2].sort().values
 
 
-def evaluation_split(study: Study, protocol: str) -> tuple[LabeledImages, LabeledImages]:
-    """(base images of failures, base images of the evaluation): the same set under 'paper', stratified halves under 'disjoint'."""
+def with_examples(data: tuple[LabeledImages, LabeledImages], examples: LabeledImages, seed: int) -> list[LabeledImages]:
+    """D_train and D_val with half of the examples each (Eqs. 4 and 5). The paper does not say how to halve; we balance the classes."""
+    parts = zip(data, stratified_halves(examples.hard_labels, seed), strict=True)
+    return [concat([half, examples.subset(rows)], f"{half.name} with examples") for half, rows in parts]
+
+
+class Split(NamedTuple):
+    """The test images, split: failures are corrupted copies of `base`, accuracy is measured on `test`."""
+
+    base: LabeledImages
+    test: LabeledImages
+
+
+def evaluation_split(study: Study, protocol: str) -> Split:
+    """All test images twice under 'paper' (section 3.4: failures are test images), two stratified halves under 'disjoint'."""
     test = images(study.dataset, "test", study.setup.tests)
-    if protocol == "paper":
-        return test, test
-    first, second = stratified_halves(test.hard_labels, seed=0)
-    return test.subset(first), test.subset(second)
+    return Split(test, test) if protocol == "paper" else Split(*map(test.subset, stratified_halves(test.hard_labels, seed=0)))
 
 
 def corrupted(test: LabeledImages, corruption: str) -> LabeledImages:
     """All five severities, stacked as in the published files: row severity * len(test) + i belongs to base image i.
 
-    Made once, kept in the store, and memory-mapped.
+    Kept in the store and memory-mapped.
     """
 
     def build(folder: Path) -> None:
@@ -127,17 +108,12 @@ def shared_images(base: LabeledImages, test: LabeledImages) -> int:
     return sum(image.numpy().tobytes() in known for image in test.images)
 
 
-# ------------------------------------------------------------------------------------------------- the other data set
-
-
-def target_images(cell: Cell, split: str) -> LabeledImages:
-    """The training or the evaluation images of Table 4's data set; half as many tests as of the own one, for none supply failures."""
-    setup = cell.setup
+def target_images(target: str, split: str, setup: RepairScale) -> LabeledImages:
+    """Images of Table 4's data set, for training or evaluation; of tests only half as many, because none of them supplies failures."""
     limit = setup.transfer_images if split == "train" else setup.tests // 2
-    return images(cell.target, split, limit, 0 if cell.target == OTHER_SHAPES else setup.transfer_classes)
+    return images(target, split, limit, 0 if target == OTHER_SHAPES else setup.transfer_classes)
 
 
-def target_name(cell: Cell) -> str:
-    """What the rows call it: its size and its number of classes stand there, for they may be less than the published set's."""
-    data = target_images(cell, "test")
-    return data.name if cell.target == OTHER_SHAPES else f"{data.name} ({data.images.shape[-1]} px, {data.num_classes} classes)"
+def target_name(data: LabeledImages) -> str:
+    """What rows call a target: with its size and number of classes, because they may be below those of the published set."""
+    return data.name if data.name == OTHER_SHAPES else f"{data.name} ({data.images.shape[-1]} px, {data.num_classes} classes)"

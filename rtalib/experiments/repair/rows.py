@@ -1,93 +1,102 @@
-"""What a cell of the CF-DARTS tables measures: one network on clean and on corrupted images, on phi_0's failures, and what leaked."""
+"""What a row of the CF-DARTS tables measures: a trained network on clean and on corrupted images, on phi_0's failures, and what leaked."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.data.images import LabeledImages, concat
-from rtalib.experiments.repair.baselines import BASELINES, train_baseline
-from rtalib.experiments.repair.images import (
-    TEST_SEED,
-    Cell,
-    Study,
-    corrupted,
-    evaluation_split,
-    shared_images,
-    target_images,
-    target_name,
-    training_images,
+from rtalib.data import LabeledImages
+from rtalib.experiments.repair.baselines import BASELINES, fit_baseline
+from rtalib.experiments.repair.images import TEST_SEED, Study, corrupted, evaluation_split, shared_images, target_images, target_name
+from rtalib.experiments.repair.protocol import (
+    Selection,
+    TrainedNetwork,
+    builder,
+    correct,
+    deploy,
+    find_failures,
+    parameter_count,
+    percent,
+    recorder,
+    refine,
+    retrain,
+    select,
+    train,
 )
-from rtalib.experiments.repair.protocol import builder, correct, deployed, examples, failures, recorder, refined_search, retrained, selected
-from rtalib.experiments.repair.searches import genotype, initial_search, trace
 from rtalib.infra import grid, store
+from rtalib.scale_settings import RepairScale
 from rtalib.training.artefacts import frost_kind, history
 
-# ------------------------------------------------------------------------------------------------------------- network
+
+@dataclass(frozen=True)
+class Trial:
+    """One method with one seed. The seed drives selection, search and retraining; the deployed network stays the same.
+
+    kind: 'deployed', 'retrained' (the same architecture again), 'random' (a drawn architecture), 'refined' (found with failures), or the
+    name of a baseline. selection: 'random', 'core' or 'augmented' examples, `budget` of them; `extended` trains on them, too.
+    target: another data set, on which the architecture is trained and measured (Table 4).
+    """
+
+    method: str
+    seed: int
+    dataset: str
+    corruption: str | None
+    protocol: str
+    scale: str
+    setup: RepairScale
+    kind: str
+    selection: str | None = None
+    budget: int = 0
+    extended: bool = False
+    search: str = "darts"
+    version: int = 1
+    iterations: int = 1
+    target: str | None = None
+
+    @property
+    def study(self) -> Study:
+        return Study(self.dataset, self.scale, self.setup, self.search, self.version)
+
+    @property
+    def rule(self) -> str | None:
+        """The selection under the name that protocol.select knows."""
+        return "k-center" if self.selection == "core" else self.selection
 
 
-def architecture(cell: Cell) -> darts.Genotype:
-    """The genotype that the cell trains: phi_0's, a drawn one, or the refined one."""
-    if cell.kind == "random":
-        return darts.random_genotype(cell.seed)
-    return genotype(refined_search(cell) if cell.kind == "refined" else initial_search(cell.study))
+# ------------------------------------------------------------------------------------------------------------- measures
 
 
-def training_set(cell: Cell) -> LabeledImages:
-    """D_train, with C_fail for the variants that train on it, too; Table 4's other data set where the cell has one."""
-    if cell.target:
-        return target_images(cell, "train")
-    data = training_images(cell.study)
-    return concat([data, examples(cell)[0]], "train with failures") if cell.extended else data
-
-
-def network(cell: Cell) -> tuple[nn.Module, store.Entry]:
-    """The network that the cell measures; retrainings have seeds from 1 on, phi_0 itself has 0."""
-    if cell.kind == "deployed" and not cell.target:
-        return deployed(cell.study)[:2]
-    data = training_set(cell)
-    seed = 0 if cell.kind == "deployed" else 1 + cell.seed
-    if cell.kind not in BASELINES:
-        return retrained(cell.study, architecture(cell), data, seed=seed, curves=not cell.target)
-    build, facts = builder(architecture(cell), cell.setup, data)
-    own = {"parameters": {**facts, "curves": cell.setup.curve_images}, "seed": seed, "precision": cell.setup.precision}
-    own |= {"label": f"{cell.kind}-s{seed}", "record": recorder(cell.study)}
-    failing = examples(cell)[0] if cell.selection else data  # DeepRepair alone looks at them
-    recipe = cell.setup.recipe(data.images.shape[-1])
-    return train_baseline(cell.kind, build, data, recipe, deployed=deployed(cell.study)[0], failures=failing, **own)
-
-
-# ------------------------------------------------------------------------------------------------------------ evaluation
-
-
-def evaluation(test: LabeledImages, model: nn.Module, entry: store.Entry) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right or wrong on every evaluation image: clean bool (n,), corrupted bool (15, 5n) in the order of CORRUPTIONS."""
+def evaluation(test: LabeledImages, network: TrainedNetwork) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right or wrong on every evaluation image: clean bool (n,), corrupted bool (15, 5n) in the order of CORRUPTIONS. Stored."""
 
     def build(folder: Path) -> None:
-        np.save(folder / "clean.npy", correct(model, test).numpy())
-        np.save(folder / "corrupted.npy", torch.stack([correct(model, corrupted(test, name)) for name in CORRUPTIONS]).numpy())
+        np.save(folder / "clean.npy", correct(network.model, test).numpy())
+        right = [correct(network.model, corrupted(test, name)) for name in CORRUPTIONS]
+        np.save(folder / "corrupted.npy", torch.stack(right).numpy())
 
-    parameters = {"network": entry.key, "test": test.digest, "seed": TEST_SEED, "frost": frost_kind()}
+    parameters = {"network": network.entry.key, "test": test.digest, "seed": TEST_SEED, "frost": frost_kind()}
     found = store.make("evaluation", 1, parameters, build, label="corruptions")
     return tuple(torch.from_numpy(np.load(found.path / f"{part}.npy")) for part in ("clean", "corrupted"))
 
 
-def failing_rows(cell: Cell, study: Study, selected_rows: torch.Tensor | None) -> torch.Tensor:
-    """Rows of the guiding corruption's evaluation set on which the deployed network of `study` fails, without the selected ones."""
-    model, entry, _ = deployed(study)
-    _, right = evaluation(evaluation_split(study, cell.protocol)[1], model, entry)
-    wrong = ~right[CORRUPTIONS.index(cell.corruption)]
-    if cell.protocol == "paper" and selected_rows is not None:
-        wrong[selected_rows] = False
-    return wrong.nonzero().flatten()
+def guiding(right: torch.Tensor, chosen: Selection) -> torch.Tensor:
+    """bool (5n,): the line of the guiding corruption."""
+    return right[CORRUPTIONS.index(chosen.failures.corruption)]
 
 
-def percent(right: torch.Tensor) -> float:
-    return 100 * float(right.float().mean())
+def failing(test: LabeledImages, networks: Sequence[TrainedNetwork], chosen: Selection) -> torch.Tensor:
+    """bool (5n,): the images of the guiding corruption on which all of these networks fail, without the selected ones.
+
+    Section 3.4 calls it D_fail / C_fail. Selected rows are rows of the evaluation only if failures come from the evaluation's own images.
+    """
+    wrong = torch.stack([~guiding(evaluation(test, network)[1], chosen) for network in networks]).all(dim=0)
+    if chosen.failures.base.digest == test.digest:
+        wrong[chosen.rows] = False
+    return wrong
 
 
 def rates(clean: torch.Tensor, right: torch.Tensor) -> dict:
@@ -95,98 +104,131 @@ def rates(clean: torch.Tensor, right: torch.Tensor) -> dict:
     return {"clean": percent(clean), **{name: percent(right[i]) for i, name in enumerate(CORRUPTIONS)}}
 
 
-# ---------------------------------------------------------------------------------------------------------------- rows
+def leakage(test: LabeledImages, chosen: Selection) -> dict:
+    """How many base images the pool of failures shares with the evaluation, and of how many of these a failure was selected."""
+    base = chosen.failures.base
+    shared = shared_images(base, test)
+    return {"shared_base_images": shared, "leaked_base_images": len((chosen.rows % len(base)).unique()) if shared else 0}
 
 
-def facts(cell: Cell, model: nn.Module, entry: store.Entry, clean: torch.Tensor, right: torch.Tensor) -> dict:
+def facts(network: TrainedNetwork, clean: torch.Tensor, right: torch.Tensor) -> dict:
     """What every row says besides its accuracies."""
-    by_severity = {name: (100 * right[i].view(5, -1).float().mean(dim=1)).tolist() for i, name in enumerate(CORRUPTIONS)}
-    data = training_set(cell)
     return {
         "n_eval": len(clean),
-        "n_train": len(data),
-        "severities": by_severity,
-        "genotype": str(architecture(cell)),
-        "params": sum(p.numel() for p in model.parameters()),
-        "history": history(entry),
-        "recipe": asdict(cell.setup.recipe(data.images.shape[-1])),
+        "n_train": len(network.data),
+        "severities": {name: (100 * right[i].view(5, -1).float().mean(dim=1)).tolist() for i, name in enumerate(CORRUPTIONS)},
+        "genotype": str(network.architecture.genotype),
+        "params": parameter_count(*network.build.args, **network.build.keywords),
+        "history": history(network.entry),
+        "recipe": asdict(network.architecture.study.setup.recipe(network.data.images.shape[-1])),
     }
 
 
-def leakage(cell: Cell) -> dict:
-    """Base images that the pool of failures shares with the evaluation; and, of those, the ones of which a failure was selected."""
-    base, test = evaluation_split(cell.study, cell.protocol)
-    shared = shared_images(base, test)
-    if cell.selection not in ("random", "core") or not shared:
-        return {"shared_base_images": shared, "leaked_base_images": 0}
-    return {"shared_base_images": shared, "leaked_base_images": len((examples(cell)[1] % len(base)).unique())}
+def measure(network: TrainedNetwork, test: LabeledImages, deployed: TrainedNetwork, chosen: Selection) -> dict:
+    """A row of Table 2 (section 4.1): top-1 in percent on clean images, on each corruption over all severities, and on D_fail / C_fail.
+
+    `fail` of the deployed network is 0 by construction: compare with the same architecture trained again.
+    """
+    clean, right = evaluation(test, network)
+    wrong = failing(test, [deployed], chosen)
+    own = {"fail": percent(guiding(right, chosen)[wrong]), "n_fail": int(wrong.sum())}
+    return {**rates(clean, right), **own, **leakage(test, chosen), **facts(network, clean, right)}
 
 
-def method_cell(cell: Cell) -> dict:
-    """One row of Tables 1, 2, 3, 5 and 6 and of Figure 4."""
-    _, test = evaluation_split(cell.study, cell.protocol)
-    model, entry = network(cell)
-    clean, right = evaluation(test, model, entry)
-    guide = right[CORRUPTIONS.index(cell.corruption)]
-    rows = examples(cell)[1] if cell.selection else None
-    failing = failing_rows(cell, cell.study, rows)
-    return {
-        **rates(clean, right),
-        "fail": percent(guide[failing]),
-        "n_fail": len(failing),
-        **leakage(cell),
-        **facts(cell, model, entry, clean, right),
+# ----------------------------------------------------------------------------------------------------------------- rows
+
+
+def steps(trial: Trial) -> tuple[LabeledImages, TrainedNetwork, Selection, TrainedNetwork]:
+    """The protocol up to (evaluation images, phi_0, C_fail, the network that the trial measures)."""
+    study = trial.study
+    split = evaluation_split(study, trial.protocol)
+    deployed = deploy(study)
+    failures = find_failures(deployed, split.base, trial.corruption)
+    chosen = select(deployed, failures, trial.rule, trial.budget, seed=trial.seed)
+    return split.test, deployed, chosen, _network(trial, deployed, chosen)
+
+
+def _network(trial: Trial, deployed: TrainedNetwork, chosen: Selection) -> TrainedNetwork:
+    """phi_0 itself, or an architecture trained again: on D_train, by a baseline, or on Table 4's data set."""
+    architecture = deployed.architecture
+    if trial.kind == "refined":
+        architecture = refine(deployed, chosen, trial.iterations, seed=trial.seed)
+    if trial.kind == "random":
+        architecture = replace(architecture, genotype=darts.random_genotype(trial.seed), search=None)
+    if trial.target:
+        data = target_images(trial.target, "train", trial.setup)
+        return train(architecture, data, seed=0 if trial.kind == "deployed" else 1 + trial.seed, curves=False)
+    if trial.kind in BASELINES:
+        return _baseline(trial, deployed, chosen)
+    return deployed if trial.kind == "deployed" else retrain(architecture, chosen if trial.extended else None, seed=trial.seed)
+
+
+def _baseline(trial: Trial, deployed: TrainedNetwork, chosen: Selection) -> TrainedNetwork:
+    """phi_0's architecture trained with an augmentation; DeepRepair alone looks at phi_0's weights and at failures."""
+    study, setup, data = deployed.architecture.study, trial.setup, deployed.data
+    build, parameters = builder(deployed.architecture.genotype, setup, data)
+    own = {"deployed": deployed.model, "failures": chosen.examples} if chosen.examples else {}
+    entry = fit_baseline(
+        trial.kind,
+        build,
+        data,
+        setup.recipe(data.images.shape[-1]),
+        parameters={**parameters, "curves": setup.curve_images},
+        seed=1 + trial.seed,
+        precision=setup.precision,
+        label=f"{trial.kind}-s{1 + trial.seed}",
+        record=recorder(study),
+        **own,
+    )
+    return TrainedNetwork(deployed.architecture, data, entry, build)
+
+
+def method_row(trial: Trial) -> dict:
+    """Tables 1, 2, 3 and 6, and Figure 4."""
+    test, deployed, chosen, network = steps(trial)
+    return measure(network, test, deployed, chosen)
+
+
+def common_row(trial: Trial) -> dict:
+    """Table 5: with `common_fail`, on the images on which the deployed networks of all search methods fail."""
+    test, deployed, chosen, network = steps(trial)
+    others = [deploy(replace(trial.study, search=name)) for name in trial.setup.searches if name != trial.search]
+    wrong = failing(test, [deployed, *others], chosen)
+    common = percent(guiding(evaluation(test, network)[1], chosen)[wrong]) if wrong.any() else None
+    return {**measure(network, test, deployed, chosen), "common_fail": common, "n_common_fail": int(wrong.sum())}
+
+
+def transfer_row(trial: Trial) -> dict:
+    """Table 4: the architecture trained and measured on another data set, which the row names."""
+    *_, network = steps(trial)
+    test = target_images(trial.target, "test", trial.setup)
+    clean, right = evaluation(test, network)
+    return {"dataset": f"{trial.dataset} → {target_name(test)}", **rates(clean, right), **facts(network, clean, right)}
+
+
+def cost_row(trial: Trial) -> dict:
+    """Table 7, from the clocks of the store: hours or percent for the selection, the epochs of the search and those of the retraining."""
+    _, _, chosen, network = steps(trial)
+    seconds = {
+        "selection": chosen.entry.card["seconds"],
+        "search": sum(epoch["seconds"] for epoch in network.architecture.trace),
+        "retraining": sum(epoch["seconds"] for epoch in history(network.entry)),
     }
+    seconds["total"] = sum(seconds.values())
+    unit = seconds["total"] / 100 if trial.method.endswith("(%)") else grid.HOUR
+    return {name: value / unit for name, value in seconds.items()} | {"total_seconds": seconds["total"]}
 
 
-def common_cell(cell: Cell) -> dict:
-    """A row of Table 5: with `common_fail`, the examples on which the deployed networks of all search methods fail."""
-    studies = [Study(cell.dataset, cell.scale, cell.setup, search) for search in cell.setup.searches]
-    wrong = torch.stack([_mask(failing_rows(cell, study, None), cell) for study in studies]).all(dim=0)
-    if cell.protocol == "paper" and cell.selection in ("random", "core"):
-        wrong[examples(cell)[1]] = False
-    model, entry = network(cell)
-    _, right = evaluation(evaluation_split(cell.study, cell.protocol)[1], model, entry)
-    common = percent(right[CORRUPTIONS.index(cell.corruption)][wrong]) if wrong.any() else None
-    return {**method_cell(cell), "common_fail": common, "n_common_fail": int(wrong.sum())}
-
-
-def _mask(rows: torch.Tensor, cell: Cell) -> torch.Tensor:
-    mask = torch.zeros(5 * len(evaluation_split(cell.study, cell.protocol)[1]), dtype=torch.bool)
-    mask[rows] = True
-    return mask
-
-
-def transfer_cell(cell: Cell) -> dict:
-    """A row of Table 4: the architecture trained and measured on the other data set, by whose name the row goes."""
-    test = target_images(cell, "test")
-    model, entry = network(cell)
-    clean, right = evaluation(test, model, entry)
-    return {"dataset": f"{cell.dataset} → {target_name(cell)}", **rates(clean, right), **facts(cell, model, entry, clean, right)}
-
-
-def deployed_cell(cell: Cell) -> dict:
-    """phi_0, and what the protocol leaks in base images: clean and mean accuracy, failures in the pool of corrupted images."""
-    model, entry, search = deployed(cell.study)
-    base, test = evaluation_split(cell.study, cell.protocol)
-    clean, right = evaluation(test, model, entry)
+def deployed_row(trial: Trial) -> dict:
+    """phi_0: clean and mean corrupted accuracy, its failures in the pool of corrupted images, and the base images that leak."""
+    base, test = evaluation_split(trial.study, trial.protocol)
+    deployed = deploy(trial.study)
+    clean, right = evaluation(test, deployed)
     return {
         "clean": percent(clean),
         "corrupted": percent(right),
-        "failures": len(failures(model, corrupted(base, cell.corruption))),
+        "failures": len(find_failures(deployed, base, trial.corruption).rows),
         "pool": 5 * len(base),
         "shared_base_images": shared_images(base, test),
-        "genotype": str(genotype(search)),
+        "genotype": str(deployed.architecture.genotype),
     }
-
-
-def cost_cell(cell: Cell) -> dict:
-    """A row of Table 7 from the store's own clocks, in hours or percent: selection of failures, epochs of search and of retraining."""
-    seconds = {
-        "selection": selected(cell)[0].card["seconds"],
-        "search": sum(epoch["seconds"] for epoch in trace(refined_search(cell))),
-        "retraining": sum(epoch["seconds"] for epoch in history(network(cell)[1])),
-    }
-    seconds["total"] = sum(seconds.values())
-    unit = seconds["total"] / 100 if cell.method.endswith("(%)") else grid.HOUR
-    return {name: value / unit for name, value in seconds.items()} | {"total_seconds": seconds["total"]}

@@ -1,35 +1,54 @@
-"""Which cells the tables of the CF-DARTS paper consist of, under the paper's names for their methods.
+"""The tables of the CF-DARTS paper: the trials of each, under the paper's names for its methods, and run_table, which computes their rows.
 
 Each table also has null baselines that the paper lacks: the same architecture trained again, a drawn architecture, and the failures
 added to the training set without a search.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rtalib.experiments.repair.images import Cell
+from rtalib import scales
+from rtalib.corruptions import CORRUPTIONS
+from rtalib.errors import unknown
+from rtalib.experiments import PROTOCOLS
+from rtalib.experiments.repair.images import images
+from rtalib.experiments.repair.rows import Trial, common_row, cost_row, deployed_row, method_row, transfer_row
+from rtalib.infra import grid
 from rtalib.results.papers import GUIDES
-from rtalib.scale_settings import RepairScale
+from rtalib.scales import OTHER_SHAPES, RepairScale
+from rtalib.training.artefacts import fingerprint
 
 ORIGINAL, RETRAINED = "Org. DNN", "Org. DNN (retrained)"
-PAPER_SIZES = (1000, 5000, 10000, 15000, 20000)  # Table 6's; a scale's own sizes stand for them, in order
+PAPER_SIZES = (1000, 5000, 10000, 15000, 20000)  # Table 6's; a scale has its own sizes, in the same order
 SEARCHES = {"pc-darts": "PCDARTS", "darts-pt": "DARTSPT", "robust-darts": "RobDARTS"}
 EXTENDED = {"DARTSPT": "DARTSPTSE"}  # as printed; the others take an E
+
+# How the rows of a table are computed, and the recipe in their keys, which never changes; METHOD for tables that are not named.
+METHOD = (method_row, "rtalib.repair_evaluation.method_cell")
+COMPUTED = {
+    "table4": (transfer_row, "rtalib.repair_evaluation.transfer_cell"),
+    "table5": (common_row, "rtalib.repair_evaluation.common_cell"),
+    "table7": (cost_row, "rtalib.repair_evaluation.cost_cell"),
+}
+VERSION = 3  # of all rows; 3: other sizes, baselines and null baselines
+
+
+# --------------------------------------------------------------------------------------------------------------- trials
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a name in a table stands for; see Cell."""
+    """What a name in a table stands for; see Trial."""
 
     name: str
     kind: str
     selection: str | None = None
     extended: bool = False
 
-    def cell(self, common: dict, **changes: object) -> Cell:
+    def trial(self, common: dict, **changes: object) -> Trial:
         budget = common["setup"].failures if self.selection else 0
         own = {"method": self.name, "kind": self.kind, "selection": self.selection, "extended": self.extended, "budget": budget}
-        return Cell(**{**common, **own, **changes})
+        return Trial(**{**common, **own, **changes})
 
 
 def guided(prefix: str, selection: str, base: str = "DARTS") -> tuple[Method, Method]:
@@ -52,61 +71,124 @@ NULLS = (
 TABLE_2 = (DEPLOYED, *AUGMENTING, AU, AUE, RF, RFE, CF, CFE, *NULLS)
 
 
-def table1(common: dict) -> list[Cell]:
+def table1(common: dict) -> list[Trial]:
     names = ("DARTS-10³ GN", "DARTS-5×10³ GN", "DARTS-10⁴ GN")
     sizes = common["setup"].sizes
-    found = [replace(RF, name=name).cell(common, budget=size) for name, size in zip(names, sizes, strict=False)]
-    return [replace(DEPLOYED, name="Initial DNN").cell(common), *found, replace(AGAIN, name="Initial DNN (retrained)").cell(common)]
+    found = [replace(RF, name=name).trial(common, budget=size) for name, size in zip(names, sizes, strict=False)]
+    return [replace(DEPLOYED, name="Initial DNN").trial(common), *found, replace(AGAIN, name="Initial DNN (retrained)").trial(common)]
 
 
-def table2(common: dict) -> list[Cell]:
-    return [method.cell(common) for method in TABLE_2]
+def table2(common: dict) -> list[Trial]:
+    return [method.trial(common) for method in TABLE_2]
 
 
-def table3(common: dict) -> list[Cell]:
-    return [method.cell(common, corruption=guide) for guide in GUIDES.values() for method in (DEPLOYED, CF, CFE, AGAIN)]
+def table3(common: dict) -> list[Trial]:
+    return [method.trial(common, corruption=guide) for guide in GUIDES.values() for method in (DEPLOYED, CF, CFE, AGAIN)]
 
 
-def table4(common: dict) -> list[Cell]:
-    alone = [method.cell(common, corruption=None) for method in (DEPLOYED, AGAIN, NULLS[2])]
-    return alone + [method.cell(common, corruption=guide) for guide in GUIDES.values() for method in (RF, CF)]
+def table4(common: dict) -> list[Trial]:
+    alone = [method.trial(common, corruption=None) for method in (DEPLOYED, AGAIN, NULLS[2])]
+    return alone + [method.trial(common, corruption=guide) for guide in GUIDES.values() for method in (RF, CF)]
 
 
-def table5(common: dict) -> list[Cell]:
-    """DARTS' own rows stand beside the others, for the common failing examples."""
-    cells = [method.cell(common) for method in (DEPLOYED, RF, RFE, CF, CFE, AGAIN)]
+def table5(common: dict) -> list[Trial]:
+    """DARTS' own rows stand beside the others, because of the common failing examples."""
+    trials = [method.trial(common) for method in (DEPLOYED, RF, RFE, CF, CFE, AGAIN)]
     for search in common["setup"].searches[1:]:
         base = SEARCHES[search]
         refined = (*guided("RF", "random", base), *guided("CF", "core", base))
         methods = (Method(base, "deployed"), *refined, Method(f"{base} (retrained)", "retrained"))
-        cells += [method.cell(common, search=search) for method in methods]
-    return cells
+        trials += [method.trial(common, search=search) for method in methods]
+    return trials
 
 
-def table6(common: dict) -> list[Cell]:
-    cells = [DEPLOYED.cell(common)]
+def table6(common: dict) -> list[Trial]:
+    trials = [DEPLOYED.trial(common)]
     for size, published in zip(common["setup"].sizes, PAPER_SIZES, strict=True):
-        cells += [replace(method, name=f"{method.name}({published})").cell(common, budget=size) for method in (RF, CF)]
+        trials += [replace(method, name=f"{method.name}({published})").trial(common, budget=size) for method in (RF, CF)]
     second = (replace(DEPLOYED, name="Org. DNN-v2"), RF, CF, RFE, CFE, replace(AGAIN, name="Org. DNN-v2 (retrained)"))
-    return [*cells, AGAIN.cell(common), *(method.cell(common, version=2) for method in second)]
+    return [*trials, AGAIN.trial(common), *(method.trial(common, version=2) for method in second)]
 
 
-def figure4(common: dict) -> list[Cell]:
+def figure4(common: dict) -> list[Trial]:
     rounds = range(1, 4)
-    found = [replace(m, name=f"{m.name}-{k}").cell(common, iterations=k) for m in (CF, CFE) for k in rounds]
-    return [DEPLOYED.cell(common), *found, AGAIN.cell(common)]
+    found = [replace(m, name=f"{m.name}-{k}").trial(common, iterations=k) for m in (CF, CFE) for k in rounds]
+    return [DEPLOYED.trial(common), *found, AGAIN.trial(common)]
 
 
-def table7(common: dict) -> list[Cell]:
-    return [replace(CF, name=name).cell(common) for name in ("CF-DARTS", "CF-DARTS: ratio (%)")]
+def table7(common: dict) -> list[Trial]:
+    return [replace(CF, name=name).trial(common) for name in ("CF-DARTS", "CF-DARTS: ratio (%)")]
 
 
-TABLES: dict[str, Callable[[dict], list[Cell]]] = {
+TABLES: dict[str, Callable[[dict], list[Trial]]] = {
     table.__name__: table for table in (table1, table2, table3, table4, table5, table6, table7, figure4)
 }
 
 
-def cells(table: str, seeds: Sequence[int], setup: RepairScale, **common: object) -> list[Cell]:
-    """The cells of a table for all seeds; those that only retrain follow those that search, so that workers do not wait for each other."""
-    found = [cell for seed in seeds for cell in TABLES[table]({"seed": seed, "setup": setup, **common})]
-    return sorted(found, key=lambda cell: (cell.kind != "refined", cell.extended))
+def searching_first(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials that only retrain follow those that search, so that workers do not wait for each other."""
+    return sorted(trials, key=lambda trial: (trial.kind != "refined", trial.extended))
+
+
+def table_trials(table: str, seeds: Sequence[int], setup: RepairScale, **common: object) -> list[Trial]:
+    """The trials of a table for all seeds."""
+    return searching_first([trial for seed in seeds for trial in TABLES[table]({"seed": seed, "setup": setup, **common})])
+
+
+# ----------------------------------------------------------------------------------------------------------------- rows
+
+
+@grid.shared_workers()
+def run_table(
+    table: str = "table2",
+    *,
+    scale: str = "demo",
+    dataset: str = "shapes10",
+    seeds: list[int] | tuple[int, ...] = (),
+    protocol: str = "disjoint",
+    corruption: str = "gaussian_noise",
+    target: str = "",
+    executor: str = "processes",
+) -> list[dict]:
+    """Rows of a table of the CF-DARTS paper ('table1' to 'table7', 'figure4'), one per method and seed; stored rows are not recomputed.
+
+    seeds: default the scale's own. corruption: the guiding one (Tables 3 and 4 have their four). target: Table 4's other data set, default
+    the scale's. Row fields in percent: clean, one per corruption (all five severities), and fail (failing examples of the deployed
+    network without the selected ones); further n_fail, n_eval, shared_base_images, leaked_base_images, genotype, params, history.
+    Table 5 adds common_fail; Table 7 has hours instead. The table "cf-deployed" of the store has the deployed networks.
+    """
+    for kind, name, known in (("table", table, TABLES), ("protocol", protocol, PROTOCOLS), ("corruption", corruption, CORRUPTIONS)):
+        if name not in known:
+            raise unknown(kind, name, known)
+    settings = scales.get(scale)
+    images.cache_clear()
+    inputs = fingerprint(dataset)
+    common = {"dataset": dataset, "corruption": corruption, "protocol": protocol, "scale": scale}
+    if table == "table4":
+        target = target or settings.repair.transfer
+        common["target"] = target
+        inputs |= {} if target == OTHER_SHAPES else {f"target {split}": digest for split, digest in fingerprint(target).items()}
+    found = table_trials(table, seeds or settings.seeds, settings.repair, **common)
+    return run_trials(*COMPUTED.get(table, METHOD), found, f"cf-{table}", common=common, inputs=inputs, executor=executor)
+
+
+def run_trials(
+    function: Callable[[Trial], dict],
+    recipe: str,
+    trials: Sequence[Trial],
+    table: str,
+    *,
+    common: Mapping[str, str],
+    inputs: dict,
+    executor: str,
+) -> list[dict]:
+    """Rows of any trials that have a study, after those of the deployed networks from which they start.
+
+    common: dataset, corruption, protocol, scale.
+    """
+    setup = scales.get(common["scale"]).repair
+    options = {"run": scales.run_name(common["scale"], common["dataset"]), "inputs": inputs, "executor": executor, "version": VERSION}
+    first = {**common, "seed": 0, "setup": setup, "target": None}
+    starts = {trial.study: DEPLOYED.trial(first, search=trial.study.search, version=trial.study.version) for trial in trials}
+    grid.run(deployed_row, list(starts.values()), recipe="rtalib.repair_evaluation.deployed_cell", table="cf-deployed", **options)
+    return grid.run(function, trials, recipe=recipe, table=table, **options)

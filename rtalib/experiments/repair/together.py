@@ -12,15 +12,14 @@ from pathlib import Path
 import torch
 
 from rtalib import scales
-from rtalib.corruptions import CORRUPTIONS
 from rtalib.data.images import LabeledImages, concat
 from rtalib.errors import unknown
-from rtalib.experiments import repair
+from rtalib.experiments import PROTOCOLS
 from rtalib.experiments.repair import gain_parts
-from rtalib.experiments.repair.images import PROTOCOLS, Cell, Study, evaluation_split, images
-from rtalib.experiments.repair.protocol import builder, correct, examples
-from rtalib.experiments.repair.rows import architecture, evaluation, failing_rows, percent, rates
-from rtalib.experiments.repair.tables import AGAIN, CF
+from rtalib.experiments.repair.images import Study, evaluation_split, images
+from rtalib.experiments.repair.protocol import Selection, TrainedNetwork, builder, correct, deploy, find_failures, percent, refine, select
+from rtalib.experiments.repair.rows import evaluation, failing, guiding, rates
+from rtalib.experiments.repair.tables import CF, METHOD, run_trials
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta import severity_budget
@@ -30,27 +29,26 @@ from rtalib.results.contrasts import gain, minus
 from rtalib.results.papers import GUIDES
 from rtalib.scale_settings import RepairScale, RtaScale
 from rtalib.sources.train import source_network
-from rtalib.training.artefacts import fingerprint, load_images, save_images, trained_network
+from rtalib.training.artefacts import fingerprint, fit_network, load_images, save_images
 
 QUESTIONS = ("together", "gain-parts", "severity-budget", "coverage", "neighbours")
 GUIDE, PROTOCOL = "gaussian_noise", "disjoint"
-CELLS = {"Deployed cell": AGAIN, "CF-DARTS cell": CF}
+DEPLOYED, SEARCHED = "Deployed cell", "CF-DARTS cell"
+CELLS = (DEPLOYED, SEARCHED)
 ORIGINALS, RTA, FAILURES, BOTH = "originals", "RTA", "failures", "RTA + failures"
 SETS = (ORIGINALS, RTA, FAILURES, BOTH)
 TRANSFER = "transfer_pgd"  # a part of the proxy suite
 
 METHODS = {f"{cell}, {data}": (cell, data) for cell in CELLS for data in SETS}
 _DATA = {f"{cell}: {data}": gain(f"{cell}, {data}", f"{cell}, {ORIGINALS}") for cell in CELLS for data in SETS[1:]}
-_CELL = {f"CF-DARTS cell on {data}": gain(f"CF-DARTS cell, {data}", f"Deployed cell, {data}") for data in SETS}
-_BOTH = {
-    f"interaction: CF-DARTS cell x {data}": minus(_DATA[f"CF-DARTS cell: {data}"], _DATA[f"Deployed cell: {data}"]) for data in SETS[1:]
-}
+_CELL = {f"{SEARCHED} on {data}": gain(f"{SEARCHED}, {data}", f"{DEPLOYED}, {data}") for data in SETS}
+_BOTH = {f"interaction: {SEARCHED} x {data}": minus(_DATA[f"{SEARCHED}: {data}"], _DATA[f"{DEPLOYED}: {data}"]) for data in SETS[1:]}
 CONTRASTS = {**_DATA, **_CELL, **_BOTH}
 
 
 @dataclass(frozen=True)
-class TogetherCell:
-    """A cell of CF-DARTS' tables (method, seed, ...) whose network is trained on one of SETS, made of the originals of an RTA set."""
+class TogetherTrial:
+    """A trial of CF-DARTS' tables (method, seed, ...) whose network is trained on one of SETS, made of the originals of an RTA set."""
 
     method: str
     seed: int
@@ -62,18 +60,13 @@ class TogetherCell:
     rta: RtaScale
 
     @property
-    def repair(self) -> Cell:
-        """Whose architecture it is."""
-        return CELLS[METHODS[self.method][0]].cell(self.common)
-
-    @property
     def common(self) -> dict:
-        """What all cells of CF-DARTS' tables with this seed share."""
+        """What all trials of CF-DARTS' tables with this seed share."""
         return {name: getattr(self, name) for name in ("seed", "dataset", "corruption", "protocol", "scale", "setup")}
 
     @property
     def study(self) -> Study:
-        return self.repair.study
+        return CF.trial(self.common).study
 
 
 @grid.shared_workers()
@@ -100,14 +93,14 @@ def run_table(
     options = {"common": common, "inputs": fingerprint(dataset), "executor": executor}
     with_setup = {**common, "setup": settings.repair}
     if question == "gain-parts":
-        return repair.run_cells(*repair.METHOD, gain_parts.part_cells(seeds, PROTOCOLS, with_setup), question, **options)
+        return run_trials(*METHOD, gain_parts.part_trials(seeds, PROTOCOLS, with_setup), question, **options)
     if question == "neighbours":
-        return repair.run_cells(*repair.METHOD, gain_parts.neighbour_cells(seeds, tuple(GUIDES), with_setup), question, **options)
+        return run_trials(*METHOD, gain_parts.neighbour_trials(seeds, tuple(GUIDES), with_setup), question, **options)
     _make_sets(scale, dataset, seeds, executor, (severity_budget.REPEATED, rta.OURS))
     options["inputs"] = rta.run_inputs(dataset, settings.rta)
-    cells = [TogetherCell(name, seed, rta=settings.rta, **with_setup) for seed in seeds for name in METHODS]
-    cells.sort(key=lambda cell: not cell.method.startswith("CF"))  # those that search first
-    return repair.run_cells(together_cell, "rtalib.together.together_cell", cells, question, **options)
+    trials = [TogetherTrial(name, seed, rta=settings.rta, **with_setup) for seed in seeds for name in METHODS]
+    trials.sort(key=lambda trial: not trial.method.startswith("CF"))  # those that search first
+    return run_trials(together_row, "rtalib.together.together_cell", trials, question, **options)
 
 
 def _make_sets(scale: str, dataset: str, seeds: Sequence[int], executor: str, methods: Sequence[str]) -> tuple[RtaScale, dict]:
@@ -133,17 +126,19 @@ def _of_paper_one(question: str, scale: str, dataset: str, seeds: Sequence[int],
 # ---------------------------------------------------------------------------------------------------------- the factorial
 
 
-def training_set(cell: TogetherCell) -> LabeledImages:
-    """One of SETS, each of (1 + copies) x originals images: the originals that often, or once and their RTA copies; with failures, these as
-    often as an original, in the place of the last images."""
-    data = METHODS[cell.method][1]
+def training_set(trial: TogetherTrial, failures: LabeledImages | None = None) -> LabeledImages:
+    """One of SETS, each of (1 + copies) x originals images: the originals that often, or once and their RTA copies.
+
+    The sets with failures contain these as often as an original, instead of the last images.
+    """
+    data = METHODS[trial.method][1]
     method = rta.OURS if data in (RTA, BOTH) else severity_budget.REPEATED
-    base, _ = rta.training_set(method, cell.seed, cell.dataset, cell.protocol, cell.rta)
+    base, _ = rta.training_set(method, trial.seed, trial.dataset, trial.protocol, trial.rta)
     if data in (ORIGINALS, RTA):
         return base
-    failing = [examples(CF.cell(cell.common))[0]] * (1 + cell.rta.copies)
-    kept = len(base) - sum(map(len, failing))
-    return concat([base.subset(torch.arange(kept)), *failing], f"{base.name} with failures")
+    added = [failures] * (1 + trial.rta.copies)
+    kept = len(base) - sum(map(len, added))
+    return concat([base.subset(torch.arange(kept)), *added], f"{base.name} with failures")
 
 
 def epochs(setup: RepairScale, count: int) -> int:
@@ -162,25 +157,31 @@ def transfer_set(test: LabeledImages, dataset: str, setup: RtaScale) -> LabeledI
     return load_images(store.make("transferred", 1, parameters, build, label=TRANSFER).path)
 
 
-def together_cell(cell: TogetherCell) -> dict:
+def together_row(trial: TogetherTrial) -> dict:
     """Train the architecture on the set with CF-DARTS' recipe; percent on clean, corrupted, failing and adversarial images."""
-    data, repaired = training_set(cell), cell.repair
-    recipe = cell.setup.recipe(data.images.shape[-1])
-    recipe = recipe.scaled(epochs(cell.setup, len(data)))
-    build, facts = builder(architecture(repaired), cell.setup, data)
-    seed, label = 1 + cell.seed, f"together-s{cell.seed}"
-    model, entry = trained_network(build, lambda: data, recipe, parameters=facts, seed=seed, precision=cell.setup.precision, label=label)
-    test = evaluation_split(cell.study, cell.protocol)[1]
-    clean, right = evaluation(test, model, entry)
-    failing = failing_rows(repaired, cell.study, None)
+    study, (cell, data) = trial.study, METHODS[trial.method]
+    split = evaluation_split(study, trial.protocol)
+    deployed = deploy(study)
+    failures = find_failures(deployed, split.base, trial.corruption)
+    needed = cell == SEARCHED or data in (FAILURES, BOTH)
+    chosen = select(deployed, failures, "k-center" if needed else None, trial.setup.failures, seed=trial.seed)
+    architecture = refine(deployed, chosen, seed=trial.seed) if cell == SEARCHED else deployed.architecture
+    data = training_set(trial, chosen.examples)
+    recipe = trial.setup.recipe(data.images.shape[-1])
+    recipe = recipe.scaled(epochs(trial.setup, len(data)))
+    build, facts = builder(architecture.genotype, trial.setup, data)
+    own = {"seed": 1 + trial.seed, "precision": trial.setup.precision, "label": f"together-s{trial.seed}"}
+    network = TrainedNetwork(architecture, data, fit_network(build, lambda: data, recipe, parameters=facts, **own), build)
+    clean, right = evaluation(split.test, network)
+    wrong = failing(split.test, [deployed], Selection(failures))
     return {
         **rates(clean, right),
-        "fail": percent(right[CORRUPTIONS.index(cell.corruption)][failing]),
-        TRANSFER: percent(correct(model, transfer_set(test, cell.dataset, cell.rta))),
-        "n_fail": len(failing),
-        "n_eval": len(test),
+        "fail": percent(guiding(right, chosen)[wrong]),
+        TRANSFER: percent(correct(network.model, transfer_set(split.test, trial.dataset, trial.rta))),
+        "n_fail": int(wrong.sum()),
+        "n_eval": len(split.test),
         "n_train": len(data),
         "epochs": recipe.epochs,
         "genotype": facts["genotype"],
-        "network": entry.key,
+        "network": network.entry.key,
     }

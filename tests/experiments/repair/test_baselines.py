@@ -1,5 +1,7 @@
 """The baselines of CF-DARTS' Table 2: AU-DARTS' examples, DeepRepair's references, and one short training of each."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -7,8 +9,8 @@ from rtalib import darts, shapes10
 from rtalib.augment.augmix import augmix
 from rtalib.corruptions import corrupt
 from rtalib.data.images import LabeledImages
-from rtalib.experiments.repair import baselines as repair_baselines
-from rtalib.experiments.repair.baselines import BASELINES, augmented_examples, style_references, train_baseline
+from rtalib.experiments.repair import baselines
+from rtalib.experiments.repair.baselines import BASELINES, augmented_examples, clusters, fit_baseline, style_references
 from rtalib.models import seeded
 from rtalib.training import artefacts
 from rtalib.training.recipes import Recipe
@@ -50,30 +52,66 @@ def test_references_are_failures_five_for_each_class_that_has_as_many() -> None:
     assert torch.equal(one, failures.images[7:8])
 
 
+def spread(points: torch.Tensor, labels: torch.Tensor) -> float:
+    """The sum of squared distances to the means of the clusters."""
+    return float(sum((points[labels == k] - points[labels == k].mean(0)).square().sum() for k in labels.unique()))
+
+
+def test_separate_clusters_are_found() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.arange(200) % 5
+    points = 20 * torch.randn(5, 8, generator=generator)[truth] + torch.randn(200, 8, generator=generator)
+    for seed in range(5):
+        found = clusters(points, 5, seed)
+        assert len(found.unique()) == 5 and len((5 * found + truth).unique()) == 5
+    assert torch.equal(clusters(points, 5, 3), clusters(points, 5, 3))
+
+
+def test_some_seed_finds_the_best_partition_and_none_beats_it() -> None:
+    points = torch.randn(8, 2, generator=torch.Generator().manual_seed(4))
+    best = min(spread(points, torch.tensor(labels)) for labels in product(range(3), repeat=8))
+    found = [spread(points, clusters(points, 3, seed)) for seed in range(20)]
+    assert min(found) == pytest.approx(best, rel=1e-5)
+
+
+def test_every_point_is_with_its_nearest_mean() -> None:
+    points = torch.randn(300, 4, generator=torch.Generator().manual_seed(6))
+    labels = clusters(points, 7, 0)
+    means = torch.stack([points[labels == k].mean(0) for k in range(7)])
+    assert torch.equal(torch.cdist(points, means).argmin(1), labels)
+
+
+def test_no_more_clusters_than_different_points() -> None:
+    assert len(clusters(torch.ones(6, 3), 5, 0).unique()) == 1
+    assert len(clusters(torch.tensor([[0.0], [0.0], [1.0], [1.0]]), 5, 0).unique()) == 2
+    assert clusters(torch.zeros(1, 2), 3, 0).tolist() == [0]
+
+
 def fit(name: str, auxiliary: bool = False, **changed):
     recipe = Recipe(1, 16, 0.05, schedule="cosine", cutout=16, drop_path=0.2, auxiliary_weight=0.4 * auxiliary)
     deployed = seeded(lambda: build(auxiliary=auxiliary), 5)
     common = {"deployed": deployed, "failures": FAILURES, "parameters": {"genotype": str(CELL), "auxiliary": auxiliary}, "seed": 0}
     make = changed.pop("build", lambda: build(auxiliary=auxiliary))
-    return train_baseline(name, make, DATA, recipe, precision="fp32", label="test", **common | changed)
+    return fit_baseline(name, make, DATA, recipe, precision="fp32", label="test", **common | changed)
 
 
 @pytest.mark.parametrize("name, auxiliary", [*((name, False) for name in BASELINES), ("AugMix", True), ("CutMix", True)])
 def test_a_baseline_trains_and_is_stored(tmp_path, monkeypatch, name: str, auxiliary: bool) -> None:
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
-    network, entry = fit(name, auxiliary, record=lambda model: {"seen": 1})
+    entry = fit(name, auxiliary, record=lambda model: {"seen": 1})
     row = artefacts.history(entry)[0]
     assert row["epoch"] == 1 and row["seen"] == 1 and row["loss"] > 0
     assert entry.card["parameters"]["baseline"][0] == name and entry.card["parameters"]["auxiliary_weight"] == 0.4 * auxiliary
+    network = artefacts.load_network(lambda: build(auxiliary=auxiliary), entry)
     start = seeded(lambda: build(auxiliary=auxiliary), 0).state_dict()
     assert any(not torch.equal(value.cpu(), start[key]) for key, value in network.state_dict().items())
-    assert fit(name, auxiliary)[1].path == entry.path
+    assert fit(name, auxiliary).path == entry.path
 
 
 def test_keys_tell_methods_failures_and_deployed_networks_apart(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     keys = []
-    monkeypatch.setattr(repair_baselines, "trained_network", lambda *_, **options: keys.append(str(options["parameters"])))
+    monkeypatch.setattr(baselines, "fit_network", lambda *_, **options: keys.append(str(options["parameters"])))
     others = {"failures": FAILURES.subset(range(9)), "deployed": seeded(build, 6)}
     for name in BASELINES:
         fit(name)
@@ -84,9 +122,9 @@ def test_keys_tell_methods_failures_and_deployed_networks_apart(tmp_path, monkey
     assert len(set(keys)) == 5  # failures and weights are DeepRepair's alone
 
 
-def test_deep_repair_goes_on_from_the_deployed_network(monkeypatch) -> None:
+def test_deep_repair_continues_from_the_deployed_network(monkeypatch) -> None:
     made = []
-    monkeypatch.setattr(repair_baselines, "trained_network", lambda build, *_, **options: made.append((build(), options["objective"])))
+    monkeypatch.setattr(baselines, "fit_network", lambda build, *_, **options: made.append((build(), options["objective"])))
     deployed = seeded(build, 5)
     for name in BASELINES:
         fit(name, deployed=deployed)

@@ -6,11 +6,13 @@ import pytest
 
 from rtalib import darts, scales
 from rtalib.experiments.repair import chance
+from rtalib.experiments.repair.images import Study
 from rtalib.results.claims import CLAIMS
 from rtalib.results.tables import verdicts
 from rtalib.widgets.darts import chance_dots
 
-CELL = chance.ChanceCell("DARTS", 0, 0, "darts", "shapes10", "smoke", scales.get("smoke").repair)
+SETUP = scales.get("smoke").repair
+STUDY = Study("shapes10", "smoke", SETUP)
 
 
 def row(seed: int, number: int, clean: float) -> dict:
@@ -22,19 +24,18 @@ ROWS = [row(seed, number, clean) for seed in (0, 1, 2) for number, clean in enum
 
 def test_rivals_have_the_size_of_what_was_found_and_differ_by_seed():
     found = darts.random_genotype(3)
-    target = chance.parameters(CELL, found)
-    first = list(islice(chance.rivals(CELL, found), 4))
-    assert all(abs(chance.parameters(CELL, rival) / target - 1) <= 0.1 for rival in first)
-    assert first == list(islice(chance.rivals(CELL, found), 4)) and len(set(first)) == 4
-    other = chance.ChanceCell("DARTS", 1, 0, "darts", "shapes10", "smoke", CELL.setup)
-    assert not set(first) & set(islice(chance.rivals(other, found), 4))
+    target = chance.parameters(STUDY, found)
+    first = list(islice(chance.rivals(STUDY, found, 0), 4))
+    assert all(abs(chance.parameters(STUDY, rival) / target - 1) <= 0.1 for rival in first)
+    assert first == list(islice(chance.rivals(STUDY, found, 0), 4)) and len(set(first)) == 4
+    assert not set(first) & set(islice(chance.rivals(STUDY, found, 1), 4))
 
 
 def test_the_rivals_of_a_collapsed_cell_are_the_smallest_drawn():
     pools = (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * 4
     found = darts.Genotype(pools, (2, 3, 4, 5), pools, (2, 3, 4, 5))
     drawn = [darts.random_genotype(1_000_000 + draw) for draw in range(chance.DRAWS)]
-    assert next(chance.rivals(CELL, found)) == min(drawn, key=lambda rival: chance.parameters(CELL, rival))
+    assert next(chance.rivals(STUDY, found, 0)) == min(drawn, key=lambda rival: chance.parameters(STUDY, rival))
 
 
 def test_the_searched_cell_is_compared_with_the_median_of_its_own_seed():
@@ -51,6 +52,6 @@ def test_rows_and_figure_at_scale_smoke(tmp_path, monkeypatch):
     rows = chance.run("smoke", executor="serial")
     assert [(r["method"], r["number"]) for r in rows] == [("DARTS", 0), (chance.DRAWN, 1)]
     assert abs(rows[1]["params"] / rows[0]["params"] - 1) <= chance.TOLERANCE
-    assert all(0 <= r["clean"] <= 100 and r["n_eval"] == CELL.setup.chance_tests for r in rows)
+    assert all(0 <= r["clean"] <= 100 and r["n_eval"] == SETUP.chance_tests for r in rows)
     axes = chance_dots(rows + [r | {"seed": 1} for r in rows]).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1"]

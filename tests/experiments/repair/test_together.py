@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rtalib import rta, scales, store
+from rtalib import load_dataset, rta, scales, store
 from rtalib.cli import plan
 from rtalib.experiments.repair import together
 from rtalib.experiments.repair.images import evaluation_split, shared_images
-from rtalib.experiments.repair.protocol import examples
-from rtalib.experiments.repair.rows import method_cell
-from rtalib.experiments.repair.tables import CF, TABLES
-from rtalib.experiments.repair.together import METHODS, TogetherCell, training_set
+from rtalib.experiments.repair.rows import method_row
+from rtalib.experiments.repair.tables import TABLES, table_trials
+from rtalib.experiments.repair.together import METHODS, TogetherTrial, training_set
 from rtalib.experiments.rta.score import proxy_suite
 from rtalib.results.claims import CLAIMS
 from rtalib.results.contrasts import with_contrasts
@@ -27,17 +26,17 @@ def outputs(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path_factory.getbasetemp() / "together"))
 
 
-def cell(method: str, seed: int = 0) -> TogetherCell:
-    return TogetherCell(method, seed, "shapes10", "gaussian_noise", "disjoint", "smoke", SMOKE.repair, SMOKE.rta)
+def trial(method: str, seed: int = 0) -> TogetherTrial:
+    return TogetherTrial(method, seed, "shapes10", "gaussian_noise", "disjoint", "smoke", SMOKE.repair, SMOKE.rta)
 
 
 def test_all_sets_have_the_same_number_of_images_and_failures_count_as_often_as_originals():
-    sets = {data: training_set(cell(f"Deployed cell, {data}")) for data in together.SETS}
+    failing = load_dataset("shapes10", "test", limit=SMOKE.repair.failures)
+    sets = {data: training_set(trial(f"Deployed cell, {data}"), failing) for data in together.SETS}
     count, times = SMOKE.rta.originals, 1 + SMOKE.rta.copies
     assert {len(data) for data in sets.values()} == {count * times}
     originals = sets["originals"].images[:count]
     assert torch.equal(sets["originals"].images, originals.repeat(times, 1, 1, 1)) and torch.equal(sets["RTA"].images[:count], originals)
-    failing, _ = examples(CF.cell(cell("Deployed cell, failures").common))
     for data, base in (("failures", "originals"), ("RTA + failures", "RTA")):
         kept = count * times - len(failing) * times
         assert torch.equal(sets[data].images[:kept], sets[base].images[:kept])
@@ -56,7 +55,7 @@ def test_steps_are_as_near_to_cf_darts_as_whole_epochs_allow(scale):
 
 
 def test_adversarial_examples_are_of_images_that_supply_no_failures():
-    pool, test = evaluation_split(cell("CF-DARTS cell, RTA").study, "disjoint")
+    pool, test = evaluation_split(trial("CF-DARTS cell, RTA").study, "disjoint")
     rta.run_sources("smoke", "shapes10", SMOKE.rta, {"run": "smoke", "executor": "serial"})
     made = together.transfer_set(test, "shapes10", SMOKE.rta)
     away = (made.images.int() - test.images.int()).abs().amax()
@@ -111,8 +110,8 @@ def test_rows_at_scale_smoke_resume_and_use_the_tables_of_the_papers(monkeypatch
     lines = plan.collect(together.QUESTIONS, scale="smoke", dataset="shapes10")
     assert all(line.cells == line.stored for line in lines)
     made = sorted((tmp_path / "store").glob("*/*"))
-    common = {**cell("CF-DARTS cell, RTA").common, "seed": 0}
-    table = {found.method: method_cell(found) for found in TABLES["table2"](common) if found.method in GAIN_METHODS}
+    common = {**trial("CF-DARTS cell, RTA").common, "seed": 0}
+    table = {found.method: method_row(found) for found in TABLES["table2"](common) if found.method in GAIN_METHODS}
     assert sorted((tmp_path / "store").glob("*/*")) == made  # Table 2 finds all that it shares with the parts, and the other way round
     assert {row["method"]: row["fail"] for row in rows["gain-parts"] if row["protocol"] == "disjoint"} == {
         name: row["fail"] for name, row in table.items()
@@ -126,9 +125,7 @@ def test_unknown_question():
 
 
 def test_sizes_of_ours_are_in_no_key_of_the_papers():
-    from rtalib.experiments.repair.tables import cells
-
     common = {"dataset": "cifar10", "corruption": "gaussian_noise", "protocol": "disjoint", "scale": "cpu"}
     setup = scales.get("cpu").repair
-    assert "together" not in str(store.plain(cells("table2", (0,), setup, **common)[0]))
+    assert "together" not in str(store.plain(table_trials("table2", (0,), setup, **common)[0]))
     assert replace(scales.get("cpu"), together=scales.TogetherScale(copies=(1,))).repair == setup

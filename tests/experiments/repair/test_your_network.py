@@ -9,8 +9,7 @@ from torch import nn
 
 from rtalib import coreset, darts, repair
 from rtalib.data.loading import load_dataset
-from rtalib.experiments.repair import network_card as your_network
-from rtalib.experiments.repair import your_network as repair_yours
+from rtalib.experiments.repair import your_network
 from rtalib.models.base import seeded
 from rtalib.models.inference import extract_features
 
@@ -57,15 +56,15 @@ def test_another_network_gets_its_core_set_and_the_truth():
     found = repair.repair(PLAIN, POOL, TRAIN, features="body", budget=5, scale="smoke")
     assert len(found.rows) == 5 and found.network is None and found.genotype is None and found.after == {}
     assert "not built of DARTS cells" in found.explanation
-    tapped = repair_yours.featured(PLAIN, "body")
+    tapped = your_network.featured(PLAIN, "body")
     x = POOL.images[:3] / 255
     assert torch.equal(tapped.features(x), PLAIN.body(x).mean(dim=(2, 3)))
 
 
 def test_the_search_starts_from_the_deployed_cells():
     genotype = darts.random_genotype(3)
-    alphas = repair_yours.alphas_of(genotype)
-    assert alphas["alphas_normal"].sum() == alphas["alphas_reduce"].sum() == 8 * repair_yours.HEAD_START
+    alphas = your_network.alphas_of(genotype)
+    assert alphas["alphas_normal"].sum() == alphas["alphas_reduce"].sum() == 8 * your_network.HEAD_START
     result = darts.search(
         TRAIN, POOL, init=alphas, channels=4, layers=3, stem="tiny-imagenet", epochs=1, steps_per_epoch=1, batch_size=2, arch_lr=0.0
     )

@@ -43,7 +43,7 @@ def test_table5_has_the_rows_of_its_search_methods_and_common_failures(rows):
         [deployed] = [row for row in found if row["method"] == bases[search]]
         assert deployed["fail"] == 0 and deployed["common_fail"] in (0, None)
     assert len({row["n_common_fail"] for row in found}) == 1
-    names = {cell.method for cell in repair_tables.table5({**_common(), "setup": scales.get("paper").repair})}
+    names = {trial.method for trial in repair_tables.table5({**_common(), "setup": scales.get("paper").repair})}
     assert set(papers.CF_DARTS["table5"].rows) < names
 
 
@@ -52,12 +52,12 @@ def _common():
 
 
 @pytest.mark.parametrize("table", [name for name in repair.TABLES if name != "table7"])
-def test_every_claim_can_be_tested_on_the_cells(table):
+def test_every_claim_can_be_tested_on_the_trials(table):
     common = {**_common(), "target": None, "setup": scales.get("paper").repair}
-    cells = [{"method": cell.method, "corruption": cell.corruption} for cell in repair_tables.TABLES[table](common)]
+    trials = [{"method": trial.method, "corruption": trial.corruption} for trial in repair_tables.TABLES[table](common)]
     for claim in papers.CLAIMS[f"cf-{table}"]:
         for method in (claim.better, claim.worse):
-            assert tables.select(cells, method), f"{claim.id}: no cell for {method!r}"
+            assert tables.select(trials, method), f"{claim.id}: no trial for {method!r}"
 
 
 @pytest.mark.slow
