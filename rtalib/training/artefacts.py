@@ -87,7 +87,7 @@ def frost_kind() -> str:
 
 def network_digest(model: nn.Module) -> str:
     """16 hex digits of the SHA-256 over the names and values of a network's state; the memory format of its weights does not count."""
-    parts = [type(model).__name__]
+    parts = [getattr(model, "digest_name", type(model).__name__)]
     for name, value in sorted(model.state_dict().items()):
         parts += [f"{name} {value.dtype} {tuple(value.shape)}", value]
     return store.content_digest(*parts)
