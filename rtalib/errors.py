@@ -59,5 +59,6 @@ def check_number(
     if not math.isfinite(value):
         raise ValueError(f"{name}: expected {kind}, got {value!r}{hint}")
     if value < low or value > high or (open_low and value == low):
-        wanted = f"above {low}" if open_low else f"at least {low}"
-        raise ValueError(f"{name}: expected {wanted}{'' if math.isinf(high) else f' and at most {high}'}, got {value!r}{hint}")
+        least = f"above {low}" if open_low else f"at least {low}"
+        wanted = least if math.isinf(high) else f"{least} and at most {high}" if open_low else f"{low} to {high}"
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}{hint}")

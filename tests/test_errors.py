@@ -18,7 +18,8 @@ from rtalib.errors import check_index, check_number
         (math.inf, {}, ValueError, "x: expected a finite number, got inf"),
         (-1, {}, ValueError, "x: expected at least 0, got -1"),
         (0, {"open_low": True}, ValueError, "x: expected above 0, got 0"),
-        (3, {"low": 1, "high": 2, "hint": "; in pixels"}, ValueError, "x: expected at least 1 and at most 2, got 3; in pixels"),
+        (0, {"open_low": True, "high": 1}, ValueError, "x: expected above 0 and at most 1, got 0"),
+        (3, {"low": 1, "high": 2, "hint": "; in pixels"}, ValueError, "x: expected 1 to 2, got 3; in pixels"),
     ],
 )
 def test_bad_numbers_are_named(value, options, error, words):

@@ -99,7 +99,7 @@ def sweep(
 def quantize(adversarial: Tensor, clean: Tensor, eps: float = EPS, norm: str = "linf") -> Tensor:
     """`adversarial` (float in [0,1]) as uint8, rounded to nearest and kept within eps of `clean`, the uint8 image that was attacked.
 
-    norm 'linf': clipped to clean +- floor(255 eps) grey levels; truncation instead of rounding would leave the ball (9 levels at 8/255).
+    norm 'linf': clipped to clean +- floor(255 eps) gray levels; truncation instead of rounding would leave the ball (9 levels at 8/255).
     'l2', images (N,...): as many of the values that rounding moved away from the clean image as needed are rounded towards it.
     """
     if clean.dtype != torch.uint8 or not adversarial.is_floating_point() or clean.shape != adversarial.shape:

@@ -1,4 +1,4 @@
-"""From a name of SOURCES to a network: the user's published weights where there are any, else a substitute trained by its plan."""
+"""From a name of SOURCES to a network: the user's published weights if there are any, else a substitute trained by its plan."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -31,7 +31,7 @@ from rtalib.training.validation import Validation, pgd_accuracy
 HELD_OUT = "held-out"
 HELD_BACK = 1000  # at most so many training images, and a tenth of them, choose the best epoch (Rice et al. 2020)
 WATCHED = 128  # training images whose PGD-5 accuracy shows catastrophic overfitting (a minibatch in Wong et al. 2020)
-AROUND = {"all": nullcontext, "scores": hydra.scoring, "survivors": hydra.surviving}
+CONTEXTS = {"all": nullcontext, "scores": hydra.scoring, "survivors": hydra.surviving}
 
 Trained = tuple[nn.Module, store.Entry]
 
@@ -118,12 +118,12 @@ def objective(name: str, *, steps: int = 10, warm_up: int = 0) -> Objective | No
 
 @dataclass(frozen=True)
 class _Images:
-    """What a stage trains on: a digest for its key, the images when they are needed, and training.train's `halves`."""
+    """What a stage trains on: a digest for its key, the images when they are needed, and training.train's `n_labeled`."""
 
     digest: str
     classes: int
     make: Callable[[], LabeledImages]
-    halves: int = 0
+    n_labeled: int = 0
 
 
 def _train_stage(name: str, number: int, data: LabeledImages, dataset: str, setup: RtaScale, previous: Trained | None) -> Trained:
@@ -146,9 +146,9 @@ def _train_stage(name: str, number: int, data: LabeledImages, dataset: str, setu
         objective=objective(stage.objective, steps=setup.attack_steps, warm_up=warm_up),
         seed=list(SOURCES).index(name),
         label=f"{name}-{model}" if last else f"{name}-{number + 1}-{model}",
-        around=AROUND[stage.weights],
+        context=CONTEXTS[stage.weights],
         validation=validation,
-        halves=images.halves,
+        n_labeled=images.n_labeled,
     )
 
 
@@ -171,20 +171,20 @@ def _images(stage: Stage, data: LabeledImages, dataset: str, setup: RtaScale, pr
         return _Images(other.digest, other.num_classes, lambda: other)
     if stage.data == "train":
         return _Images(data.digest, data.num_classes, lambda: data)
-    labelled, unlabelled = data, None
+    labeled, unlabeled = data, None
     if setup.unlabelled:
-        unlabelled = load_dataset(setup.unlabelled, "train")
+        unlabeled = load_dataset(setup.unlabelled, "train")
     else:
         middle = len(data) // 2
-        labelled, unlabelled = data.subset(range(middle)), data.subset(range(middle, len(data)))
+        labeled, unlabeled = data.subset(range(middle)), data.subset(range(middle, len(data)))
     if stage.data == "half":
-        return _Images(labelled.digest, data.num_classes, lambda: labelled)
+        return _Images(labeled.digest, data.num_classes, lambda: labeled)
 
     def mixed() -> LabeledImages:
-        guessed = predict(previous[0], unlabelled.images).argmax(1)
-        return concat([labelled, LabeledImages(unlabelled.images, guessed, data.classes, "pseudo-labelled")], "mixed")
+        guessed = predict(previous[0], unlabeled.images).argmax(1)
+        return concat([labeled, LabeledImages(unlabeled.images, guessed, data.classes, "pseudo-labelled")], "mixed")
 
-    return _Images(f"{labelled.digest}+{unlabelled.digest}", data.num_classes, mixed, halves=len(labelled))
+    return _Images(f"{labeled.digest}+{unlabeled.digest}", data.num_classes, mixed, n_labeled=len(labeled))
 
 
 @lru_cache(maxsize=1)  # every cell of a table that attacks the source asks for its key, and so for these images

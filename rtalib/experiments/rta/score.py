@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from rtalib import attacks, augment
+from rtalib import attacks
 from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt, corrupt_held_out
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset, root_folder
@@ -53,7 +53,7 @@ def suite_part(part: str, test: LabeledImages, network: nn.Module, *, severity: 
     if part == "clean":
         return test
     if part in TRANSFER:
-        return test.with_images(augment.adversarial(test, network, TRANSFER[part], seed=SEED))
+        return test.with_images(attacks.attack(TRANSFER[part], network, test, seed=SEED).images)
     if part == "held_out_types":
         types, make, benchmark, severities = HELD_OUT, corrupt_held_out, "cifar10-c", HELD_OUT_SEVERITIES
     elif part == "held_out_severities":
@@ -82,6 +82,6 @@ def warn_of_leakage(protocol: str) -> None:
     if protocol == "paper":
         warnings.warn(
             "protocol 'paper': the training images are test images, and the proxy suite is made of test images too. "
-            "Its score says how well perturbed copies of training images are recognised, not how well new images are.",
+            "Its score says how well perturbed copies of training images are recognized, not how well new images are.",
             stacklevel=3,
         )

@@ -143,10 +143,9 @@ def search_of(spec: SearchSpec) -> Search:
 def _search_of(spec: SearchSpec, outputs: Path) -> Search:
     setup = spec.setup
     data = load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)
-    bank = augment.Bank(severity=setup.severity)
-    if spec.attacks:
-        sources = {name: attacks.prepared(remembered(name, spec.dataset, setup)[0]) for name in setup.sources}
-        bank = augment.Bank(sources, setup.severity, restarts=setup.restarts, low_logits=augment.low_logit_sources(data, sources))
+    names = setup.sources if spec.attacks else ()
+    sources = {name: attacks.prepared(remembered(name, spec.dataset, setup)[0]) for name in names}
+    bank = augment.Bank.for_data(data, sources, severity=setup.severity, restarts=setup.restarts)
     return Search(data, {name: partial(models.build, name, data.num_classes) for name in spec.targets}, bank, spec.settings, spec.seed)
 
 

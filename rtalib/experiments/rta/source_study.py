@@ -164,8 +164,7 @@ def examples(name: str, dataset: str, setup: RtaScale, *, seed: int = 0) -> tupl
     test = load_dataset(dataset, "test", limit=setup.evaluated)
 
     def craft(folder: Path) -> None:
-        sources = {name: network}
-        bank = augment.Bank(sources, restarts=setup.restarts, low_logits=augment.low_logit_sources(test, sources))
+        bank = augment.Bank.for_data(test, {name: network}, restarts=setup.restarts)
         found = attacks.attack(bank.recipe(name), network, test, seed=seed)
         save_images(folder, test.with_images(found.images))
         (folder / "cost.json").write_text(json.dumps(found.gradients.double().mean().item()))

@@ -160,7 +160,7 @@ def source_cell(cell: SourceCell) -> dict:
     """Train one source; clean accuracy and accuracy under BIM-10 at 8/255 on test images, in percent."""
     network, entry = source_network(cell.source, cell.dataset, cell.setup)
     test = load_dataset(cell.dataset, "test", limit=cell.setup.evaluated)
-    attacked = augment.adversarial(test, network, attacks.BIM())
+    attacked = attacks.attack(attacks.BIM(), network, test).images
     return {
         "clean": 100 * evaluate(network, test),
         "bim10": 100 * evaluate(network, test.with_images(attacked)),
@@ -211,7 +211,7 @@ def _copy(
     if kind == "rta":
         return augment.rta(data, networks, seed=seed, copy=copy, severity=setup.severity, restarts=setup.restarts)
     if kind == "corruptions":
-        return augment.corruptions_only(data, seed=seed, copy=copy, severity=setup.severity)
+        return augment.rta(data, {}, seed=seed, copy=copy, severity=setup.severity)
     if kind == "original":
         return data, [kind] * len(data)
     if kind == "trivial_augment":
@@ -224,7 +224,7 @@ def _copy(
         return augment.cutmix(data, seed=seed, index=index, probability=1.0), [kind] * len(data)
     else:
         recipe = attacks.FGSM() if kind == "fgsm" else attacks.BIM()
-        images = augment.adversarial(data, networks[CLEAN_SOURCE], recipe)
+        images = attacks.attack(recipe, networks[CLEAN_SOURCE], data).images
     return data.with_images(images), [kind] * len(data)
 
 
