@@ -47,18 +47,18 @@ def check_index(index: torch.Tensor | None, count: int, device: torch.device | s
 
 
 def check_number(
-    name: str, value: object, low: float = 0, high: float = math.inf, *, integer: bool = False, open_low: bool = False, hint: str = ""
+    name: str, value: object, low: float = 0, high: float = math.inf, *, integer: bool = False, open_low: bool = False, unit: str = ""
 ) -> None:
     """TypeError unless `value` is a number, or an integer; ValueError unless it is finite and in [low, high], or (low, high] if `open_low`.
 
-    hint: ends the message.
+    unit: follows the range in the message, as in "expected 16 to 64 pixels".
     """
     kind = "an integer" if integer else "a finite number"
     if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
-        raise TypeError(f"{name}: expected {kind}, got {value!r}{hint}")
+        raise TypeError(f"{name}: expected {kind}, got {value!r}")
     if not math.isfinite(value):
-        raise ValueError(f"{name}: expected {kind}, got {value!r}{hint}")
+        raise ValueError(f"{name}: expected {kind}, got {value!r}")
     if value < low or value > high or (open_low and value == low):
         least = f"above {low}" if open_low else f"at least {low}"
         wanted = least if math.isinf(high) else f"{least} and at most {high}" if open_low else f"{low} to {high}"
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}{hint}")
+        raise ValueError(f"{name}: expected {wanted}{unit}, got {value!r}")

@@ -19,7 +19,7 @@ from rtalib.errors import check_index, check_number
         (-1, {}, ValueError, "x: expected at least 0, got -1"),
         (0, {"open_low": True}, ValueError, "x: expected above 0, got 0"),
         (0, {"open_low": True, "high": 1}, ValueError, "x: expected above 0 and at most 1, got 0"),
-        (3, {"low": 1, "high": 2, "hint": "; in pixels"}, ValueError, "x: expected 1 to 2, got 3; in pixels"),
+        (3, {"low": 1, "high": 2, "unit": " pixels"}, ValueError, "x: expected 1 to 2 pixels, got 3"),
     ],
 )
 def test_bad_numbers_are_named(value, options, error, words):

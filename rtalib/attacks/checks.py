@@ -133,8 +133,8 @@ def _check_images(images: Tensor) -> None:
 
 def check_recipe(recipe: object, at_least_one: tuple[str, ...] = (), largest: float = 1.0) -> None:
     """Raise unless eps is in [0, largest], a step size finite and not negative, and each of `at_least_one` a positive integer."""
-    check_number("eps", recipe.eps, 0, largest, hint="; in units of [0,1] pixels (8/255, not 8)")
+    check_number("eps", recipe.eps, 0, largest, unit=" in units of [0,1] pixels (8/255, not 8)")
     if getattr(recipe, "step_size", None) is not None:
-        check_number("step_size", recipe.step_size, hint="; in units of [0,1] pixels")
+        check_number("step_size", recipe.step_size, unit=" in units of [0,1] pixels")
     for name in at_least_one:
         check_number(name, getattr(recipe, name), 1, integer=True)

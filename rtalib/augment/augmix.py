@@ -83,7 +83,7 @@ def augmix(
     check_number("severity", severity, LEAST_LEVEL, MOST_LEVEL)
     check_number("width", width, 1, integer=True)
     if depth != -1:
-        check_number("depth", depth, 1, integer=True, hint="; -1 draws it")
+        check_number("depth", depth, 1, integer=True, unit=" operation, or -1 to draw it")
     check_concentration(alpha, "alpha")
     if twins is not None:
         check_images(twins, "twins")

@@ -200,7 +200,7 @@ def _rta(options: argparse.Namespace) -> int:
     os.environ["RTALIB_OUTPUTS"] = str(_outputs())  # for the workers
     how = {"executor": options.executor, "workers": options.workers}
     try:
-        order = your_images.Order(
+        order = your_images.SetRequest(
             *(options.images, options.size, options.iterative, options.originals, options.side, options.scale, options.seed)
         )
         robust = your_images.make(order, options.out, options.format.split(","), **how)

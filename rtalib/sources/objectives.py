@@ -217,5 +217,5 @@ def _kl(log_p: Tensor, logits: Tensor) -> Tensor:
 
 
 def _check(eps: float, steps: int, name: str = "steps") -> None:
-    check_number("eps", eps, 0, 1, open_low=True, hint="; in units of [0,1] pixels (8/255, not 8)")
+    check_number("eps", eps, 0, 1, open_low=True, unit=" in units of [0,1] pixels (8/255, not 8)")
     check_number(name, steps, 1, integer=True)
