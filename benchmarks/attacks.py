@@ -101,7 +101,7 @@ class StockResNet18(models.Classifier):
         self.net = torchvision.models.resnet18(num_classes=num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.normalise(x))
+        return self.net(self.normalize(x))
 
 
 def build(name: str, num_classes: int = 10) -> nn.Module:

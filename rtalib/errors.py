@@ -1,8 +1,9 @@
-"""Errors that name the argument, say what came and what was expected."""
+"""Errors that name the argument, what was expected and what came."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -29,3 +30,35 @@ def check_images(images: torch.Tensor, argument: str = "images") -> None:
     if images.ndim != 4 or images.shape[1] != 3:
         hint = " (channels last: permute to NCHW first)" if images.ndim == 4 and images.shape[3] == 3 else ""
         raise ValueError(f"{argument}: expected shape (N,3,H,W), got {tuple(images.shape)}{hint}")
+
+
+def check_index(index: torch.Tensor | None, count: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """`index`, the identity of each image for its random numbers, as int64 (count,) on `device`; None stands for 0..count-1."""
+    import torch
+
+    if index is None:
+        return torch.arange(count, device=device)
+    if not isinstance(index, torch.Tensor) or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        got = index.dtype if isinstance(index, torch.Tensor) else type(index).__name__
+        raise TypeError(f"index: expected int64 ({count},), one per image, got {got}")
+    if index.shape != (count,):
+        raise ValueError(f"index: expected int64 ({count},), one per image, got shape {tuple(index.shape)}")
+    return index.to(device=device, dtype=torch.int64)
+
+
+def check_number(
+    name: str, value: object, low: float = 0, high: float = math.inf, *, integer: bool = False, open_low: bool = False, unit: str = ""
+) -> None:
+    """TypeError unless `value` is a number, or an integer; ValueError unless it is finite and in [low, high], or (low, high] if `open_low`.
+
+    unit: follows the range in the message, as in "expected 16 to 64 pixels".
+    """
+    kind = "an integer" if integer else "a finite number"
+    if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
+        raise TypeError(f"{name}: expected {kind}, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected {kind}, got {value!r}")
+    if value < low or value > high or (open_low and value == low):
+        least = f"above {low}" if open_low else f"at least {low}"
+        wanted = least if math.isinf(high) else f"{least} and at most {high}" if open_low else f"{low} to {high}"
+        raise ValueError(f"{name}: expected {wanted}{unit}, got {value!r}")

@@ -1,11 +1,13 @@
 """Counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011), keyed per image.
 
-A result depends on (seed, stream, image index, position) alone: never on batch size, order, sharding or worker count.
+A result depends on (seed, stream, image index, position) alone, never on batch size, order, sharding or worker count.
 Counter words: block within the image, image index (low, high), stream. Key words: seed (low, high).
 """
 
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -67,3 +69,20 @@ def normal(seed: int, index: torch.Tensor, stream: int, count: int) -> torch.Ten
     radius = torch.sqrt(-2.0 * torch.log((w[:, :half] + 1.0) / 2.0**32))
     angle = 2.0 * math.pi / 2.0**32 * w[:, half:]
     return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :count]
+
+
+def word(seed: int, number: int, stream: int) -> int:
+    """One uniform 32-bit word for the index `number`."""
+    return int(words(seed, torch.tensor([number]), stream, 1))
+
+
+@contextmanager
+def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Torch's global generators, of the CPU and of `device`, start from `seed` inside and are restored outside."""
+    device = torch.device(device)
+    cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):
+        torch.default_generator.manual_seed(seed)
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield

@@ -56,3 +56,20 @@ def test_distributions_fit():
     assert stats.kstest(rng.normal(0, index, 2, 1000).flatten().numpy(), "norm").pvalue > 1e-3
     counts = rng.integers(0, index, 3, 1000, 7).flatten().bincount(minlength=7)
     assert len(counts) == 7 and stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+def test_a_word_is_the_first_of_its_index():
+    assert rng.word(5, 9, rng.stream("x")) == int(rng.words(5, torch.tensor([9]), rng.stream("x"), 3)[0, 0])
+
+
+def test_global_seed_is_followed_inside_and_forgotten_outside():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    with rng.global_seed(7):
+        drawn = torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(drawn, torch.rand(3, generator=torch.Generator().manual_seed(7)))
+    with pytest.raises(RuntimeError, match="inside"), rng.global_seed(7):
+        torch.rand(3)
+        raise RuntimeError("inside")
+    assert torch.equal(torch.get_rng_state(), before)

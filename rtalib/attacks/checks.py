@@ -1,6 +1,6 @@
-"""What every attack does around its steps: the model made ready and put back, inputs refused in words, known mistakes warned about.
+"""Shared by all attacks: put the model in eval mode and restore it, validate inputs, and warn about common mistakes.
 
-Each warning, and the errors that are usually a mistake of the same kind, name the section of docs/attacks.md that explains them.
+Warnings, and errors that usually have the same cause, name the section of docs/attacks.md that explains them.
 """
 
 import re
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from rtalib.errors import check_index, check_number
 from rtalib.models.inference import evaluating
 
 PAGE = "docs/attacks.md"
-ENOUGH = 50  # images from which an accuracy at chance level is no accident
+ENOUGH = 50  # images: with fewer, an accuracy at chance level may be an accident
 
 
 class AttackWarning(UserWarning):
@@ -33,13 +34,13 @@ def warn(section: str, text: str) -> None:
 
 
 def warn_if_training(model: nn.Module) -> None:
-    """Batch statistics or dropout would be part of the attacked function, were the attack not made in eval mode."""
+    """Warn that a model with BatchNorm or dropout is in train mode: attacks run in eval mode."""
     if any(module.training for module in model.modules() if isinstance(module, _BatchNorm | _DropoutNd)):
         warn("train-mode", f"model: {type(model).__name__} is in train mode; it is attacked in eval mode, so call model.eval() first.")
 
 
 def warn_if_flat(gradient: Tensor) -> None:
-    """Saturated losses underflow to zero gradients, which sign steps cannot follow."""
+    """Warn if many gradients are zero: saturated losses underflow, and sign steps cannot follow."""
     flat = (gradient.flatten(1) == 0).all(1).float().mean().item()
     if flat > 0.1:
         text = f"{flat:.0%} of the images have a zero gradient everywhere: the loss is saturated; the margin on logits does not saturate."
@@ -47,27 +48,27 @@ def warn_if_flat(gradient: Tensor) -> None:
 
 
 def warn_if_chance(model: nn.Module, logits: Tensor, labels: Tensor) -> None:
-    """Warn where the accuracy before the attack is that of guessing, within 1.5 standard errors, and no part is known to normalise."""
+    """Warn if the accuracy before the attack is that of guessing, within 1.5 standard errors, and no part is known to normalize."""
     count, chance = logits.shape
     chance = 1 / chance
     accuracy = (logits.argmax(1) == labels).float().mean().item()
     guessing = abs(accuracy - chance) <= 1.5 * (chance * (1 - chance) / count) ** 0.5
-    if count >= ENOUGH and guessing and not _normalises(model):
+    if count >= ENOUGH and guessing and not _normalizes(model):
         text = (
-            f"model: right on {accuracy:.0%} of {count} clean images, as if guessing. Does it normalise inside itself, and is it trained?"
+            f"model: right on {accuracy:.0%} of {count} clean images, as if guessing. Does it normalize inside itself, and is it trained?"
         )
-        warn("normalisation", text)
+        warn("normalization", text)
 
 
-def _normalises(model: nn.Module) -> bool:
-    """Whether some part is called Normalise or Normalize, or has a step of that name, as every network of this library."""
+def _normalizes(model: nn.Module) -> bool:
+    """Whether a part of the model, or a method of one, is called Normalize or normalise, as in every network of this library."""
     names = {name for module in model.modules() for name in (type(module).__name__, *dir(type(module)), *module._modules)}
     return any(re.fullmatch(r"_?normali[sz]e(r|ation)?", name, re.IGNORECASE) for name in names)
 
 
 @contextmanager
 def attackable(model: nn.Module) -> Iterator[None]:
-    """Eval mode, frozen parameters and no autocast inside; every mode and requires_grad is restored on exit, also after an error."""
+    """Eval mode, frozen parameters and no autocast inside; modes and requires_grad are restored on exit, also after an error."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     for name, parameter in model.named_parameters():
@@ -90,7 +91,7 @@ def attackable(model: nn.Module) -> Iterator[None]:
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """(N,K) finite logits with K >= 2, or an error that says what came."""
+    """Finite logits (N,K) with K >= 2; raises on anything else."""
     logits = model(x)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -106,7 +107,7 @@ def checked(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor | No
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(f"labels: expected int64 ({len(images)},), got {got}; for soft labels give LabeledImages.hard_labels")
-    index = check_index(index, len(images)).to(images.device)
+    index = check_index(index, len(images), images.device)
     parameter = next(model.parameters(), None)
     for name, device in (("images", images.device), ("labels", labels.device)):
         if parameter is not None and parameter.device != device:
@@ -126,27 +127,14 @@ def _check_images(images: Tensor) -> None:
         raise ValueError(f"images: expected a non-empty (N,C,H,W), got {tuple(images.shape)}")
     low, high = images.min().item(), images.max().item()
     if not (low >= 0 and high <= 1):
-        advice = f"divide uint8 by 255, and let the model normalise inside itself, see {PAGE}#inputs-out-of-range"
+        advice = f"divide uint8 by 255, and let the model normalize inside itself, see {PAGE}#inputs-out-of-range"
         raise ValueError(f"images: expected values in [0,1], got {low:g} to {high:g}; {advice}")
 
 
-def check_index(index: Tensor | None, count: int) -> Tensor:
-    """`index`, or 0..count-1; raises unless it is int64 (count,)."""
-    if index is None:
-        return torch.arange(count)
-    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.shape != (count,):
-        got = f"{index.dtype} {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
-        raise ValueError(f"index: expected int64 ({count},), got {got}")
-    return index
-
-
-def check_numbers(recipe: object, at_least_one: tuple[str, ...] = (), largest: float = 1.0) -> None:
-    """Raise unless eps is finite in [0, largest], a step size finite and not negative, and each of `at_least_one` a positive integer."""
-    if not 0 <= recipe.eps <= largest or recipe.eps == float("inf"):
-        raise ValueError(f"eps: expected a radius in [0,{largest:g}] in units of [0,1] pixels (8/255, not 8), got {recipe.eps}")
-    size = getattr(recipe, "step_size", None)
-    if size is not None and not 0 <= size < float("inf"):
-        raise ValueError(f"step_size: expected a finite length in units of [0,1] pixels, not negative, got {size}")
+def check_recipe(recipe: object, at_least_one: tuple[str, ...] = (), largest: float = 1.0) -> None:
+    """Raise unless eps is in [0, largest], a step size finite and not negative, and each of `at_least_one` a positive integer."""
+    check_number("eps", recipe.eps, 0, largest, unit=" in units of [0,1] pixels (8/255, not 8)")
+    if getattr(recipe, "step_size", None) is not None:
+        check_number("step_size", recipe.step_size, unit=" in units of [0,1] pixels")
     for name in at_least_one:
-        if not isinstance(getattr(recipe, name), int) or getattr(recipe, name) < 1:
-            raise ValueError(f"{name}: expected an integer, at least 1, got {getattr(recipe, name)}")
+        check_number(name, getattr(recipe, name), 1, integer=True)

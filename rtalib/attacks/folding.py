@@ -1,7 +1,7 @@
-"""Faster stand-ins for a network that is attacked: BatchNorm folded into the convolutions before it, channels last, bfloat16.
+"""Faster stand-ins for a network under attack: BatchNorm folded into the convolutions before it, channels last, bfloat16.
 
-An attack runs one network forward and backward hundreds of times with fixed weights, so what depends on the weights alone can be computed
-once. Results are those of the network up to rounding, not bit by bit; see docs/attacks.md#fast-mode.
+An attack runs one network forward and backward hundreds of times with fixed weights, so folding them once pays. The stand-in's results
+equal the network's up to rounding, not bit by bit; see docs/attacks.md#fast-mode.
 """
 
 import copy
@@ -24,7 +24,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def fold_batchnorm(model: nn.Module) -> nn.Module:
     """A copy of `model` in eval mode, of the same class, without the BatchNorms that follow a convolution directly.
 
-    Such a pair is one convolution with other weights: logits agree to about 1e-6. Folded is where the convolution feeds nothing but the
+    Such a pair is one convolution with other weights: logits agree to about 1e-6. A pair is folded if the convolution feeds only the
     norm: after every convolution of a ResNet, after the first of each pre-activation block and of each dense layer. Other norms (behind
     pooling, concatenation or a sum) stay, and so do those in parts that torch.fx cannot trace. The copy is for inference and attacks: it
     cannot be trained like the original. Raises ValueError if the model as a whole cannot be traced.
@@ -72,7 +72,7 @@ def _trace(model: nn.Module) -> fx.Graph:
 
 
 def _pairs(model: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
-    """The names of a convolution and the norm that alone sees its output; both are used once, and only by being called."""
+    """The names of each convolution and the norm that alone reads its output; both are used once, and only by being called."""
     modules = {node: model.get_submodule(node.target) for node in graph.nodes if node.op == "call_module"}
     read = {node.target.rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     uses = Counter(id(part) for module in modules.values() for part in module.modules())
@@ -85,8 +85,10 @@ def _pairs(model: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
             yield before.target, node.target
 
 
-class Prepared(nn.Module):
+class FastModel(nn.Module):
     """A fast stand-in for the model `exact`: the same logits up to rounding. Made by `prepared`."""
+
+    digest_name = "Prepared"  # in keys of stored results, see artefacts.network_digest
 
     def __init__(self, exact: nn.Module, fast: nn.Module, precision: str) -> None:
         super().__init__()
@@ -100,7 +102,7 @@ class Prepared(nn.Module):
             return self.fast(x).float()
 
     def misclassified(self, x: Tensor, labels: Tensor) -> Tensor:
-        """bool (N,): what `exact` says of images near its decision border, where bfloat16 cannot tell."""
+        """bool (N,): whether `exact` misclassifies x; near the decision border bfloat16 cannot tell."""
         with evaluating(self.exact), torch.no_grad():
             return logits_of(self.exact, x.to(device_of(self.exact))).argmax(1).to(x.device) != labels
 
@@ -109,13 +111,13 @@ def prepared(model: nn.Module, precision: str = "float32", *, fold: bool = True)
     """A faster stand-in for `model` that every recipe accepts: BatchNorm folded (see fold_batchnorm), channels last, eval mode.
 
     precision: 'bfloat16' computes convolutions in bfloat16 (autocast), for hardware that has it. Gradients of almost zero then change sign,
-    so that images differ while success rates agree to about a point; `model` itself is asked whether an image fools it. The stand-in holds
+    so images differ while success rates agree to about a point; `model` itself decides whether an image fools it. The stand-in holds
     a copy of the weights: prepare again after training. fold=False is for a model that torch.fx cannot trace.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    exact = model.exact if isinstance(model, Prepared) else model
+    exact = model.exact if isinstance(model, FastModel) else model
     fast = fold_batchnorm(exact) if fold else copy.deepcopy(exact)
-    return Prepared(exact, fast.to(memory_format=torch.channels_last), precision).eval()
+    return FastModel(exact, fast.to(memory_format=torch.channels_last), precision).eval()

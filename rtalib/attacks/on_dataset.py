@@ -1,4 +1,4 @@
-"""Attacks on images at rest: a data set in, bytes and a record of each image out; several budgets; rounding that keeps the ball."""
+"""Attacks on images at rest: uint8 images in and out with a record per image, several budgets, rounding that stays in the ball."""
 
 import math
 from collections.abc import Iterable
@@ -7,20 +7,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from rtalib.attacks.checks import attackable, check_index, logits_of
-from rtalib.attacks.folding import Prepared
-from rtalib.attacks.odi import ODIBIM
-from rtalib.attacks.pgd import FGSM, PGD
-from rtalib.attacks.steps import EPS, Attacked
+from rtalib.attacks.checks import attackable, logits_of
+from rtalib.attacks.folding import FastModel
+from rtalib.attacks.steps import EPS, Attack, AttackResult
 from rtalib.data.images import LabeledImages, pixels
-from rtalib.errors import check_images, unknown
+from rtalib.errors import check_images, check_index, unknown
 from rtalib.models.inference import device_of, predict
-
-Recipe = FGSM | PGD | ODIBIM
 
 
 def attack(
-    recipe: Recipe,
+    recipe: Attack,
     model: nn.Module,
     data: LabeledImages | Tensor,
     labels: Tensor | None = None,
@@ -29,27 +25,27 @@ def attack(
     seed: int = 0,
     batch_size: int | None = None,
     name: str | None = None,
-) -> Attacked:
-    """Images at rest attacked: uint8 (N,3,H,W) in, a record with uint8 (N,3,H,W) out, on the device of the input.
+) -> AttackResult:
+    """Attack images at rest: uint8 (N,3,H,W) in, a result with uint8 (N,3,H,W) out, on the device of the input.
 
     data: LabeledImages, or uint8 images with int64 `labels` (N,). Results are rounded and kept inside the ball as integers (see quantize),
-    and `success` is what the model says of these bytes; the model behind a prepared one is asked. index: int64 (N,), each image's random
-    stream, default 0..N-1. batch_size: default 128 on the CPU, where larger ones fall out of its cache, and 1024 elsewhere. name: what the
-    record calls the model, default its class.
+    and `success` is measured on these bytes, of a prepared model with the exact one behind it. index: int64 (N,), each image's random
+    stream, default 0..N-1. batch_size: default 128 on the CPU, where larger batches fall out of its cache, and 1024 elsewhere. name: of
+    the model in the result, default its class.
     """
     images, labels = _at_rest(data, labels)
-    index, device, parts = check_index(index, len(images)).cpu(), device_of(model), []
-    exact = model.exact if isinstance(model, Prepared) else model
+    index, device, parts = check_index(index, len(images)), device_of(model), []
+    exact = model.exact if isinstance(model, FastModel) else model
     if isinstance(data, LabeledImages):
         _check_width(model, data)
     for at in torch.arange(len(images)).split(batch_size or (128 if device.type == "cpu" else 1024)):
         clean, truth = images[at].to(device, memory_format=torch.channels_last), labels[at].to(device)
-        found = recipe.record(model, clean.float() / 255, truth, index=index[at], seed=seed)
-        stored = quantize(found.images, clean, recipe.eps, recipe.norm)
+        result = recipe.record(model, clean.float() / 255, truth, index=index[at], seed=seed)
+        stored = quantize(result.images, clean, recipe.eps, recipe.norm)
         fooled = predict(exact, stored).argmax(1).to(device) != truth
-        parts.append((stored, fooled, found.restarts, found.gradients))
+        parts.append((stored, fooled, result.restarts, result.gradients))
     stored, *facts = (torch.cat(column).to(images.device) for column in zip(*parts, strict=True))
-    return Attacked(stored.contiguous(), *facts, name or type(exact).__name__)
+    return AttackResult(stored.contiguous(), *facts, name or type(exact).__name__)
 
 
 def _at_rest(data: LabeledImages | Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -71,7 +67,7 @@ def _check_width(model: nn.Module, data: LabeledImages) -> None:
         raise ValueError(f"model: it returns {width} logits, but the data has {data.num_classes} classes")
 
 
-def with_eps(recipe: Recipe, eps: float) -> Recipe:
+def with_eps(recipe: Attack, eps: float) -> Attack:
     """The recipe at another radius, its step size changed in proportion."""
     if getattr(recipe, "step_size", None) is None or recipe.eps == 0:
         return replace(recipe, eps=eps)
@@ -79,7 +75,7 @@ def with_eps(recipe: Recipe, eps: float) -> Recipe:
 
 
 def sweep(
-    recipe: Recipe,
+    recipe: Attack,
     budgets: Iterable[float],
     model: nn.Module,
     data: LabeledImages | Tensor,
@@ -87,8 +83,8 @@ def sweep(
     *,
     index: Tensor | None = None,
     seed: int = 0,
-) -> list[Attacked]:
-    """One record per radius in `budgets`, in their order: `recipe` at that eps, its step size in proportion (see with_eps).
+) -> list[AttackResult]:
+    """One result per radius in `budgets`, in their order: `recipe` at that eps, its step size in proportion (see with_eps).
 
     data: float images in [0,1] with labels, as a recipe takes them, or images at rest, as `attack` takes them.
     """
@@ -101,10 +97,10 @@ def sweep(
 
 
 def quantize(adversarial: Tensor, clean: Tensor, eps: float = EPS, norm: str = "linf") -> Tensor:
-    """uint8 of `adversarial` (float in [0,1]), rounded to nearest and kept within eps of `clean`, the uint8 image that was attacked.
+    """`adversarial` (float in [0,1]) as uint8, rounded to nearest and kept within eps of `clean`, the uint8 image that was attacked.
 
-    norm 'linf': clipped to clean +- floor(255 eps) grey levels; truncation instead of rounding would leave the ball (9 levels at 8/255).
-    'l2', images (N,...): of the values that rounding moved away from the clean image, as many as needed are rounded towards it.
+    norm 'linf': clipped to clean +- floor(255 eps) gray levels; truncation instead of rounding would leave the ball (9 levels at 8/255).
+    'l2', images (N,...): as many of the values that rounding moved away from the clean image as needed are rounded towards it.
     """
     if clean.dtype != torch.uint8 or not adversarial.is_floating_point() or clean.shape != adversarial.shape:
         got = f"{adversarial.dtype} {tuple(adversarial.shape)} and {clean.dtype} {tuple(clean.shape)}"
@@ -115,13 +111,13 @@ def quantize(adversarial: Tensor, clean: Tensor, eps: float = EPS, norm: str = "
     if norm != "linf":
         raise unknown("norm", norm, ("linf", "l2"))
     radius = math.floor(255 * eps + 1e-6)
-    centre = clean.short()
+    center = clean.short()
     levels = (adversarial * 255).round().short()
-    return torch.clamp(levels, centre - radius, centre + radius).clamp_(0, 255).to(torch.uint8)
+    return torch.clamp(levels, center - radius, center + radius).clamp_(0, 255).to(torch.uint8)
 
 
 def _round_inside_l2(delta: Tensor, radius: float) -> Tensor:
-    """Whole numbers near `delta` (N,D) of norm at most `radius`: what rounding added most to goes back first."""
+    """Whole numbers near `delta` (N,D) of norm at most `radius`: the values that rounding increased most are rounded back first."""
     delta = delta * (radius / delta.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
     away, inward = delta.round(), delta.trunc()
     order = (away.abs() - delta.abs()).argsort(dim=1, descending=True)

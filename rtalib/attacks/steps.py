@@ -1,28 +1,29 @@
-"""What every attack is made of: losses, the input gradient, the two balls with their random starts, and the record of what came out."""
+"""The parts of every attack: a recipe and its run on a batch, losses, the input gradient, the two balls with their random starts."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtalib import rng
-from rtalib.attacks.checks import logits_of
-from rtalib.attacks.folding import Prepared
+from rtalib.attacks.checks import attackable, checked, logits_of, warn_if_chance, warn_if_flat
+from rtalib.attacks.folding import FastModel
 
 EPS = 8 / 255
 STEP = 2 / 255
 
 
 @dataclass
-class Attacked:
-    """Adversarial images and, per image, what became of it and what it cost.
+class AttackResult:
+    """Adversarial images and, per image, whether it fools the model and how much it cost.
 
     images: (N,C,H,W), float in [0,1] from a recipe's `record`, uint8 from attacks.attack. success: bool (N,), whether these very images
     are misclassified. restarts, gradients: int64 (N,), used until the image was found or given up; 0 for an image that was misclassified
-    from the start, where the recipe stops on success. model: the name of the attacked model, where one was given.
+    from the start, if the recipe stops on success. model: the name of the attacked model, if one was given.
     """
 
     images: Tensor
@@ -32,8 +33,8 @@ class Attacked:
     model: str = ""
 
     @classmethod
-    def untouched(cls, clean: Tensor) -> "Attacked":
-        """The record before an attack: clean images and zeros."""
+    def untouched(cls, clean: Tensor) -> "AttackResult":
+        """The result before an attack: clean images and zeros."""
         zeros = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
         return cls(clean.clone(), zeros.bool(), zeros, zeros.clone())
 
@@ -41,6 +42,63 @@ class Attacked:
     def success_rate(self) -> float:
         """The fraction of images that are misclassified; one minus it is the robust accuracy."""
         return self.success.double().mean().item()
+
+
+class Attack:
+    """A recipe: its settings are the fields of a frozen dataclass; `run` attacks one batch with them."""
+
+    norm: ClassVar[str] = "linf"
+    run: ClassVar[type["AttackRun"]]
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, index: Tensor | None = None, seed: int = 0) -> Tensor:
+        """float (N,C,H,W) in [0,1] within eps of `images`; `index` int64 (N,) names each image's random stream (default 0..N-1)."""
+        return self._attack(model, images, labels, index, seed, judged=False).images
+
+    def record(self, model: nn.Module, images: Tensor, labels: Tensor, *, index: Tensor | None = None, seed: int = 0) -> AttackResult:
+        """The same images with their success and cost."""
+        return self._attack(model, images, labels, index, seed, judged=True)
+
+    def _attack(self, model: nn.Module, images: Tensor, labels: Tensor, index: Tensor | None, seed: int, judged: bool) -> AttackResult:
+        with attackable(model):
+            classes, index = checked(model, images, labels, index)
+            return self.run(self, model, images, labels, index, seed, classes, judged).result()
+
+
+class AttackRun:
+    """One run of a recipe on one batch: the result so far, and each image's best score. Subclasses define `result`.
+
+    active: int64 (n,), the positions of the images that are still attacked; x: their iterates (n,C,H,W). judged: whether the caller asks
+    which images fool the model.
+    """
+
+    def __init__(
+        self, recipe: Attack, model: nn.Module, clean: Tensor, labels: Tensor, index: Tensor, seed: int, classes: int, judged: bool
+    ):
+        self.recipe, self.model, self.clean, self.labels, self.index, self.seed = recipe, model, clean, labels, index, seed
+        self.classes, self.judged = classes, judged
+        self.out = AttackResult.untouched(clean)
+        self.best = torch.full_like(labels, -math.inf, dtype=torch.float64)
+
+    def gradient(self, active: Tensor, x: Tensor, loss: Callable[[Tensor], Tensor], *, first: bool) -> tuple[Tensor, Tensor]:
+        """(logits, gradient) at x; the first ones are checked for known mistakes."""
+        logits, gradient = input_gradient(self.model, x, loss)
+        if first:
+            warn_if_flat(gradient)
+            warn_if_chance(self.model, logits, self.labels[active])
+        return logits, gradient
+
+    def logits(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return logits_of(self.model, x)
+
+    def fooled(self, active: Tensor, x: Tensor, logits: Tensor) -> Tensor:
+        """bool (n,): whether the model misclassifies x; what a model in bfloat16 says, the exact model behind it has to confirm."""
+        labels = self.labels[active]
+        wrong = logits.argmax(1) != labels
+        if isinstance(self.model, FastModel) and self.model.precision != "float32" and wrong.any():
+            at = wrong.nonzero().squeeze(1)
+            wrong[at] = self.model.misclassified(x[at], labels[at])
+        return wrong
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -76,15 +134,6 @@ def input_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]
     if not total.isfinite():
         raise ValueError(f"loss: it is {total.item()} on logits up to {logits.abs().max().item():g}, so no gradient can be followed")
     return logits.detach(), torch.autograd.grad(total, x)[0]
-
-
-def misclassified(model: nn.Module, x: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """bool (N,) by the logits of x; where a model in bfloat16 says so, the model behind it has to confirm it."""
-    wrong = logits.argmax(1) != labels
-    if isinstance(model, Prepared) and model.precision != "float32" and wrong.any():
-        at = wrong.nonzero().squeeze(1)
-        wrong[at] = model.misclassified(x[at], labels[at])
-    return wrong
 
 
 def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:

@@ -1,7 +1,7 @@
 """AugMix (Hendrycks et al., ICLR 2020) offline: chains of simple operations, mixed with one another and with the clean image.
 
-Every operation works on a whole batch with one magnitude per image, in the arithmetic of Pillow, which the published code calls; so a
-result equals the published one for equal draws. The training loss of the paper (consistency of three views) is in training/mixing.py.
+The operations follow Pillow, which the published code calls (pil_ops.py), so a result equals the published one for equal draws. The
+training loss of the paper (consistency of three views) is in training/mixing.py.
 """
 
 from collections.abc import Callable
@@ -10,35 +10,24 @@ import torch
 from torch import Tensor
 
 from rtalib import rng
-from rtalib.augment.pil_ops import (
-    autocontrast,
-    equalize,
-    posterize,
-    rotate,
-    shear_x,
-    shear_y,
-    solarize,
-    translate_x,
-    translate_y,
-)
-from rtalib.errors import check_images, unknown
+from rtalib.augment import pil_ops
+from rtalib.errors import check_images, check_index, check_number, unknown
 
 LEAST_LEVEL, MOST_LEVEL = 0.1, 10.0
 RANDOM_DEPTHS = 3  # depth -1: 1, 2 or 3 operations with equal chance
 LEAST_CONCENTRATION = 0.05  # below it the draws of a Dirichlet or Beta law leave the range of float64
 PIXELS = 2**19  # pixels of chains worked on at once
 
-
-OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "autocontrast": autocontrast,
-    "equalize": equalize,
-    "posterize": posterize,
-    "rotate": rotate,
-    "solarize": solarize,
-    "shear_x": shear_x,
-    "shear_y": shear_y,
-    "translate_x": translate_x,
-    "translate_y": translate_y,
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of images and magnitudes
+    "autocontrast": lambda images, _: pil_ops.autocontrast(images),
+    "equalize": lambda images, _: pil_ops.equalize(images),
+    "posterize": lambda images, lost: pil_ops.posterize(images, 4 - lost),
+    "rotate": pil_ops.rotate,
+    "solarize": lambda images, share: pil_ops.solarize(images, 256 - share),
+    "shear_x": pil_ops.shear_x,
+    "shear_y": pil_ops.shear_y,
+    "translate_x": pil_ops.translate_x,
+    "translate_y": pil_ops.translate_y,
 }
 SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 
@@ -82,22 +71,19 @@ def augmix(
     severity: each operation's level is uniform in 0.1 to `severity`, which is at most 10. width: the number of chains.
     depth: operations in a chain; -1: one, two or three, drawn per chain. Operations are uniform over autocontrast, equalize, posterize,
     rotate, solarize, shear and translate along x and y; signs are random. posterize=False leaves that one out, as the list in the paper of
-    CF-DARTS does. alpha: w ~ Dirichlet(alpha, ..., alpha), m ~ Beta(alpha, alpha), alpha from 0.05; values but 1 need SciPy.
-    twins: another picture of each image, like `images`: one more operation, as likely as the others, which puts the twin in the image's
-    place at the front of the chain (DeepRepair's stylised images).
+    CF-DARTS does. alpha: w ~ Dirichlet(alpha, ..., alpha), m ~ Beta(alpha, alpha), alpha from 0.05; values other than 1 need SciPy.
+    twins: another picture of each image, like `images`: one more operation, as likely as the others, which replaces the image by its twin
+    at the front of the chain (DeepRepair's stylized images).
 
-    Mixing grey levels equals mixing normalised values, as the published code does, up to the rounding at the end.
+    Mixing gray levels equals mixing normalized values, as the published code does, up to the rounding at the end.
     Raises TypeError or ValueError that name the argument.
     """
     check_images(images)
-    if index.dtype != torch.int64 or index.shape != images.shape[:1]:
-        raise ValueError(f"index: expected int64 ({len(images)},), got {index.dtype} {tuple(index.shape)}")
-    if not LEAST_LEVEL <= severity <= MOST_LEVEL:
-        raise ValueError(f"severity: expected {LEAST_LEVEL} to {MOST_LEVEL:g}, got {severity}")
-    if width < 1:
-        raise ValueError(f"width: expected at least 1 chain, got {width}")
-    if depth != -1 and depth < 1:
-        raise ValueError(f"depth: expected -1 (drawn) or at least 1 operation, got {depth}")
+    index = check_index(index, len(images))
+    check_number("severity", severity, LEAST_LEVEL, MOST_LEVEL)
+    check_number("width", width, 1, integer=True)
+    if depth != -1:
+        check_number("depth", depth, 1, integer=True, unit=" operation, or -1 to draw it")
     check_concentration(alpha, "alpha")
     if twins is not None:
         check_images(twins, "twins")
@@ -109,7 +95,7 @@ def augmix(
     for start in range(0, len(images), step):
         part = slice(start, start + step)
         twin = None if twins is None else twins[part]
-        result[part] = _mixed(images[part], twin, seed, index[part].cpu(), severity, width, depth, alpha, names)
+        result[part] = _mixed(images[part], twin, seed, index[part], severity, width, depth, alpha, names)
     return result
 
 
@@ -124,7 +110,7 @@ def _mixed(
     alpha: float,
     names: tuple[str, ...],
 ) -> Tensor:
-    """augmix of one part of the batch; all chains of all its images are worked on together, one after another in (N * width, 3, H, W)."""
+    """augmix of one part of the batch; all chains of all its images are computed together, in (N * width, 3, H, W)."""
     steps = RANDOM_DEPTHS if depth == -1 else depth
     count = width * steps
     choices = len(names) + (twins is not None)
@@ -148,8 +134,8 @@ def _mixed(
                 magnitude = magnitude * sign[at, turn]
             at = at.to(images.device)
             chains.index_copy_(0, at, OPERATIONS[name](chains.index_select(0, at), magnitude.to(images.device)))
-    weights = dirichlet(middles(seed, index, rng.stream("augmix", "weights"), width), alpha)
-    share = beta(middles(seed, index, rng.stream("augmix", "share"), 1), alpha)
+    weights = dirichlet(midpoints(seed, index, rng.stream("augmix", "weights"), width), alpha)
+    share = beta(midpoints(seed, index, rng.stream("augmix", "share"), 1), alpha)
     parts = torch.cat([1 - share, share * weights], dim=1).float().to(images.device).view(-1, 1 + width, 1, 1, 1)
     total = images * parts[:, 0]
     for k, chain in enumerate(chains.view(-1, width, *images.shape[1:]).unbind(1), 1):
@@ -157,13 +143,13 @@ def _mixed(
     return total.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def middles(seed: int, index: Tensor, stream: int, count: int) -> Tensor:
-    """float64 (N, count), uniform over the middles of 2^32 equal parts of 0..1: never 0 or 1, where quantiles are infinite."""
+def midpoints(seed: int, index: Tensor, stream: int, count: int) -> Tensor:
+    """float64 (N, count), uniform over the midpoints of 2^32 equal parts of 0..1: never 0 or 1, where quantiles are infinite."""
     return rng.uniform(seed, index, stream, count) + 2.0**-33
 
 
 def dirichlet(uniform: Tensor, alpha: float) -> Tensor:
-    """float64 (N, K) of Dirichlet(alpha, ..., alpha) weights from uniform numbers inside 0..1: normalised gamma quantiles."""
+    """float64 (N, K) of Dirichlet(alpha, ..., alpha) weights from uniform numbers inside 0..1: normalized gamma quantiles."""
     if alpha == 1:
         gamma = -torch.log1p(-uniform)
     else:
@@ -183,6 +169,5 @@ def beta(uniform: Tensor, alpha: float) -> Tensor:
 
 
 def check_concentration(value: float, argument: str) -> None:
-    """Raise ValueError unless `value`, the parameter of a Beta or Dirichlet law, is finite and at least 0.05."""
-    if not LEAST_CONCENTRATION <= value < float("inf"):
-        raise ValueError(f"{argument}: expected a finite number from {LEAST_CONCENTRATION}, got {value}")
+    """Raise unless `value`, the parameter of a Beta or Dirichlet law, is finite and at least 0.05."""
+    check_number(argument, value, LEAST_CONCENTRATION)

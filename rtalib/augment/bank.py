@@ -1,49 +1,25 @@
-"""RTA's bank of operations and its uniform draw, and the offline baselines of its Table 1: TrivialAugment, Cutout, adversarial copies.
+"""RTA's bank of operations and its uniform draw.
 
-Everything maps uint8 (N,3,H,W) to uint8 (N,3,H,W), one operation per image; labels, hard or soft, stay. What an image becomes depends on
-(seed, copy, its index) and on what is in the bank, not on the images around it.
+Everything maps uint8 (N,3,H,W) to uint8 (N,3,H,W), one operation per image; labels, hard or soft, stay. The result for an image depends on
+(seed, copy, its index) and on the operations in the bank, not on the images around it.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from rtalib import rng
-from rtalib.attacks import EPS, FGSM, ODIBIM, PGD, attack, has_low_logits, odi_bim_recipe
+from rtalib.attacks import EPS, ODIBIM, attack, has_low_logits, odi_bim_recipe
 from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.data.images import LabeledImages
-from rtalib.errors import unknown
+from rtalib.errors import check_index, check_number, unknown
 from rtalib.models.inference import device_of
 
-CIFAR_MEAN = (125, 123, 114)  # of the CIFAR-10 training images, per channel, in grey levels
 IDENTITY = "identity"
 PROBED = 512  # images that decide whether a source has low logits
-
-
-def adversarial(
-    data: LabeledImages,
-    model: nn.Module,
-    recipe: FGSM | PGD | ODIBIM,
-    *,
-    seed: int = 0,
-    index: Tensor | None = None,
-    batch_size: int | None = None,
-) -> Tensor:
-    """uint8 (N,3,H,W) on the device of `data`: the images attacked on `model` by `recipe`, rounded inside the eps ball.
-
-    The images of attacks.attack, which also records success and cost and explains index and batch_size.
-    """
-    return attack(recipe, model, data, index=index, seed=seed, batch_size=batch_size).images
-
-
-def low_logit_sources(data: LabeledImages, sources: Mapping[str, nn.Module]) -> frozenset[str]:
-    """The sources whose largest logit over up to 512 images, spread evenly over `data`, is below 3.2 (see attacks.has_low_logits)."""
-    at = torch.linspace(0, len(data) - 1, min(PROBED, len(data))).round().long()
-    sample = data.images[at].float() / 255
-    return frozenset(name for name, model in sources.items() if has_low_logits(model, sample.to(device_of(model))))
 
 
 @dataclass(frozen=True)
@@ -51,11 +27,11 @@ class Bank:
     """RTA's operations: the 15 corruptions at one severity, and one ODI-BIM attack per source model.
 
     severity 2 and benchmark 'imagecorruptions' are what RTA's authors ran; preset, restarts and steps are those of attacks.odi_bim_recipe.
-    low_logits: the sources that preset 'author' attacks on their logits. batch_size: of the attacks, as in adversarial.
+    low_logits: the sources that preset 'author' attacks on their logits; Bank.for_data finds them. batch_size: of the attacks.
     identity: whether leaving the image as it is counts as an operation (not in the paper; in one saved run of its authors).
     weights: how often an operation is drawn, relative to the others; 1 for those that are not named.
     extra: operations of your own by name, called as operation(images, seed=seed, index=index): uint8 (N,3,H,W) in and out, with random
-    numbers from (seed, index) alone (see rng). In the store a name stands for what it does: an operation that changes takes a new one.
+    numbers from (seed, index) alone (see rng). In the store a name stands for its operation: give a changed operation a new name.
     """
 
     sources: Mapping[str, nn.Module] = field(default_factory=dict)
@@ -81,10 +57,21 @@ class Bank:
         for name, weight in self.weights.items():
             if name not in self.operations:
                 raise unknown("operation in weights", name, self.operations)
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"weights: expected a finite number of at least 0 for {name!r}, got {weight}")
+            check_number(f"weights[{name!r}]", weight, 0)
         if sum(self._weight(name) for name in self.operations) == 0:
             raise ValueError("weights: all are zero; expected at least one operation that can be drawn")
+
+    @classmethod
+    def for_data(cls, data: LabeledImages, sources: Mapping[str, nn.Module], **settings: Any) -> Self:
+        """The bank whose `low_logits`, if the preset asks for them, are the sources whose largest logit over up to 512 images, spread
+        evenly over `data`, is below 3.2 (see attacks.has_low_logits)."""
+        bank = cls(sources, **settings)
+        if bank.preset != "author":
+            return bank
+        at = torch.linspace(0, len(data) - 1, min(PROBED, len(data))).round().long()
+        sample = data.images[at].float() / 255
+        low = frozenset(name for name, model in sources.items() if has_low_logits(model, sample.to(device_of(model))))
+        return replace(bank, low_logits=low)
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -100,22 +87,24 @@ class Bank:
         return odi_bim_recipe(self.preset, eps=self.eps, low_logits=low, restarts=self.restarts, steps=self.steps)
 
     def apply(self, operation: str, data: LabeledImages, *, index: Tensor | None = None, seed: int = 0) -> Tensor:
-        """uint8 (N,3,H,W): one operation on all images of `data`; `index` as in adversarial."""
-        index = _index(index, len(data))
+        """uint8 (N,3,H,W) on the device of `data`: one operation on all images; index int64 (N,): see `draw`."""
+        index = check_index(index, len(data), data.images.device)
         if operation == IDENTITY and self.identity:
             return data.images.clone()
         if operation in CORRUPTIONS:
-            at = index.to(data.images.device)
-            return corrupt(data.images, operation, self.severity, seed=seed, index=at, benchmark=self.benchmark)
+            return corrupt(data.images, operation, self.severity, seed=seed, index=index, benchmark=self.benchmark)
         if operation in self.extra:
-            return self.extra[operation](data.images, seed=seed, index=index.to(data.images.device))
+            return self.extra[operation](data.images, seed=seed, index=index)
         if operation not in self.sources:
             raise unknown("operation", operation, self.operations)
-        return adversarial(data, self.sources[operation], self.recipe(operation), seed=seed, index=index, batch_size=self.batch_size)
+        return attack(self.recipe(operation), self.sources[operation], data, index=index, seed=seed, batch_size=self.batch_size).images
 
     def draw(self, data: LabeledImages, *, index: Tensor | None = None, seed: int = 0, copy: int = 0) -> tuple[Tensor, list[str]]:
-        """(uint8 images, operation of each): one operation per image, by `weights`; only the drawn ones are computed."""
-        index, key = _index(index, len(data)), copy_seed(seed, copy)
+        """(uint8 images, operation of each): one operation per image, by `weights`; only the drawn ones are computed.
+
+        index: int64 (N,), the identity of each image for the random numbers, default 0..N-1.
+        """
+        index, key = check_index(index, len(data)), copy_seed(seed, copy)
         drawn = self._drawn(key, index)
         images = data.images.clone()
         for number in drawn.unique().tolist():
@@ -130,8 +119,8 @@ class Bank:
             return rng.integers(key, index, stream, 1, len(self.operations)).squeeze(1)
         shares = torch.tensor([self._weight(name) for name in self.operations], dtype=torch.float64)
         bounds = (shares / shares.sum()).cumsum(0)
-        found = torch.searchsorted(bounds, rng.uniform(key, index, stream, 1), right=True).squeeze(1)
-        return found.clamp_max(int(shares.nonzero()[-1]))  # rounding may leave the last bound a little below one
+        drawn = torch.searchsorted(bounds, rng.uniform(key, index, stream, 1), right=True).squeeze(1)
+        return drawn.clamp_max(int(shares.nonzero()[-1]))  # rounding may leave the last bound a little below one
 
 
 def copy_seed(seed: int, copy: int) -> int:
@@ -142,52 +131,14 @@ def copy_seed(seed: int, copy: int) -> int:
 
 
 def rta(
-    data: LabeledImages,
-    sources: Mapping[str, nn.Module],
-    *,
-    seed: int = 0,
-    copy: int = 0,
-    severity: int = 2,
-    benchmark: str = "imagecorruptions",
-    preset: str = "author",
-    restarts: int | None = None,
-    batch_size: int | None = None,
-    index: Tensor | None = None,
-    identity: bool = False,
-    weights: Mapping[str, float] | None = None,
+    data: LabeledImages, sources: Mapping[str, nn.Module], *, seed: int = 0, copy: int = 0, index: Tensor | None = None, **settings: Any
 ) -> tuple[LabeledImages, list[str]]:
     """Robust TrivialAugment: each image replaced by one of 15 corruptions or an attack on one of `sources`, drawn uniformly.
 
     Returns the images with their labels as they were, and each image's operation ('fog', ..., 'pgd_at', ...). Each `copy` is a
-    fresh draw. index: int64 (N,), default 0..N-1; a slice of a data set gets the same images as the whole when given its indices (and,
-    with preset 'author', when the slice agrees with the whole on which sources have low logits). identity, weights: see Bank.
+    fresh draw. index: int64 (N,), default 0..N-1; a slice of a data set gets the same images as the whole if it is given its indices (and,
+    with preset 'author', if the slice agrees with the whole on which sources have low logits). No sources: the corruptions alone (Table
+    1's 'Corruptions', and Stage II as released). settings: of the Bank (severity, benchmark, restarts, identity, weights, ...).
     """
-    low = low_logit_sources(data, sources) if preset == "author" else frozenset()
-    bank = Bank(
-        *(sources, severity, benchmark, preset, restarts), low_logits=low, batch_size=batch_size, identity=identity, weights=weights or {}
-    )
-    images, operations = bank.draw(data, index=index, seed=seed, copy=copy)
+    images, operations = Bank.for_data(data, sources, **settings).draw(data, index=index, seed=seed, copy=copy)
     return data.with_images(images, f"{data.name}-rta"), operations
-
-
-def corruptions_only(
-    data: LabeledImages,
-    *,
-    seed: int = 0,
-    copy: int = 0,
-    severity: int = 2,
-    benchmark: str = "imagecorruptions",
-    index: Tensor | None = None,
-) -> tuple[LabeledImages, list[str]]:
-    """RTA without attacks (Table 1's 'Corruptions', and Stage II as released): one of the 15 corruptions per image, drawn uniformly."""
-    images, operations = Bank(severity=severity, benchmark=benchmark).draw(data, index=index, seed=seed, copy=copy)
-    return data.with_images(images, f"{data.name}-corruptions"), operations
-
-
-def _index(index: Tensor | None, count: int) -> Tensor:
-    """`index` on the CPU, or 0..count-1."""
-    if index is None:
-        return torch.arange(count)
-    if index.dtype != torch.int64 or index.shape != (count,):
-        raise ValueError(f"index: expected int64 ({count},), got {index.dtype} {tuple(index.shape)}")
-    return index.cpu()

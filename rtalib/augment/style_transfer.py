@@ -1,23 +1,23 @@
 """Style transfer without a network: the Haar wavelet bands of an image get the moments of another image's bands.
 
-An approximation of WCT2 (Yoo et al., ICCV 2019), which DeepRepair uses. WCT2 whitens and colours the features of a VGG encoder, whose
-pooling is the Haar transform; here the transform works on the pixels, and in each colour channel the coarse band gets the mean and the
-standard deviation of the reference's, each band of differences its mean square. No weights are needed, structure stays where it is, and
-what a corruption does to a picture's energy in each scale and direction (noise adds fine detail, blur removes it, fog flattens the coarse
-band) is carried over.
+An approximation of WCT2 (Yoo et al., ICCV 2019), which DeepRepair uses. WCT2 whitens and colors the features of a VGG encoder, whose
+pooling is the Haar transform. Here the transform works on the pixels: in each color channel the coarse band gets the mean and the standard
+deviation of the reference's, each band of differences its mean square. This needs no weights, keeps structure in place, and transfers the
+effect of a corruption on a picture's energy in each scale and direction (noise adds fine detail, blur removes it, fog flattens the coarse
+band).
 """
 
 import torch
 from torch import Tensor
 
-LEVELS = 2  # of the transform, while the sides are even; blocks of 8 pixels show where there are more
-FLAT = 0.5  # grey levels: a band that varies less keeps its size, for stretching it would enlarge rounding errors
+LEVELS = 2  # of the transform, while the sides are even; with more, blocks of 8 pixels become visible
+FLAT = 0.5  # gray levels: a band that varies less keeps its size, because stretching it would enlarge rounding errors
 
 
 def restyle(images: Tensor, references: Tensor) -> Tensor:
     """uint8 (N,3,H,W): each image in the style of its reference, uint8 (N,3,H,W) too; an image in its own style is itself.
 
-    Raises ValueError when the shapes differ.
+    Raises ValueError if the shapes differ.
     """
     if images.shape != references.shape:
         raise ValueError(f"references: expected {tuple(images.shape)}, one for each image, got {tuple(references.shape)}")
@@ -25,7 +25,7 @@ def restyle(images: Tensor, references: Tensor) -> Tensor:
 
 
 def restyled(x: Tensor, reference: Tensor, levels: int = LEVELS) -> Tensor:
-    """float32 (N,3,H,W) before rounding: every band of the result has the moments of the reference's band, but for flat ones of `x`."""
+    """float32 (N,3,H,W) before rounding: every band of the result has the moments of the reference's band, except flat ones of `x`."""
     if levels == 0 or x.shape[2] % 2 or x.shape[3] % 2:
         mean, aim = (band.mean((2, 3), keepdim=True) for band in (x, reference))
         return scaled(x - mean, reference - aim) + aim
@@ -46,7 +46,7 @@ def haar(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def inverse_haar(coarse: Tensor, across: Tensor, down: Tensor, both: Tensor) -> Tensor:
-    """The image (N,C,H,W) of which `haar` makes these bands."""
+    """The image (N,C,H,W) whose `haar` bands these are."""
     upper = torch.stack([coarse + across + down + both, coarse - across + down - both], -1).flatten(-2)
     lower = torch.stack([coarse + across - down - both, coarse - across - down + both], -1).flatten(-2)
     return torch.stack([upper, lower], -2).flatten(-3, -2) / 2

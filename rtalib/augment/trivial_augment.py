@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from rtalib import rng
-from rtalib.errors import check_images, unknown
+from rtalib.augment import pil_ops
+from rtalib.errors import check_images, check_index, unknown
 
 BINS = 31
 # Largest magnitude of each signed operation: the wide space of the paper, and its narrower one (AutoAugment's ranges).
@@ -27,7 +28,7 @@ TRIVIAL_OPERATIONS = ("Identity", *SIGNED, "Posterize", "Solarize", "AutoContras
 
 
 def magnitudes(operation: str, *, wide: bool = True) -> list[float]:
-    """The 31 magnitudes of an operation from weakest to strongest; [0.0] where it has none.
+    """The 31 magnitudes of an operation from weakest to strongest; [0.0] if it has none.
 
     Shear as a slope, translation in pixels, rotation in degrees, enhancement as the factor's distance from 1, bits kept by Posterize
     (8 to 2, narrow: to 4), threshold of Solarize (255 to 0).
@@ -45,11 +46,26 @@ def magnitudes(operation: str, *, wide: bool = True) -> list[float]:
 
 
 def apply_trivial(images: Tensor, operation: str, magnitude: float) -> Tensor:
-    """One operation at one magnitude on uint8 (N,3,H,W); nearest neighbour, black outside the image."""
+    """One operation at one magnitude on uint8 (N,3,H,W); nearest neighbor, black outside the image.
+
+    torchvision's bytes. Three operations equal Pillow's and are shared with AugMix; the geometric ones, which are bilinear there, and
+    AutoContrast, which torchvision rounds otherwise, are not.
+    """
+    level = torch.tensor([magnitude], device=images.device)
+    if operation == "Identity":
+        return images
+    if operation == "Posterize":
+        return pil_ops.posterize(images, level)
+    if operation == "Solarize":
+        return pil_ops.solarize(images, level)
+    if operation == "Equalize":
+        return pil_ops.equalize(images)
+    if operation not in TRIVIAL_OPERATIONS:
+        raise unknown("operation", operation, TRIVIAL_OPERATIONS)
     import torchvision.transforms.functional as V  # here, because importing it takes seconds
 
     if operation in ("ShearX", "ShearY"):
-        # Sheared about the upper left corner, as PIL's affine transform does.
+        # about the upper left corner, as PIL's affine transform does
         degrees = math.degrees(math.atan(magnitude))
         shear = [degrees, 0.0] if operation == "ShearX" else [0.0, degrees]
         return V.affine(images, angle=0.0, translate=[0, 0], scale=1.0, shear=shear, center=[0, 0])
@@ -58,25 +74,15 @@ def apply_trivial(images: Tensor, operation: str, magnitude: float) -> Tensor:
         return V.affine(images, angle=0.0, translate=shift, scale=1.0, shear=[0.0, 0.0])
     if operation == "Rotate":
         return V.rotate(images, magnitude)
+    if operation == "AutoContrast":
+        return V.autocontrast(images)
     enhance = {
         "Brightness": V.adjust_brightness,
         "Color": V.adjust_saturation,
         "Contrast": V.adjust_contrast,
         "Sharpness": V.adjust_sharpness,
     }
-    if operation in enhance:
-        return enhance[operation](images, 1.0 + magnitude)
-    if operation == "Posterize":
-        return V.posterize(images, int(magnitude))
-    if operation == "Solarize":
-        return V.solarize(images, magnitude)
-    if operation == "AutoContrast":
-        return V.autocontrast(images)
-    if operation == "Equalize":
-        return V.equalize(images)
-    if operation == "Identity":
-        return images
-    raise unknown("operation", operation, TRIVIAL_OPERATIONS)
+    return enhance[operation](images, 1.0 + magnitude)
 
 
 def trivial_augment(images: Tensor, *, seed: int, index: Tensor, wide: bool = True) -> Tensor:
@@ -86,10 +92,9 @@ def trivial_augment(images: Tensor, *, seed: int, index: Tensor, wide: bool = Tr
     space cannot.
     """
     check_images(images)
-    if index.dtype != torch.int64 or index.shape != images.shape[:1]:
-        raise ValueError(f"index: expected int64 ({len(images)},), got {index.dtype} {tuple(index.shape)}")
+    index = check_index(index, len(images))
     draws = [
-        rng.integers(seed, index.cpu(), rng.stream("trivial", what), 1, high)[:, 0]
+        rng.integers(seed, index, rng.stream("trivial", what), 1, high)[:, 0]
         for what, high in (("operation", len(TRIVIAL_OPERATIONS)), ("magnitude", BINS), ("sign", 2))
     ]
     operation, level, sign = draws

@@ -227,7 +227,7 @@ def rta(images: str, out: str, format: str, score: bool, executor: str, workers:
 
     how = {"executor": executor, "workers": workers}
     with one_line_errors():
-        order = your_images.Order(images, **given)
+        order = your_images.SetRequest(images, **given)
         robust = your_images.make(order, out, format.split(","), **how)
         rows = your_images.score(order, **how) if score else []
     print(f"\n{your_images.text(robust, out)}")

@@ -7,6 +7,6 @@ function that makes its draws from 32-bit words; so recorded draws can be fed to
 from rtalib.corruptions.api import corrupt
 from rtalib.corruptions.constants import BENCHMARKS, CORRUPTIONS, SEVERITIES
 from rtalib.corruptions.frost import frost_source
-from rtalib.corruptions.held_out import HELD_OUT, corrupt_held_out
+from rtalib.corruptions.held_out import HELD_OUT
 
-__all__ = ["BENCHMARKS", "CORRUPTIONS", "HELD_OUT", "SEVERITIES", "corrupt", "corrupt_held_out", "frost_source"]
+__all__ = ["BENCHMARKS", "CORRUPTIONS", "HELD_OUT", "SEVERITIES", "corrupt", "frost_source"]

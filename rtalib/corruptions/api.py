@@ -1,4 +1,4 @@
-"""corrupt(): validation, random streams, severities and chunks around the fifteen corruptions."""
+"""corrupt(): validation, random streams, severities and chunks around the fifteen corruptions and the held-out types."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,12 +7,13 @@ from typing import NamedTuple
 import torch
 
 from rtalib import rng
-from rtalib.corruptions import blur, digital, kernels, noise, weather
-from rtalib.corruptions.constants import BENCHMARKS, CONSTANTS, CORRUPTIONS
+from rtalib.corruptions import blur, digital, held_out, kernels, noise, weather
+from rtalib.corruptions.constants import CONSTANTS
 from rtalib.corruptions.draws import Words
 from rtalib.corruptions.frost import draw_frost, frost
+from rtalib.corruptions.held_out import HELD_OUT, HELD_OUT_CONSTANTS
 from rtalib.corruptions.jpeg import jpeg_compression
-from rtalib.errors import check_images, unknown
+from rtalib.errors import check_images, check_index, unknown
 
 MIN_SIDE = 16
 KERNEL_PIXELS = 8 * 2**20  # pixels (of three values) per launch of a kernel; its scratch is below 80 bytes for each, mostly below 32
@@ -21,7 +22,7 @@ KERNEL_PIXELS = 8 * 2**20  # pixels (of three values) per launch of a kernel; it
 class Corruption(NamedTuple):
     """`apply(images, constants, *draws)` and, for random types, `draw(words, height, width, constants) -> draws`.
 
-    pixels: how many are worked on at once in plain torch, such that the work stays in a CPU core's cache and Python's part is small.
+    pixels: how many plain torch computes at once, so that the work stays in a CPU core's cache and Python's part is small.
     """
 
     apply: Callable[..., torch.Tensor]
@@ -45,6 +46,10 @@ TYPES = {
     "elastic_transform": Corruption(digital.elastic_transform, digital.draw_elastic, pixels=32 * 1024),
     "pixelate": Corruption(digital.pixelate),
     "jpeg_compression": Corruption(jpeg_compression),
+    # held out
+    "speckle_noise": Corruption(held_out.speckle_noise, noise.draw_values, pixels=32 * 1024),
+    "gaussian_blur": Corruption(held_out.gaussian_blur, pixels=32 * 1024),
+    "saturate": Corruption(held_out.saturate, pixels=32 * 1024),
 }
 
 
@@ -60,26 +65,27 @@ def corrupt(
     """Corrupt a batch of images as the published benchmarks do.
 
     images: uint8 (N,3,H,W), any device with float64, sides from 16 px, square or not.
-    name: one of CORRUPTIONS. severity: 1 to 5, or an integer tensor (N,) with one per image.
-    index: integer tensor (N,), the identity of each image for the random numbers; 0..N-1 when not given. The result for an image depends
-    on (seed, name, severity, index[i]) and the image alone, never on the rest of the batch; give the index of the image in its data set
-    when corrupting a part of it.
-    benchmark: 'cifar10-c' (made for 32 px), 'tiny-imagenet-c' (64 px) or 'imagecorruptions' (ImageNet-C's constants; far harsher at 32 px).
-    Pixel sizes are not scaled to the image. The stored files of Tiny-ImageNet-C and ImageNet-C went through JPEG of quality 85 once
-    more; the result here did not.
+    name: one of CORRUPTIONS or HELD_OUT. severity: 1 to 5, or an integer tensor (N,) with one per image.
+    index: integer tensor (N,), the identity of each image for the random numbers, default 0..N-1. The result for an image depends on
+    (seed, name, severity, index[i]) and the image alone, never on the rest of the batch; to corrupt a part of a data set, give the indices
+    of its images in the whole.
+    benchmark: 'cifar10-c' (made for 32 px), 'tiny-imagenet-c' (64 px; not for HELD_OUT) or 'imagecorruptions' (ImageNet-C's constants; far
+    harsher at 32 px). Pixel sizes are not scaled to the image. The stored files of Tiny-ImageNet-C and ImageNet-C went through JPEG of
+    quality 85 once more; the result here did not.
 
     Returns uint8 (N,3,H,W) on the device of `images`. Raises TypeError or ValueError that name the argument.
     """
     check_images(images)
     if name not in TYPES:
-        raise unknown("corruption", name, CORRUPTIONS)
-    if benchmark not in CONSTANTS:
-        raise unknown("benchmark", benchmark, BENCHMARKS)
+        raise unknown("corruption", name, TYPES)
+    known = HELD_OUT_CONSTANTS if name in HELD_OUT else CONSTANTS
+    if benchmark not in known:
+        raise unknown("benchmark", benchmark, known)
     n, _, height, width = images.shape
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"images: expected sides of at least {MIN_SIDE} px, got {height}x{width}")
     levels = _check_severity(severity, n)
-    index = _check_index(index, n, images.device)
+    index = check_index(index, n, images.device)
     if isinstance(levels, int):
         return _corrupt_level(images, name, levels, seed, index, benchmark)
     out = torch.empty_like(images)
@@ -97,10 +103,10 @@ def _plain(name: str, images: torch.Tensor, constants: object, words: Words) -> 
 
 def _corrupt_level(images: torch.Tensor, name: str, severity: int, seed: int, index: torch.Tensor, benchmark: str) -> torch.Tensor:
     """One severity for all images, a chunk at a time so that the working memory stays small."""
-    constants = CONSTANTS[benchmark][name][severity - 1]
+    constants = (HELD_OUT_CONSTANTS if name in HELD_OUT else CONSTANTS)[benchmark][name][severity - 1]
     stream = rng.stream(name, severity)
     corrupt_part, pixels = partial(_plain, name), TYPES[name].pixels
-    if images.is_cuda and kernels.usable():
+    if images.is_cuda and kernels.usable() and name not in HELD_OUT:
         corrupt_part, pixels = kernels.kernel(name), KERNEL_PIXELS
     step = max(1, pixels // (images.shape[2] * images.shape[3]))
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
@@ -128,15 +134,3 @@ def _check_severity(severity: int | torch.Tensor, n: int) -> int | torch.Tensor:
     if not 1 <= severity <= 5:
         raise ValueError(f"severity: expected 1 to 5, got {severity}")
     return int(severity)
-
-
-def _check_index(index: torch.Tensor | None, n: int, device: torch.device) -> torch.Tensor:
-    """int64 (N,) on `device`."""
-    if index is None:
-        return torch.arange(n, device=device)
-    if not isinstance(index, torch.Tensor) or index.is_floating_point() or index.dtype == torch.bool:
-        got = index.dtype if isinstance(index, torch.Tensor) else type(index).__name__
-        raise TypeError(f"index: expected an integer tensor ({n},), got {got}")
-    if index.shape != (n,):
-        raise ValueError(f"index: expected shape ({n},), one per image, got {tuple(index.shape)}")
-    return index.to(device=device, dtype=torch.int64)

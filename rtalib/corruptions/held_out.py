@@ -1,7 +1,7 @@
-"""Three of the benchmark's four validation types, meant for choosing settings: they count in no mean over the fifteen.
+"""Three of the benchmark's four validation types, meant for choosing settings: no mean over the fifteen includes them.
 
-Speckle noise, Gaussian blur and saturation, by the arithmetic of Hendrycks and Dietterich's scripts. The fourth type, spatter, is left out:
-its drops of water need an edge detector and a distance transform.
+Speckle noise, Gaussian blur and saturation, with the arithmetic of Hendrycks and Dietterich's scripts, in plain torch on every device. The
+fourth type, spatter, is missing: its drops of water need an edge detector and a distance transform.
 """
 
 import math
@@ -9,14 +9,10 @@ from functools import lru_cache
 
 import torch
 
-from rtalib import rng
-from rtalib.corruptions.api import Corruption, _check_index, _check_severity
-from rtalib.corruptions.draws import Words
 from rtalib.corruptions.filters import from_pixels, to_pixels, truncate, unit_floats
 from rtalib.corruptions.filters import gaussian_blur as blur_pixels
-from rtalib.corruptions.noise import _alias, _counts, _sample, draw_values
+from rtalib.corruptions.noise import _alias, _counts, _sample
 from rtalib.corruptions.weather import _hsv_to_rgb
-from rtalib.errors import check_images, unknown
 
 HELD_OUT = ("speckle_noise", "gaussian_blur", "saturate")
 # speckle noise: standard deviation relative to the value; Gaussian blur: sigma in px; saturation: factor and addend
@@ -32,40 +28,6 @@ HELD_OUT_CONSTANTS = {
         "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
     },
 }
-
-
-def corrupt_held_out(
-    images: torch.Tensor,
-    name: str,
-    severity: int | torch.Tensor,
-    *,
-    seed: int = 0,
-    index: torch.Tensor | None = None,
-    benchmark: str = "cifar10-c",
-) -> torch.Tensor:
-    """Corrupt a batch of images by a type outside the fifteen; arguments, result and errors as in corrupt().
-
-    images: uint8 (N,3,H,W) of any size. name: one of HELD_OUT. severity: 1 to 5, or an integer tensor (N,).
-    index: integer tensor (N,); speckle noise depends on (seed, severity, index[i]) and the image alone. benchmark: 'cifar10-c' or
-    'imagecorruptions'. Runs in plain torch on every device.
-    """
-    check_images(images)
-    if name not in HELD_OUT:
-        raise unknown("corruption", name, HELD_OUT)
-    if benchmark not in HELD_OUT_CONSTANTS:
-        raise unknown("benchmark", benchmark, HELD_OUT_CONSTANTS)
-    levels = _check_severity(severity, len(images))
-    index = _check_index(index, len(images), images.device)
-    levels = torch.full((len(images),), levels) if isinstance(levels, int) else levels
-    out = torch.empty_like(images, memory_format=torch.contiguous_format)
-    apply, draw, pixels = TYPES[name]
-    step = max(1, pixels // (images.shape[2] * images.shape[3]))
-    for level in levels.unique().tolist():
-        constants = HELD_OUT_CONSTANTS[benchmark][name][level - 1]
-        for at in (levels == level).nonzero()[:, 0].to(images.device).split(step):
-            draws = draw(Words(seed, index[at], rng.stream(name, level)), *images.shape[2:], constants) if draw else ()
-            out[at] = apply(images[at].contiguous(), constants, *draws)
-    return out
 
 
 @lru_cache(maxsize=32)
@@ -107,10 +69,3 @@ def _rgb_to_hsv(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     hue = torch.where(blue == value, (red - green) / spread + 4.0, hue).div_(6.0)
     hue = torch.where(hue < 0, hue + 1.0, hue).masked_fill_(grey, 0.0)
     return hue, (spread / value).masked_fill_(grey, 0.0), value
-
-
-TYPES = {
-    "speckle_noise": Corruption(speckle_noise, draw_values, pixels=32 * 1024),
-    "gaussian_blur": Corruption(gaussian_blur, pixels=32 * 1024),
-    "saturate": Corruption(saturate, pixels=32 * 1024),
-}

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from rtalib import rng
+from rtalib.augment.cutout import cut_squares
 from rtalib.darts.operations import Normalize
 from rtalib.data.images import LabeledImages
 from rtalib.training import batches
@@ -64,7 +65,7 @@ def cut_out(images: torch.Tensor, words: torch.Tensor, side: int, probability: f
     y, x = ((word * length) >> 32 for word, length in zip(words[:, :2].unbind(dim=1), images.shape[-2:], strict=True))
     chosen = words[:, 2].double() / 2.0**32 < probability
     mean = Normalize().mean.flatten().to(images.device, non_blocking=True)  # zero after normalisation
-    return torch.where(chosen[:, None, None, None], batches.cutout(images, y, x, side, mean), images)
+    return torch.where(chosen[:, None, None, None], cut_squares(images, y, x, side, mean), images)
 
 
 @contextmanager

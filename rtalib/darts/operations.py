@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rtalib.errors import unknown
+from rtalib.models.base import CIFAR_MEAN, CIFAR_STD_DARTS
 
 OPERATIONS = (
     "none",
@@ -153,8 +154,8 @@ class Normalize(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.register_buffer("mean", torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.2470, 0.2435, 0.2616]).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(CIFAR_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(CIFAR_STD_DARTS).view(1, 3, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) / self.std

@@ -5,7 +5,7 @@ from rtalib import lazily
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "images": "LabeledImages balanced concat pixels",
+        "images": "LabeledImages balanced concat pixels soft_labels",
         "loading": "load_dataset root_folder find_cifar10",
     },
 )

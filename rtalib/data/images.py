@@ -103,9 +103,13 @@ def concat(parts: Sequence[LabeledImages], name: str) -> LabeledImages:
             )
     labels = [part.labels for part in parts]
     if any(part.ndim == 2 for part in labels):
-        one_hot = torch.nn.functional.one_hot
-        labels = [k if k.ndim == 2 else one_hot(k, first.num_classes).float() for k in labels]
+        labels = [soft_labels(part, first.num_classes) for part in labels]
     return LabeledImages(torch.cat([part.images for part in parts]), torch.cat(labels), first.classes, name)
+
+
+def soft_labels(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """float32 (N,K): hard labels (N,) as one-hot, soft ones as they are."""
+    return labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels, classes).float()
 
 
 def balanced(labels: torch.Tensor, classes: int, limit: int, seed: int) -> torch.Tensor:

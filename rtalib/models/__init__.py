@@ -1,4 +1,4 @@
-"""Networks by name. Float32 (N,3,H,W) pixels in [0,1] in, logits (N,K) out; each normalises inside itself."""
+"""Networks by name. Float32 (N,3,H,W) pixels in [0,1] in, logits (N,K) out; each normalizes inside itself."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,7 +37,7 @@ MODELS: tuple[str, ...] = tuple(_BUILDERS)
 
 
 def build(name: str, num_classes: int = 10) -> Classifier:
-    """A freshly initialised network (from torch's global generator), in train mode, float32, on the CPU."""
+    """A freshly initialized network (from torch's global generator), in train mode, float32, on the CPU."""
     if name not in _BUILDERS:
         raise unknown("model", name, MODELS)
     if not isinstance(num_classes, int) or num_classes < 2:

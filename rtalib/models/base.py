@@ -1,23 +1,26 @@
-"""What every network of the library has in common: pixel input, inner normalisation, features and a classifier."""
+"""The base of every network of the library: pixel input, normalization inside, features and a classifier."""
 
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from rtalib import rng
+
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR_STD = (0.2023, 0.1994, 0.2010)  # the released RTA code's triple; adversarial-training code often uses (.2471, .2435, .2616)
+CIFAR_STD = (0.2023, 0.1994, 0.2010)  # within an image, on average; the released RTA code's
+CIFAR_STD_ADVERSARIAL = (0.2471, 0.2435, 0.2616)  # over all pixels, as most adversarial-training codes have it
+CIFAR_STD_DARTS = (0.2470, 0.2435, 0.2616)  # the same, as DARTS has it
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """What `build` makes, its random initial weights depending on `seed` alone; torch's global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    """build(), its random initial weights determined by `seed` alone; torch's global generator is restored."""
+    with rng.global_seed(seed):
         return build()
 
 
 class Classifier(nn.Module):
-    """Images float32 (N,3,H,W) in [0,1] -> logits (N,K). Normalises inside, so that an attack's eps is in pixels.
+    """Images float32 (N,3,H,W) in [0,1] -> logits (N,K). Normalizes inside, so that an attack's eps is in pixels.
 
     A subclass sets `classifier` and defines `features`.
     """
@@ -29,7 +32,7 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
-    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+    def normalize(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) / self.std
 
     def features(self, x: torch.Tensor) -> torch.Tensor:

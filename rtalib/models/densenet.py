@@ -40,4 +40,4 @@ class DenseNet(Classifier):
         self.classifier = nn.Linear(width, num_classes)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return average(F.relu(self.bn(self.stages(self.stem(self.normalise(x))))))
+        return average(F.relu(self.bn(self.stages(self.stem(self.normalize(x))))))

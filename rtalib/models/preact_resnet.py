@@ -36,4 +36,4 @@ class PreActResNet(Classifier):
         self.classifier = nn.Linear(inputs, num_classes)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return average(self.stages(self.stem(self.normalise(x))))
+        return average(self.stages(self.stem(self.normalize(x))))

@@ -8,13 +8,13 @@ from rtalib.models.base import Classifier, average, conv3x3
 
 
 def haar_filters() -> torch.Tensor:
-    """(24,3,2,2): the 2x2 Haar basis times luminance and two opponent colours, orthonormal, then its negatives.
+    """(24,3,2,2): the 2x2 Haar basis times luminance and two opponent colors, orthonormal, then its negatives.
 
     Close to the principal components of small patches of any natural images; with BatchNorm behind them this nearly whitens, without data.
     """
-    colours = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]]), dim=1)
+    colors = F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]]), dim=1)
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]]) / 2**0.5
-    basis = torch.einsum("ac,bi,dj->abdcij", colours, signs, signs).reshape(12, 3, 2, 2)
+    basis = torch.einsum("ac,bi,dj->abdcij", colors, signs, signs).reshape(12, 3, 2, 2)
     return torch.cat([basis, -basis])
 
 
@@ -34,17 +34,17 @@ class ConvNet(Classifier):
             inputs = width
         self.stages = nn.Sequential(*blocks)
         self.classifier = nn.Linear(inputs, num_classes, bias=False)
-        self._initialise()
+        self._initialize()
 
     @torch.no_grad()
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         self.stem[0].weight.copy_(haar_filters())
         for module in self.stages:
             if isinstance(module, nn.Conv2d):
                 nn.init.dirac_(module.weight[: module.in_channels])
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return self.stages(self.stem(self.normalise(x))).amax(dim=(2, 3))
+        return self.stages(self.stem(self.normalize(x))).amax(dim=(2, 3))
 
 
 class Tiny(Classifier):
@@ -60,4 +60,4 @@ class Tiny(Classifier):
         self.classifier = nn.Linear(inputs, num_classes)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return average(self.stages(self.normalise(x)))
+        return average(self.stages(self.normalize(x)))

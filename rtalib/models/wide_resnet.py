@@ -36,4 +36,4 @@ class WideResNet(Classifier):
         he_normal(self)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return average(F.relu(self.bn(self.stages(self.stem(self.normalise(x))))))
+        return average(F.relu(self.bn(self.stages(self.stem(self.normalize(x))))))

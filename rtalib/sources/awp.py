@@ -6,21 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rtalib.sources.objectives import Robust, WarmUp, logits_of
+from rtalib.errors import check_number
+from rtalib.sources.objectives import AdversarialObjective, WarmUp, logits_of
 
 
 class AWP:
     """min_w max_v loss(f_{w+v}, x, x', y), |v_l| <= gamma |w_l| for each weight tensor l of more than one dimension.
 
-    base finds x' at w. v is one normalised gradient step, v_l = gamma |w_l| g_l / |g_l|; the gradient at w + v then changes w.
-    gamma: 0.01 for AT, 0.005 for TRADES. warm_up: epochs, counted by training.train, in which the base objective alone is minimised.
+    base finds x' at w. v is one normalized gradient step, v_l = gamma |w_l| g_l / |g_l|; the gradient at w + v then changes w.
+    gamma: 0.01 for AT, 0.005 for TRADES. warm_up: epochs, counted by training.train, in which the base objective alone is minimized.
     """
 
-    def __init__(self, base: Robust | WarmUp, gamma: float = 0.01, warm_up: int = 0):
-        if gamma < 0:
-            raise ValueError(f"gamma: expected at least 0, got {gamma}")
-        if warm_up < 0:
-            raise ValueError(f"warm_up: expected at least 0 epochs, got {warm_up}")
+    def __init__(self, base: AdversarialObjective | WarmUp, gamma: float = 0.01, warm_up: int = 0):
+        check_number("gamma", gamma)
+        check_number("warm_up", warm_up, integer=True)
         self.base, self.gamma, self.warm_up, self.active = base, gamma, warm_up, warm_up == 0
 
     def start_epoch(self, epoch: int) -> None:
@@ -34,12 +33,12 @@ class AWP:
         found = self.base.craft(model, x, y)
         shifts = perturbation(model, lambda forward: self.base.loss(forward, x, found, y), self.gamma)
         weights = dict(model.named_parameters())
-        # v is constant, so the gradient in w of the loss at w + v is the gradient there, and nothing has to be put back.
+        # v is constant, so the gradient in w of the loss at w + v is the gradient there, and w needs no restoring.
         return self.base.loss(_with(model, {name: weights[name] + v for name, v in shifts.items()}), x, found, y)
 
 
 def perturbation(model: nn.Module, loss: Callable[[Callable], Tensor], gamma: float) -> dict[str, Tensor]:
-    """{name: v} of the weights with more than one dimension: gamma |w| times the direction in which `loss(forward)` rises fastest.
+    """{name: v} for the weights with more than one dimension: gamma |w| times the direction in which `loss(forward)` rises fastest.
 
     The forward passes work on copies of the buffers, so BatchNorm's running statistics do not see them.
     """

@@ -80,7 +80,7 @@ _CARDS = (
         "Madry et al. 2018",
         (Stage("pgd_at", budget="robust"),),
         *(87.14, 47.04, 44.04, 0.515),
-        note="the published network sees per-image standardised inputs",
+        note="the published network sees per-image standardized inputs",
     ),
     Source(
         "wideresnet_trades",
@@ -137,17 +137,17 @@ _CARDS = (
     Source(
         "rst",
         "WRN-28-10",
-        "robust self-training: TRADES with 500,000 pseudo-labelled images",
+        "robust self-training: TRADES with 500,000 pseudo-labeled images",
         "Carmon et al. 2019",
         (Stage("clean", data="half"), Stage("trades", data="mixed")),
         *(89.69, 62.5, 59.53, 0.346),
         robustbench="Carmon2019Unlabeled",
-        note="the extra images were withdrawn; the substitute treats half of the training images as unlabelled",
+        note="the extra images were withdrawn; the substitute treats half of the training images as unlabeled",
     ),
     Source(
         "mmc",
         "ResNet-v2 of depth 47, 256 features, distance logits",
-        "max-Mahalanobis centre loss with PGD training",
+        "max-Mahalanobis center loss with PGD training",
         "Pang et al. 2020 (ICLR)",
         (Stage("mmc", epochs=1.25, head="centres", lr=0.1),),
         *(80.89, 55.0, 43.48, 0.42),
@@ -169,7 +169,7 @@ _CARDS = (
         "Shafahi et al. 2019",
         (Stage("free_at", epochs=1 / 8),),
         *(86.11, 46.19, 41.47, 0.525),
-        note="the authors report 85.96 clean and 46.33 robust; the published network sees per-image standardised inputs",
+        note="the authors report 85.96 clean and 46.33 robust; the published network sees per-image standardized inputs",
     ),
     Source(
         "feature_scatter",
@@ -191,7 +191,7 @@ _CARDS = (
     ),
     Source(
         "at_he",
-        "WRN-34-10, features and class weights normalised",
+        "WRN-34-10, features and class weights normalized",
         "PGD-AT with hypersphere embedding",
         "Pang et al. 2020",
         (Stage("at_he", head="cosine"),),

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from rtalib.attacks.steps import EPS
 from rtalib.models.inference import evaluating
-from rtalib.sources.objectives import Forward, Robust, climb, logits_of, smoothed, uniform_start
+from rtalib.sources.objectives import AdversarialObjective, Forward, climb, logits_of, smoothed, uniform_start
 
 
 def feature_scattering(
     eps: float = EPS, step_size: float = EPS, steps: int = 1, *, label_smoothing: float = 0.5, entropy: float = 0.01, iterations: int = 50
-) -> Robust:
-    """CE(f(x'), smoothed y), with x' maximising the optimal-transport distance between the clean and the perturbed batch.
+) -> AdversarialObjective:
+    """CE(f(x'), smoothed y), with x' maximizing the optimal-transport distance between the clean and the perturbed batch.
 
     The distance is <T, C>: C_ij = 1 - cos(f(x'_i), f(x_j)) on the logits, T the transport plan between uniform weights. x' starts at a
     uniform point of the eps ball and is sought in eval mode. entropy, iterations: of `transport_plan`, the authors' code has 0.01.
@@ -38,7 +38,7 @@ def feature_scattering(
         logits = forward(found)
         return F.cross_entropy(logits, smoothed(y, label_smoothing, logits.shape[1]))
 
-    return Robust(craft, loss)
+    return AdversarialObjective(craft, loss)
 
 
 def cosine_cost(a: Tensor, b: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def cosine_cost(a: Tensor, b: Tensor) -> Tensor:
 
 
 def transport_plan(cost: Tensor, entropy: float = 0.01, iterations: int = 50) -> Tensor:
-    """(N,M) plan T with row sums 1/N (and column sums 1/M when converged) that minimises <T, cost> - entropy H(T): Sinkhorn's iteration
+    """(N,M) plan T with row sums 1/N (and column sums 1/M when converged) that minimizes <T, cost> - entropy H(T): Sinkhorn's iteration
     (Cuturi 2013) on logarithms, where exp(-cost / entropy) would underflow."""
     if entropy <= 0:
         raise ValueError(f"entropy: expected above 0, got {entropy}")

@@ -2,8 +2,8 @@
 
 x is float32 NCHW in [0,1]; y is int64 (N,) or soft float32 (N,K). Inner steps take the gradient of the input alone, so no parameter
 receives a .grad from them. Random starts come from torch's global generator, which the training loop seeds. eps and step sizes are in
-pixel units. Most objectives are a Robust: how x' is found, and the loss that is minimised there. Two have files of their own:
-feature_scattering.py and awp.py; HYDRA's pruning (hydra.py) changes the weights and takes any objective.
+pixel units. Most objectives are an AdversarialObjective: how x' is found, and the loss that is minimized there. Two have files of their
+own: feature_scattering.py and awp.py. HYDRA's pruning (hydra.py) changes the weights and works with any objective.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtalib.attacks.steps import EPS, STEP, project
+from rtalib.data.images import soft_labels
+from rtalib.errors import check_number
 from rtalib.models.inference import evaluating
 from rtalib.training.loop import Objective
 
-__all__ = ["FreeAT", "Objective", "Robust", "WarmUp", "at_he", "fast_at", "logits_of", "mmc", "pgd_at", "smoothed", "trades"]
+__all__ = ["AdversarialObjective", "FreeAT", "Objective", "WarmUp", "at_he", "fast_at", "logits_of", "mmc", "pgd_at", "smoothed", "trades"]
 
 Forward = Callable[[Tensor], Tensor]  # images (N,3,H,W) -> float32 logits (N,K)
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits (N,K), labels (N,) or (N,K) -> scalar
 
 
 @dataclass(frozen=True)
-class Robust:
+class AdversarialObjective:
     """min_w loss(f_w, x, x', y) over the weights w, at x' = craft(f_w, x, y).
 
     craft(model, x, y) -> x' (N,3,H,W), detached; loss(forward, x, x', y) -> scalar, the mean over the batch.
@@ -40,15 +42,16 @@ class Robust:
 
 
 class WarmUp:
-    """A Robust whose attack grows: in epoch e (from 0) of the first `epochs`, x' is e / epochs of the way from x to where it was found.
+    """An AdversarialObjective whose attack grows: in epoch e (from 0) of the first `epochs`, x' is e / epochs of the way from x to the x'
+    of `base`.
 
-    A short adversarial training would not leave its first plateau otherwise. Without attack, epoch 0 costs no more than standard training.
+    A short adversarial training would otherwise not leave its first plateau. Epoch 0, without an attack, costs what standard training does.
     """
 
-    def __init__(self, base: Robust, epochs: int):
+    def __init__(self, base: AdversarialObjective, epochs: int):
         self.base, self.loss, self.epochs, self.epoch = base, base.loss, epochs, 0
 
-    __call__ = Robust.__call__
+    __call__ = AdversarialObjective.__call__
 
     def start_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -60,7 +63,7 @@ class WarmUp:
 
 
 def logits_of(model: Callable[[Tensor], Tensor]) -> Forward:
-    """The model's float32 logits; an auxiliary head's, which some networks add in train mode, are left out."""
+    """The model's float32 logits, without those of the auxiliary head that some networks add in train mode."""
 
     def forward(x: Tensor) -> Tensor:
         logits = model(x)
@@ -90,11 +93,13 @@ def uniform_start(x: Tensor, eps: float) -> Tensor:
 
 def smoothed(y: Tensor, rho: float, classes: int) -> Tensor:
     """1 - rho on the label and rho / (K-1) on every other class, float32 (N,K), from hard or soft y (Pang et al. 2021)."""
-    soft = _soft(y, classes)
+    soft = soft_labels(y, classes)
     return soft * (1 - rho) + (1 - soft) * rho / (classes - 1)
 
 
-def pgd_at(eps: float = EPS, step_size: float = STEP, steps: int = 10, *, label_smoothing: float = 0.0, crafting: str = "train") -> Robust:
+def pgd_at(
+    eps: float = EPS, step_size: float = STEP, steps: int = 10, *, label_smoothing: float = 0.0, crafting: str = "train"
+) -> AdversarialObjective:
     """PGD adversarial training (Madry et al. 2018, eq. 2.1): CE(f(x'), y) at the end point of PGD from a uniform random start.
 
     crafting: batch-norm mode of the inner steps: 'train' as Madry et al., 'eval' as the code of Pang et al. label_smoothing: rho of
@@ -109,45 +114,43 @@ def pgd_at(eps: float = EPS, step_size: float = STEP, steps: int = 10, *, label_
     return _min_max(_cross_entropy, outer, eps, step_size, steps, crafting)
 
 
-def fast_at(eps: float = EPS, alpha: float = 10 / 255) -> Robust:
+def fast_at(eps: float = EPS, alpha: float = 10 / 255) -> AdversarialObjective:
     """Fast adversarial training (Wong et al. 2020, algorithm 3): one step of `alpha` from a uniform random start, in train mode."""
     return pgd_at(eps, alpha, 1)
 
 
-def at_he(eps: float = EPS, step_size: float = STEP, steps: int = 10, *, scale: float = 10.0, margin: float = 0.2) -> Robust:
+def at_he(eps: float = EPS, step_size: float = STEP, steps: int = 10, *, scale: float = 10.0, margin: float = 0.2) -> AdversarialObjective:
     """PGD-AT with hypersphere embedding (Pang et al., NeurIPS 2020), for a network with a cosine head of that scale s.
 
-    Minimised: CE of the logits s cos_j, for the label s (cos_y - margin); the inner steps climb it with margin 0.
+    Minimized: CE of the logits s cos_j, for the label s (cos_y - margin); the inner steps climb it with margin 0.
     """
-    if margin < 0:
-        raise ValueError(f"margin: expected at least 0, got {margin}")
+    check_number("margin", margin)
 
     def outer(logits: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(logits - scale * margin * _soft(y, logits.shape[1]), y)
+        return F.cross_entropy(logits - scale * margin * soft_labels(y, logits.shape[1]), y)
 
     return _min_max(_cross_entropy, outer, eps, step_size, steps)
 
 
-def mmc(eps: float = EPS, step_size: float = STEP, steps: int = 10) -> Robust:
-    """PGD-AT on the max-Mahalanobis centre loss |z - mu_y|^2 / 2 (Pang et al., ICLR 2020), for a network with a centre head.
+def mmc(eps: float = EPS, step_size: float = STEP, steps: int = 10) -> AdversarialObjective:
+    """PGD-AT on the max-Mahalanobis center loss |z - mu_y|^2 / 2 (Pang et al., ICLR 2020), for a network with a center head.
 
     The inner steps climb the same loss: cross-entropy on squared distances of this size underflows.
     """
 
     def inner(logits: Tensor, y: Tensor) -> Tensor:
-        return -0.5 * (_soft(y, logits.shape[1]) * logits).sum()
+        return -0.5 * (soft_labels(y, logits.shape[1]) * logits).sum()
 
     return _min_max(inner, lambda logits, y: inner(logits, y) / len(y), eps, step_size, steps)
 
 
-def trades(beta: float = 6.0, eps: float = EPS, step_size: float = 0.007, steps: int = 10) -> Robust:
-    """TRADES (Zhang et al. 2019): CE(f(x), y) + beta KL(p(x) || p(x')), with x' maximising that KL.
+def trades(beta: float = 6.0, eps: float = EPS, step_size: float = 0.007, steps: int = 10) -> AdversarialObjective:
+    """TRADES (Zhang et al. 2019): CE(f(x), y) + beta KL(p(x) || p(x')), with x' maximizing that KL.
 
     x' starts at x + 0.001 N(0,1) and is sought in eval mode. The paper's eps is 0.031; here it is 8/255 as everywhere.
     """
     _check(eps, steps)
-    if beta < 0:
-        raise ValueError(f"beta: expected at least 0, got {beta}")
+    check_number("beta", beta)
 
     def craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         start = project(x + 0.001 * torch.randn_like(x), x, eps)
@@ -160,14 +163,14 @@ def trades(beta: float = 6.0, eps: float = EPS, step_size: float = 0.007, steps:
         clean, adversarial = forward(x), forward(found)
         return F.cross_entropy(clean, y) + beta * _kl(clean.log_softmax(1), adversarial) / len(x)
 
-    return Robust(craft, loss)
+    return AdversarialObjective(craft, loss)
 
 
 class FreeAT:
     """Free adversarial training (Shafahi et al. 2019, algorithm 1): CE(f(x + delta), y), each batch `replays` times in a row.
 
     One backward pass serves both players: what it leaves in delta.grad moves delta by a sign step of `eps`, clipped to the eps ball, before
-    the next call. delta is carried over from batch to batch; each epoch begins at zero, so that a resumed run equals an uninterrupted one.
+    the next call. delta is carried over from batch to batch; each epoch starts at zero, so that a resumed run equals an uninterrupted one.
     """
 
     def __init__(self, eps: float = EPS, replays: int = 8):
@@ -190,8 +193,8 @@ class FreeAT:
         return delta
 
 
-def _min_max(inner: Loss, outer: Loss, eps: float, step_size: float, steps: int, crafting: str = "train") -> Robust:
-    """min_w outer(f(x'), y), a mean, with x' maximising inner(f(x'), y), a sum, from a uniform random start."""
+def _min_max(inner: Loss, outer: Loss, eps: float, step_size: float, steps: int, crafting: str = "train") -> AdversarialObjective:
+    """min_w outer(f(x'), y), a mean, with x' maximizing inner(f(x'), y), a sum, from a uniform random start."""
     _check(eps, steps)
     if crafting not in ("train", "eval"):
         raise ValueError(f"crafting: expected 'train' or 'eval', got {crafting!r}")
@@ -201,15 +204,11 @@ def _min_max(inner: Loss, outer: Loss, eps: float, step_size: float, steps: int,
         with evaluating(model) if crafting == "eval" else nullcontext():
             return climb(model, x, start, lambda logits: inner(logits, y), eps=eps, step_size=step_size, steps=steps)
 
-    return Robust(craft, lambda forward, x, found, y: outer(forward(found), y))
+    return AdversarialObjective(craft, lambda forward, x, found, y: outer(forward(found), y))
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="sum")
-
-
-def _soft(y: Tensor, classes: int) -> Tensor:
-    return y if y.ndim == 2 else F.one_hot(y, classes).float()
 
 
 def _kl(log_p: Tensor, logits: Tensor) -> Tensor:
@@ -218,7 +217,5 @@ def _kl(log_p: Tensor, logits: Tensor) -> Tensor:
 
 
 def _check(eps: float, steps: int, name: str = "steps") -> None:
-    if not 0 < eps <= 1:
-        raise ValueError(f"eps: expected a radius in (0,1] pixel units (8/255, not 8), got {eps}")
-    if steps < 1:
-        raise ValueError(f"{name}: expected at least 1, got {steps}")
+    check_number("eps", eps, 0, 1, open_low=True, unit=" in units of [0,1] pixels (8/255, not 8)")
+    check_number(name, steps, 1, integer=True)

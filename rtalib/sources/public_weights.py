@@ -1,6 +1,6 @@
-"""Published weights that the user has: RobustBench's files of six of the contest's defences, by name in one folder. Nothing is downloaded.
+"""Published weights that the user has: RobustBench's files of six of the contest's defenses, by name in one folder. Nothing is downloaded.
 
-Architectures, names of the tensors and input normalisation are those of RobustBench's model zoo (robustbench/model_zoo/cifar10.py).
+Architectures, names of the tensors and input normalization are those of RobustBench's model zoo (robustbench/model_zoo/cifar10.py).
 """
 
 import os
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 
 from rtalib.errors import unknown
 from rtalib.infra import store
-from rtalib.models.base import Classifier
+from rtalib.models.base import CIFAR_MEAN, CIFAR_STD_ADVERSARIAL, Classifier
 from rtalib.models.inference import best_device
 from rtalib.models.preact_resnet import PreActResNet
 from rtalib.models.wide_resnet import WideResNet
 
 RECIPE = "public-weights"  # of the store's entries
-NONE, CENTRED = ((0.0,) * 3, (1.0,) * 3), ((0.5,) * 3, (0.5,) * 3)
-ADVERSARIAL = ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))  # (mean, std) of most adversarial-training codes
+# (mean, std) per channel
+NONE, CENTERED, ADVERSARIAL = ((0.0,) * 3, (1.0,) * 3), ((0.5,) * 3, (0.5,) * 3), (CIFAR_MEAN, CIFAR_STD_ADVERSARIAL)
 
 
 @dataclass(frozen=True)
-class Published:
-    """How one file is read. build() -> a network of ours; unused: the beginning of tensor names that its forward pass never uses."""
+class WeightFormat:
+    """How to read one file. build() -> a network of ours; unused: the beginning of tensor names that its forward pass never uses."""
 
     build: Callable[[], Classifier]
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] = NONE
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] = NONE
     unused: str = "sub_block1."
 
 
@@ -37,24 +37,24 @@ def _wide(depth: int) -> Callable[[], Classifier]:
     return lambda: WideResNet(depth, 10, 10)
 
 
-PUBLISHED = {
-    "Zhang2019Theoretically": Published(_wide(34)),
-    "Carmon2019Unlabeled": Published(_wide(28)),
-    "Hendrycks2019Using": Published(_wide(28), CENTRED),
-    "Wu2020Adversarial_extra": Published(_wide(28)),
-    "Sehwag2020Hydra": Published(_wide(28)),
-    "Wong2020Fast": Published(lambda: PreActResNet((2, 2, 2, 2), 10, raw_shortcut=True), ADVERSARIAL),
+FORMATS = {  # {RobustBench id: format}
+    "Zhang2019Theoretically": WeightFormat(_wide(34)),
+    "Carmon2019Unlabeled": WeightFormat(_wide(28)),
+    "Hendrycks2019Using": WeightFormat(_wide(28), CENTERED),
+    "Wu2020Adversarial_extra": WeightFormat(_wide(28)),
+    "Sehwag2020Hydra": WeightFormat(_wide(28)),
+    "Wong2020Fast": WeightFormat(lambda: PreActResNet((2, 2, 2, 2), 10, raw_shortcut=True), ADVERSARIAL),
 }
 
 
 def folder() -> Path:
-    """Where the files are looked for: $RTALIB_WEIGHTS, else ~/.cache/rtalib/weights."""
+    """The folder of the files: $RTALIB_WEIGHTS, else ~/.cache/rtalib/weights."""
     return Path(os.environ.get("RTALIB_WEIGHTS") or Path.home() / ".cache" / "rtalib" / "weights").expanduser()
 
 
 def files() -> dict[str, Path]:
-    """{RobustBench id: file} of the weights that are there, each named after its id, as Zhang2019Theoretically.pt."""
-    return {name: path for name in PUBLISHED if (path := folder() / f"{name}.pt").is_file()}
+    """{RobustBench id: file} of the weights in the folder, each named after its id, as Zhang2019Theoretically.pt."""
+    return {name: path for name in FORMATS if (path := folder() / f"{name}.pt").is_file()}
 
 
 def entry(path: Path) -> store.Entry:
@@ -67,11 +67,11 @@ def load(path: Path) -> nn.Module:
 
     Raises ValueError for another name, for a file that is not a checkpoint of plain tensors, and for tensors that do not fit, by name.
     """
-    if path.stem not in PUBLISHED:
-        raise unknown("published weights", path.stem, PUBLISHED)
-    published = PUBLISHED[path.stem]
-    model = published.build()
-    fit(model, tensors(path), normalisation=published.normalisation, unused=published.unused, where=str(path))
+    if path.stem not in FORMATS:
+        raise unknown("published weights", path.stem, FORMATS)
+    form = FORMATS[path.stem]
+    model = form.build()
+    fit(model, tensors(path), normalization=form.normalization, unused=form.unused, where=str(path))
     return model.eval().to(best_device(model), memory_format=torch.channels_last)
 
 
@@ -91,13 +91,13 @@ def fit(
     model: Classifier,
     found: Mapping[str, Tensor],
     *,
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] = NONE,
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] = NONE,
     unused: str = "sub_block1.",
     where: str = "the file",
 ) -> None:
     """Load tensors of public names into a WideResNet or PreActResNet, in place; ValueError that lists what does not fit.
 
-    normalisation: (mean, std) of the input per channel. Names that begin with `unused` are passed over, as are stored input statistics;
+    normalization: (mean, std) of the input per channel. Names that begin with `unused` are passed over, as are stored input statistics;
     counters of BatchNorm, which old files lack, may be missing.
     """
     ours = {public_name(name, model): name for name in model.state_dict() if name not in ("mean", "std")}
@@ -114,7 +114,7 @@ def fit(
         more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise ValueError(f"weights: {where} does not fit {type(model).__name__}: {'; '.join(problems[:8])}{more}")
     state = {ours[name]: value for name, value in found.items()}
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in normalisation)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in normalization)
     model.load_state_dict(model.state_dict() | state | {"mean": mean, "std": std})
 
 

@@ -1,4 +1,4 @@
-"""From a name of SOURCES to a network: the user's published weights where there are any, else a substitute trained by its plan."""
+"""From a name of SOURCES to a network: the user's published weights if there are any, else a substitute trained by its plan."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ from rtalib.attacks import EPS, STEP
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
 from rtalib.data.readers import CIFAR10_CLASSES
-from rtalib.errors import unknown
+from rtalib.errors import check_number, unknown
 from rtalib.infra import store
 from rtalib.models.inference import predict
 from rtalib.scale_settings import RtaScale
@@ -31,13 +31,13 @@ from rtalib.training.validation import Validation, pgd_accuracy
 HELD_OUT = "held-out"
 HELD_BACK = 1000  # at most so many training images, and a tenth of them, choose the best epoch (Rice et al. 2020)
 WATCHED = 128  # training images whose PGD-5 accuracy shows catastrophic overfitting (a minibatch in Wong et al. 2020)
-AROUND = {"all": nullcontext, "scores": hydra.scoring, "survivors": hydra.surviving}
+CONTEXTS = {"all": nullcontext, "scores": hydra.scoring, "survivors": hydra.surviving}
 
 Trained = tuple[nn.Module, store.Entry]
 
 
 def source_network(name: str, dataset: str, setup: RtaScale) -> Trained:
-    """The network of a source, in eval mode, and its store entry; `origin(entry)` says what it is. Trained once, resumed when killed.
+    """The network of a source, in eval mode, and its store entry; `origin(entry)` says what it is. Trained once; a killed training resumes.
 
     name: one of SOURCES, or 'held-out', which the evaluation attacks and which is never a source. Raises ValueError for an unknown name,
     and for weights of the user that do not fit.
@@ -62,14 +62,24 @@ def source_network(name: str, dataset: str, setup: RtaScale) -> Trained:
     return trained
 
 
+def shared_source(name: str, dataset: str, setup: RtaScale) -> Trained:
+    """source_network, loaded once per process: to find a network, it has to read the training images."""
+    return _shared_source(name, dataset, setup, store.outputs())
+
+
+@store.cached(maxsize=len(SOURCES) + 1)
+def _shared_source(name: str, dataset: str, setup: RtaScale, outputs: Path) -> Trained:
+    return source_network(name, dataset, setup)
+
+
 def origin(entry: store.Entry) -> str:
-    """What a source is: 'weights FILE sha256 DIGEST', the user's, or 'substitute', trained here."""
+    """'weights FILE sha256 DIGEST' for a source with the user's weights, 'substitute' for one trained here."""
     facts = entry.card["parameters"]
     return f"weights {facts['file']} sha256 {facts['sha256']}" if entry.card["recipe"] == public_weights.RECIPE else "substitute"
 
 
 def weights_in_use(dataset: str, setup: RtaScale) -> dict[str, dict[str, str]]:
-    """{'weights': {source: SHA-256}} of the user's weights that stand for substitutes; {} where there are none. Part of the rows' keys."""
+    """{'weights': {source: SHA-256}} of the user's weights that replace substitutes; {} if there are none. Part of the rows' keys."""
     if not setup.user_weights or not public_weights.files():
         return {}
     data = load_dataset(dataset, "train", limit=setup.source_images)
@@ -89,11 +99,10 @@ def _weights_of(name: str, data: LabeledImages, setup: RtaScale) -> Path | None:
 def objective(name: str, *, steps: int = 10, warm_up: int = 0) -> Objective | None:
     """A stage's training objective by its name; None for standard training.
 
-    steps: inner steps of PGD-AT and TRADES and of what builds on them; fewer than 10 are taken proportionally longer, so that they reach
-    as far. warm_up: first epochs in which the attack grows, see WarmUp, and AWP does not perturb weights.
+    steps: inner steps of PGD-AT, TRADES and the methods built on them; fewer than 10 are proportionally longer, so that they reach
+    as far. warm_up: first epochs, in which the attack grows, see WarmUp, and AWP does not perturb weights.
     """
-    if steps < 1:
-        raise ValueError(f"steps: expected at least 1, got {steps}")
+    check_number("steps", steps, 1, integer=True)
     longer = 10 / min(steps, 10)
     at, kl = {"step_size": longer * STEP, "steps": steps}, {"step_size": longer * 0.007, "steps": steps}
     objectives = {
@@ -118,16 +127,16 @@ def objective(name: str, *, steps: int = 10, warm_up: int = 0) -> Objective | No
 
 @dataclass(frozen=True)
 class _Images:
-    """What a stage trains on: a digest for its key, the images when they are needed, and training.train's `halves`."""
+    """The images of a stage: a digest for its key, a function that makes them, and training.train's `n_labeled`."""
 
     digest: str
     classes: int
     make: Callable[[], LabeledImages]
-    halves: int = 0
+    n_labeled: int = 0
 
 
 def _train_stage(name: str, number: int, data: LabeledImages, dataset: str, setup: RtaScale, previous: Trained | None) -> Trained:
-    """One stage of a plan, an artefact of its own, so that a killed plan goes on in the stage where it was."""
+    """One stage of a plan, an artefact of its own, so that a killed plan resumes in the stage where it stopped."""
     stage, model, last = SOURCES[name].plan[number], setup.source_model(name), number + 1 == len(SOURCES[name].plan)
     if stage.budget == "plan":
         recipe = setup.plan_recipe(stage.epochs, stage.lr)
@@ -146,14 +155,14 @@ def _train_stage(name: str, number: int, data: LabeledImages, dataset: str, setu
         objective=objective(stage.objective, steps=setup.attack_steps, warm_up=warm_up),
         seed=list(SOURCES).index(name),
         label=f"{name}-{model}" if last else f"{name}-{number + 1}-{model}",
-        around=AROUND[stage.weights],
+        context=CONTEXTS[stage.weights],
         validation=validation,
-        halves=images.halves,
+        n_labeled=images.n_labeled,
     )
 
 
 def _network(model: str, stage: Stage, classes: int, previous: nn.Module | None) -> nn.Module:
-    """The network that a stage trains, with the weights that it begins with."""
+    """The network of a stage with its initial weights."""
     network = models.build(model, classes)
     if stage.head:
         with_head(network, stage.head, classes)
@@ -171,25 +180,25 @@ def _images(stage: Stage, data: LabeledImages, dataset: str, setup: RtaScale, pr
         return _Images(other.digest, other.num_classes, lambda: other)
     if stage.data == "train":
         return _Images(data.digest, data.num_classes, lambda: data)
-    labelled, unlabelled = data, None
+    labeled, unlabeled = data, None
     if setup.unlabelled:
-        unlabelled = load_dataset(setup.unlabelled, "train")
+        unlabeled = load_dataset(setup.unlabelled, "train")
     else:
         middle = len(data) // 2
-        labelled, unlabelled = data.subset(range(middle)), data.subset(range(middle, len(data)))
+        labeled, unlabeled = data.subset(range(middle)), data.subset(range(middle, len(data)))
     if stage.data == "half":
-        return _Images(labelled.digest, data.num_classes, lambda: labelled)
+        return _Images(labeled.digest, data.num_classes, lambda: labeled)
 
     def mixed() -> LabeledImages:
-        guessed = predict(previous[0], unlabelled.images).argmax(1)
-        return concat([labelled, LabeledImages(unlabelled.images, guessed, data.classes, "pseudo-labelled")], "mixed")
+        guessed = predict(previous[0], unlabeled.images).argmax(1)
+        return concat([labeled, LabeledImages(unlabeled.images, guessed, data.classes, "pseudo-labelled")], "mixed")
 
-    return _Images(f"{labelled.digest}+{unlabelled.digest}", data.num_classes, mixed, halves=len(labelled))
+    return _Images(f"{labeled.digest}+{unlabeled.digest}", data.num_classes, mixed, n_labeled=len(labeled))
 
 
-@lru_cache(maxsize=1)  # every cell of a table that attacks the source asks for its key, and so for these images
+@lru_cache(maxsize=1)  # every trial that attacks the source needs its key, and so these images
 def _other(dataset: str, name: str, count: int, size: tuple[int, int]) -> LabeledImages:
-    """`count` images of the data set `name` at `size`; of `dataset` itself those behind the ones that sources are trained on."""
+    """`count` images of the data set `name` at `size`; of `dataset` itself those after the ones that sources are trained on."""
     if name == dataset:
         return load_dataset(name, "train", limit=2 * count).subset(range(count, 2 * count))
     data = load_dataset(name, "train", limit=count)
@@ -199,7 +208,7 @@ def _other(dataset: str, name: str, count: int, size: tuple[int, int]) -> Labele
 
 
 def _validated(stage: Stage, images: _Images, setup: RtaScale) -> tuple[_Images, Validation | None]:
-    """The images that are left to train on, and what is measured on the others."""
+    """The remaining training images, and the validation on the others."""
     if not stage.validation:
         return images, None
     data = images.make()

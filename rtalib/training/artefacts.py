@@ -1,4 +1,4 @@
-"""The expensive things that tables share, kept in the store: trained networks and made data sets."""
+"""The expensive artefacts that tables share, kept in the store: trained networks and data sets."""
 
 import json
 from collections.abc import Callable
@@ -34,22 +34,22 @@ def fit_network(
     objective: Callable | None = None,
     precision: str = "auto",
     record: Callable[[nn.Module], dict] | None = None,
-    around: Callable[[nn.Module], AbstractContextManager] = nullcontext,
+    context: Callable[[nn.Module], AbstractContextManager] = nullcontext,
     validation: Validation | None = None,
-    halves: int = 0,
+    n_labeled: int = 0,
 ) -> store.Entry:
     """The store entry of a trained network: its weights and its history. Training resumes from its last checkpoint.
 
     parameters: everything that defines the result besides recipe, seed and precision: the architecture, the objective's name and
-    figures, the key or digest of the data. build and data are called only when needed.
-    record(model): what to add to an epoch's line of the history. around(model): a context in which the training happens and after which
-    the network has the parts that it was built with. validation, halves: as in training.train; `parameters` must tell them apart.
+    numbers, the key or digest of the data. build and data are called only when needed.
+    record(model): fields to add to an epoch's line of the history. context(model): a context around the training, after which the network
+    has the parts that it was built with. validation, n_labeled: as in training.train; `parameters` must tell them apart.
     """
     parameters = {**parameters, "recipe": asdict(recipe), "seed": seed, "precision": precision}
 
     def fit(folder: Path) -> None:
         model = seeded(build, seed)
-        with around(model):
+        with context(model):
             history = train(
                 model,
                 data(),
@@ -60,7 +60,7 @@ def fit_network(
                 checkpoint=folder / "checkpoint.pt",
                 on_epoch=(lambda model, row: record(model)) if record else None,
                 validation=validation,
-                halves=halves,
+                n_labeled=n_labeled,
             )
         save_file({name: value.contiguous() for name, value in model.cpu().state_dict().items()}, folder / "weights.safetensors")
         (folder / "history.json").write_text(json.dumps(history, indent=1))
@@ -82,9 +82,9 @@ def trained_network(build: Callable[[], nn.Module], *arguments: Any, **options: 
 
 
 def fingerprint(dataset: str) -> dict[str, str]:
-    """What results on a data set depend on besides its name: digests of its two splits, and which frost textures are in use.
+    """The inputs of results on a data set besides its name: digests of its two splits, and the frost textures in use.
 
-    Of shapes10, which is drawn by the library, a sample stands for all.
+    For shapes10, which the library draws, a sample stands for all images.
     """
     limit = 500 if dataset == "shapes10" else None
     digests = {split: load_dataset(dataset, split, limit=limit).digest for split in ("train", "test")}
@@ -92,13 +92,13 @@ def fingerprint(dataset: str) -> dict[str, str]:
 
 
 def frost_kind() -> str:
-    """'procedural' or 'files': the published photographs are checked by their hashes, so where they lie does not matter."""
+    """'procedural' or 'files': the published photographs are checked by their hashes, so their folder does not matter."""
     return frost_source().partition(":")[0]
 
 
 def network_digest(model: nn.Module) -> str:
     """16 hex digits of the SHA-256 over the names and values of a network's state; the memory format of its weights does not count."""
-    parts = [type(model).__name__]
+    parts = [getattr(model, "digest_name", type(model).__name__)]
     for name, value in sorted(model.state_dict().items()):
         parts += [f"{name} {value.dtype} {tuple(value.shape)}", value]
     return store.content_digest(*parts)

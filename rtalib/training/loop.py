@@ -1,32 +1,23 @@
-"""Train a network on a LabeledImages by a Recipe; resumable, reproducible, data on the device.
-
-`evaluate`, `predict`, `extract_features`, `score`, `Recipe` and `Validation` live in their own files and are offered here too.
-"""
+"""Train a network on a LabeledImages by a Recipe; resumable, reproducible, data on the device."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from rtalib import rng
-from rtalib.errors import check_images, unknown
-from rtalib.models.inference import best_device, check_classes, evaluate, evaluating, extract_features, predict, score, scores
+from rtalib.data.images import LabeledImages, soft_labels
+from rtalib.errors import check_images, check_number, unknown
+from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training import checkpoints
 from rtalib.training.batches import Batches
-from rtalib.training.recipes import RECIPES, Recipe
+from rtalib.training.recipes import Recipe
 from rtalib.training.validation import Validation
-
-if TYPE_CHECKING:
-    from rtalib.data.images import LabeledImages
-
-__all__ = ["RECIPES", "Recipe", "Validation", "evaluate", "evaluating", "extract_features", "predict", "score", "scores", "train"]
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -34,7 +25,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 def train(
     model: nn.Module,
-    data: "LabeledImages",
+    data: LabeledImages,
     recipe: Recipe,
     *,
     seed: int = 0,
@@ -45,39 +36,38 @@ def train(
     device: torch.device | str | None = None,
     on_epoch: Callable[[nn.Module, dict], dict | None] | None = None,
     validation: Validation | None = None,
-    halves: int = 0,
+    n_labeled: int = 0,
 ) -> list[dict]:
     """Train `model` in place; returns one dict per epoch: epoch (from 1), loss (mean over images), lr (the last step's), seconds.
 
     The same model weights, data, recipe and seed give the same result bit for bit on the CPU, interrupted or not. The model moves to
-    `device`, stays there and is in eval mode at the end; by default a model on the CPU moves to the GPU if there is one, and any other
-    stays where it is. In train mode it may return (logits, auxiliary logits). An attribute `drop_path_prob` is set each
-    epoch to recipe.drop_path * epoch / epochs.
+    `device` and ends in eval mode; by default a model on the CPU moves to the GPU if there is one, and any other stays where it is. In
+    train mode it may return (logits, auxiliary logits). An attribute `drop_path_prob` is set to recipe.drop_path * epoch / epochs.
 
     objective(model, x float32 (B,3,H,W) in [0,1], y (B,) or (B,K)) -> scalar loss replaces cross-entropy; it sees smoothed soft labels
-        when the recipe smooths, and runs under autocast when precision is bf16. Two attributes of it are heeded, if there: a number
-        `replays`, how many updates in a row are made with each batch, and start_epoch(epoch), called before each epoch (from 0).
-    checkpoint: file written every `checkpoint_every` epochs and at the end, and resumed from if there; one that was made with another
-        recipe, seed, data or precision is refused with ValueError, one that cannot be read is set aside with a warning.
-    precision: 'bf16' autocast over float32 weights; 'auto' takes it where the device computes in it, else 'fp32'. Networks of many
+        if the recipe smooths, and runs under autocast if precision is bf16. It may have a number `replays`, how many updates in a row
+        are made with each batch, and start_epoch(epoch), which is called before each epoch (from 0).
+    checkpoint: file written every `checkpoint_every` epochs and at the end; an existing one is resumed. ValueError if it was made with
+        another recipe, seed, data or precision; if it cannot be read, it is set aside with a warning.
+    precision: 'bf16' is autocast over float32 weights; 'auto' takes it if the device computes in it, else 'fp32'. Networks of many
         depthwise convolutions are faster in 'fp32' on a CPU.
-    on_epoch(model, row): called after each epoch, before its checkpoint; a dict that it returns joins the row (accuracies, say), and
-        what it raises ends the training.
+    on_epoch(model, row): called after each epoch, before its checkpoint. A dict that it returns joins the row (accuracies, say); an
+        exception ends the training.
     validation: measured after each epoch, before on_epoch, as `validation` of the row; see Validation for keeping the best weights.
-    halves: where above 0, the first `halves` images and the others each make up one half of every batch; an epoch passes once over the
-        first, and over as many of the others, drawn anew each time.
+    n_labeled: above 0, each batch is half drawn from the first `n_labeled` images and half from the others; an epoch passes once over
+        the first, and over as many of the others, drawn anew each time.
 
-    Raises FloatingPointError when an epoch's loss is not finite (that epoch is not saved), ValueError or TypeError for bad data.
+    Raises FloatingPointError if an epoch's loss is not finite (that epoch is not saved), ValueError or TypeError for bad data.
     """
     device = best_device(model) if device is None else torch.device(device)
     model.to(device=device, memory_format=torch.channels_last)
     classes = _check(model, data, recipe, objective, checkpoint_every)
     precision = resolve_precision(precision, device)
     labels = smooth(data.labels, recipe.label_smoothing, classes) if recipe.label_smoothing > 0 else data.labels
-    batches = Batches(data.images, labels, recipe, device, halves)
+    batches = Batches(data.images, labels, recipe, device, n_labeled)
     run = _Run(model, recipe, batches, _optimizer(model, recipe), objective or _cross_entropy(recipe), seed, precision)
     made_for = {"recipe": asdict(recipe), "seed": seed, "data": data.digest, "precision": precision} if checkpoint is not None else {}
-    made_for |= {name: value for name, value in (("halves", halves), ("keep_best", validation and validation.keep_best)) if value}
+    made_for |= {name: value for name, value in (("halves", n_labeled), ("keep_best", validation and validation.keep_best)) if value}
     history, best = [], None
     if checkpoint is not None and (history := checkpoints.load(checkpoint, model, run.optimizer, made_for)):
         best = checkpoints.best(checkpoint)
@@ -107,7 +97,7 @@ class _Run:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """'fp32' or 'bf16'; 'auto' is 'bf16' where `device` has bf16 arithmetic in hardware."""
+    """'fp32' or 'bf16'; 'auto' is 'bf16' if `device` has bf16 arithmetic in hardware."""
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     if precision != "auto":
@@ -117,13 +107,12 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
-def _check(model: nn.Module, data: "LabeledImages", recipe: Recipe, objective: Objective | None, checkpoint_every: int) -> int:
+def _check(model: nn.Module, data: LabeledImages, recipe: Recipe, objective: Objective | None, checkpoint_every: int) -> int:
     """Raise on input that cannot be trained with; returns the model's number of classes K."""
     check_images(data.images, "data.images")
     if len(data.images) < 2:
         raise ValueError(f"data: expected at least 2 images to train on, got {len(data.images)}")
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every: expected at least 1, got {checkpoint_every}")
+    check_number("checkpoint_every", checkpoint_every, 1, integer=True)
     if objective is not None and recipe.auxiliary_weight > 0:
         raise ValueError(f"recipe.auxiliary_weight={recipe.auxiliary_weight}: an objective computes the whole loss; set it to 0")
     if recipe.drop_path > 0 and not hasattr(model, "drop_path_prob"):
@@ -146,8 +135,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
 
 def smooth(labels: torch.Tensor, alpha: float, classes: int) -> torch.Tensor:
     """(1 - alpha) y + alpha / K as float32 (N,K), the released code's form, from hard (N,) or soft (N,K) labels."""
-    soft = labels if labels.ndim == 2 else F.one_hot(labels, classes).float()
-    return (1 - alpha) * soft + alpha / classes
+    return (1 - alpha) * soft_labels(labels, classes) + alpha / classes
 
 
 def _cross_entropy(recipe: Recipe) -> Objective:
@@ -175,7 +163,7 @@ def _train_epoch(run: _Run, epoch: int) -> dict:
     run.model.train()
     replays = getattr(run.objective, "replays", 1)
     start, seen, total, lr = time.perf_counter(), 0, torch.zeros((), device=device), recipe.lr
-    with _seeded(run.seed, epoch, device):
+    with rng.global_seed(rng.word(run.seed, epoch, rng.stream("training", "global")), device):  # drop path, random starts
         updates = (batch for batch in run.batches.epoch(run.seed, epoch) for _ in range(replays))
         for step, (x, y) in enumerate(updates):
             lr = recipe.learning_rate(epoch, step, replays * len(run.batches))
@@ -202,17 +190,3 @@ def _step(run: _Run, x: torch.Tensor, y: torch.Tensor, lr: float) -> torch.Tenso
         nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.grad_clip)
     run.optimizer.step()
     return loss.detach()
-
-
-@contextmanager
-def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators (drop path, random starts) follow (seed, epoch) inside and are as before outside."""
-    index = torch.tensor([epoch])
-    value = int(rng.words(seed, index, rng.stream("training", "global"), 1))
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        torch.default_generator.manual_seed(value)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(value)
-        yield

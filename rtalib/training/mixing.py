@@ -1,6 +1,6 @@
-"""AugMix and CutMix as objectives for training.train: what the batches become, and the loss.
+"""AugMix and CutMix as objectives for training.train: they augment a batch and compute its loss.
 
-Draws follow from (seed, epoch, place in the epoch's order), so a resumed training sees what an uninterrupted one sees.
+Draws depend on (seed, epoch, place in the epoch's order), so a resumed training sees the same images as an uninterrupted one.
 """
 
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from rtalib import rng
 from rtalib.augment.augmix import augmix
-from rtalib.augment.cutmix import boxes, soft
+from rtalib.augment.cutmix import boxes
 from rtalib.augment.style_transfer import restyle
-from rtalib.data.images import pixels
+from rtalib.data.images import pixels, soft_labels
 
 
 class _Counting:
@@ -30,7 +30,7 @@ class _Counting:
         return torch.arange(first, first + count)
 
     def outputs(self, model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """float32 logits, and those of the auxiliary head where its loss counts."""
+        """float32 logits, and those of the auxiliary head if its loss counts."""
         logits = model(x)
         logits, auxiliary = logits if isinstance(logits, tuple) else (logits, None)
         if not self.auxiliary_weight:
@@ -44,7 +44,7 @@ class AugMixLoss(_Counting):
     """CE(f(x), y) + coefficient JSD(f(x), f(x'), f(x'')), x' and x'' being AugMix of x; one pass over the batch of 3N (Hendrycks 2020).
 
     severity, posterize: as in augmix. references: uint8 (R,3,H,W), styles in which DeepRepair's tenth operation shows an image, see
-    style_transfer; drawn for each view, where DeepRepair stylises each image once. The auxiliary head, if its weight is above 0, learns
+    style_transfer; drawn for each view, where DeepRepair stylizes each image once. The auxiliary head, if its weight is above 0, learns
     the clean images.
     """
 
@@ -91,7 +91,7 @@ class CutMixLoss(_Counting):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         x, partner, share = self.mixed(x)
         logits, auxiliary = self.outputs(model, x)
-        y = soft(y, logits.shape[1])
+        y = soft_labels(y, logits.shape[1])
         y = (1 - share) * y + share * y[partner]
         loss = F.cross_entropy(logits, y)
         return loss if auxiliary is None else loss + self.auxiliary_weight * F.cross_entropy(auxiliary, y)

@@ -4,19 +4,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Self
 
-from rtalib.errors import unknown
+from rtalib.errors import check_number, unknown
 
 SCHEDULES = ("step", "cosine", "onecycle")
-
-
-def _number(name: str, value: object, low: float, high: float = math.inf, *, integer: bool = False, open_low: bool = False) -> None:
-    """Raise unless `value` is a number in [low, high] ((low, high] if `open_low`)."""
-    kinds = int if integer else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-        raise TypeError(f"{name}: expected {'an integer' if integer else 'a finite number'}, got {value!r}")
-    if value < low or value > high or (open_low and value == low):
-        wanted = f"above {low}" if open_low else f"at least {low}"
-        raise ValueError(f"{name}: expected {wanted}{'' if math.isinf(high) else f' and at most {high}'}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -24,8 +14,8 @@ class Recipe:
     """How to train with SGD.
 
     schedule: 'step' multiplies lr by `gamma` at each epoch in `milestones` (counted from 0); 'cosine' falls to 0 over the epochs, one value
-    per epoch, as DARTS does; 'onecycle' rises linearly from lr/5 over the first quarter of all steps and falls linearly to 0.
-    label_smoothing a: labels become (1-a) y + a/K. cutout: side of the erased square in pixels (0: none). grad_clip: top gradient norm.
+    per epoch, as in DARTS; 'onecycle' rises linearly from lr/5 over the first quarter of all steps and falls linearly to 0.
+    label_smoothing a: labels become (1-a) y + a/K. cutout: side of the erased square in pixels (0: none). grad_clip: largest gradient norm.
     drop_path: probability reached at the end, rising linearly with the epoch. auxiliary_weight: weight of an auxiliary head's loss.
     """
 
@@ -47,19 +37,19 @@ class Recipe:
     auxiliary_weight: float = 0.0
 
     def __post_init__(self):
-        _number("epochs", self.epochs, 1, integer=True)
-        _number("batch_size", self.batch_size, 2, integer=True)
-        _number("lr", self.lr, 0, open_low=True)
-        _number("momentum", self.momentum, 0, 1)
-        _number("weight_decay", self.weight_decay, 0)
-        _number("gamma", self.gamma, 0, 1, open_low=True)
-        _number("label_smoothing", self.label_smoothing, 0, 1)
-        _number("crop_padding", self.crop_padding, 0, integer=True)
-        _number("cutout", self.cutout, 0, integer=True)
-        _number("drop_path", self.drop_path, 0, 1)
-        _number("auxiliary_weight", self.auxiliary_weight, 0)
+        check_number("epochs", self.epochs, 1, integer=True)
+        check_number("batch_size", self.batch_size, 2, integer=True)
+        check_number("lr", self.lr, 0, open_low=True)
+        check_number("momentum", self.momentum, 0, 1)
+        check_number("weight_decay", self.weight_decay, 0)
+        check_number("gamma", self.gamma, 0, 1, open_low=True)
+        check_number("label_smoothing", self.label_smoothing, 0, 1)
+        check_number("crop_padding", self.crop_padding, 0, integer=True)
+        check_number("cutout", self.cutout, 0, integer=True)
+        check_number("drop_path", self.drop_path, 0, 1)
+        check_number("auxiliary_weight", self.auxiliary_weight, 0)
         if self.grad_clip is not None:
-            _number("grad_clip", self.grad_clip, 0, open_low=True)
+            check_number("grad_clip", self.grad_clip, 0, open_low=True)
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: needs momentum above 0, got momentum=0")
         if self.schedule not in SCHEDULES:
@@ -71,7 +61,7 @@ class Recipe:
         if self.milestones and self.schedule != "step":
             raise ValueError(f"milestones: only schedule='step' has them, got {self.milestones} with schedule={self.schedule!r}")
         for m in self.milestones:
-            _number("milestones", m, 1, integer=True)
+            check_number("milestones", m, 1, integer=True)
         if list(self.milestones) != sorted(self.milestones) or (self.milestones and self.milestones[-1] >= self.epochs):
             raise ValueError(
                 f"milestones: expected rising epochs below epochs={self.epochs}, got {self.milestones}. "
@@ -79,7 +69,7 @@ class Recipe:
             )
 
     def scaled(self, epochs: int) -> Self:
-        """The same recipe over `epochs` epochs, its milestones in proportion (those that would fall on the end are left out)."""
+        """The same recipe over `epochs` epochs, its milestones in proportion; those that would fall on the end are dropped."""
         moved = (max(1, m * epochs // self.epochs) for m in self.milestones)
         return replace(self, epochs=epochs, milestones=tuple(m for m in moved if m < epochs))
 

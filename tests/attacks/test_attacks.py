@@ -1,6 +1,8 @@
 """What holds for every attack: the ball, the random streams, the model left alone, the record, stopping and restarts."""
 
+import inspect
 import math
+import pickle
 
 import pytest
 import torch
@@ -214,3 +216,35 @@ def test_losses() -> None:
     assert torch.allclose(cross_entropy(logits, labels), -logits.log_softmax(1)[[0, 1], [1, 2]])
     with pytest.raises(ValueError, match="at least 3 classes"):
         LOSSES["dlr"](logits[:, :2], torch.tensor([0, 1]))
+
+
+# ------------------------------------------------------------------------------------------------- recipes as functions
+
+
+@pytest.mark.parametrize(
+    ("function", "recipe", "settings"),
+    [
+        (attacks.fgsm, attacks.FGSM, {"eps": 3 / 255}),
+        (attacks.mi_fgsm, attacks.MIFGSM, {"steps": 3, "decay": 0.5}),
+        (attacks.pgd_l2, attacks.PGDL2, {"eps": 0.1, "restarts": 2}),
+        (attacks.odi_bim, attacks.odi_bim_recipe, {"preset": "logits", "restarts": 1, "steps": 2}),
+    ],
+)
+def test_a_function_is_its_recipe_with_its_settings_by_name(function, recipe, settings) -> None:
+    images, labels = batch()
+    index = torch.arange(N) + 7
+    expected = recipe(**settings)(net(), images, labels, index=index, seed=3)
+    assert torch.equal(function(net(), images, labels, index=index, seed=3, **settings), expected)
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert set(inspect.signature(recipe).parameters) < set(inspect.signature(function).parameters)
+    with pytest.raises(TypeError, match="epsilon"):
+        function(net(), images, labels, epsilon=1 / 255)
+
+
+def test_fgsm_is_one_step_of_size_eps() -> None:
+    images, labels = batch()
+    assert torch.equal(
+        attacks.fgsm(net(), images, labels, eps=3 / 255), attacks.bim(net(), images, labels, eps=3 / 255, step_size=3 / 255, steps=1)
+    )
+    record = attacks.FGSM(stop_on_success=True).record(net(), images, labels)
+    assert (record.gradients <= 1).all() and attacks.with_eps(attacks.FGSM(), 1 / 255) == attacks.FGSM(1 / 255)

@@ -59,7 +59,7 @@ def test_author_preset_equals_the_description_computed_without_dropping_images(l
     model = net()
     space = (lambda z: z) if low_logits else (lambda z: z.softmax(1))
     stored, solved, used = author_reference(model, images, labels, eps, 4, 1 + low_logits, space)
-    record = attacks.odi_bim_record(model, images, labels, eps=eps, restarts=4, low_logits=low_logits)
+    record = attacks.odi_bim_recipe(eps=eps, restarts=4, low_logits=low_logits).record(model, images, labels)
     assert torch.equal(record.success, solved) and torch.equal(record.gradients, used)
     assert (record.images - stored).abs().max() < 1e-9
     natural = model(images).argmax(1) != labels
@@ -75,7 +75,7 @@ def test_author_preset_spends_at_most_98_gradients_and_196_on_low_logits() -> No
     model = net()
     labels = model(images).argmax(1)
     for low_logits, most in ((False, 98), (True, 196)):
-        record = attacks.odi_bim_record(model, images, labels, eps=0.01 / 255, low_logits=low_logits)
+        record = attacks.odi_bim_recipe(eps=0.01 / 255, low_logits=low_logits).record(model, images, labels)
         assert record.gradients.max() == most and not record.success.all()
 
 
@@ -83,7 +83,7 @@ def test_success_is_what_the_model_says_of_the_images() -> None:
     images, labels = batch()
     model = net()
     for preset in attacks.ODI_BIM_PRESETS:
-        record = attacks.odi_bim_record(model, images, labels, preset=preset, eps=2 / 255, restarts=2, steps=4)
+        record = attacks.odi_bim_recipe(preset, eps=2 / 255, restarts=2, steps=4).record(model, images, labels)
         assert torch.equal(record.success, model(record.images).argmax(1) != labels)
 
 

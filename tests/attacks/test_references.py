@@ -88,7 +88,7 @@ FOOLBOX = {
     "LinfBasicIterativeAttack": ({"abs_stepsize": STEP, "steps": 10}, attacks.BIM()),
     "LinfProjectedGradientDescentAttack": ({"abs_stepsize": STEP, "steps": 10, "random_start": False}, attacks.PGD(random_start=False)),
     "L2ProjectedGradientDescentAttack": ({"abs_stepsize": 0.1, "steps": 10, "random_start": False}, attacks.PGDL2(random_start=False)),
-    # Its MI-FGSM adds up signs, not L1-normalised gradients, so the two coincide without momentum only.
+    # Its MI-FGSM adds up signs, not L1-normalized gradients, so the two coincide without momentum only.
     "LinfMomentumIterativeFastGradientMethod": ({"abs_stepsize": STEP, "steps": 10, "momentum": 0.0}, attacks.MIFGSM(decay=0.0)),
 }
 

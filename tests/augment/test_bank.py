@@ -1,4 +1,4 @@
-"""RTA's bank and draw, Cutout and adversarial copies; TrivialAugment against torchvision's own operations."""
+"""RTA's bank and draw, Cutout; TrivialAugment against torchvision's own operations."""
 
 import math
 import sys
@@ -30,7 +30,7 @@ class Net(nn.Module):
 
 
 def pictures(n: int = N) -> LabeledImages:
-    """Smooth random pictures, labelled by the first source."""
+    """Smooth random pictures, labeled by the first source."""
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(n, 3, 5, 5, generator=generator)
     images = (nn.functional.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear") * 255).round().to(torch.uint8)
@@ -102,24 +102,25 @@ def test_the_draw_is_uniform_over_the_flat_list(count: int, monkeypatch: pytest.
     assert same == pytest.approx(1 / count, abs=5 * math.sqrt(1 / count / n))
 
 
-def test_corruptions_only() -> None:
+def test_without_sources_the_draw_is_over_the_corruptions() -> None:
     data = pictures()
-    found, drawn = augment.corruptions_only(data, seed=2, severity=3, benchmark="cifar10-c")
+    found, drawn = augment.rta(data, {}, seed=2, severity=3, benchmark="cifar10-c")
     assert set(drawn) <= set(CORRUPTIONS) and len(set(drawn)) > 8
     index = torch.arange(N)
     for i in (0, 7, 21):
         at = slice(i, i + 1)
         expected = corrupt(data.images[at], drawn[i], 3, seed=2, index=index[at], benchmark="cifar10-c")
         assert torch.equal(found.images[at], expected)
-    part, names = augment.corruptions_only(data.subset([5, 3]), seed=2, severity=3, benchmark="cifar10-c", index=torch.tensor([5, 3]))
+    part, names = augment.rta(data.subset([5, 3]), {}, seed=2, severity=3, benchmark="cifar10-c", index=torch.tensor([5, 3]))
     assert torch.equal(part.images, found.images[[5, 3]]) and names == [drawn[5], drawn[3]]
 
 
 def test_low_logits_are_decided_per_source() -> None:
     data = pictures()
     bank = {"sharp": Net(0, 200.0), "flat": Net(0, 0.1)}
-    assert augment.low_logit_sources(data, bank) == {"flat"}
-    chosen = augment.Bank(bank, low_logits=frozenset({"flat"}))
+    chosen = augment.Bank.for_data(data, bank, severity=3)
+    assert chosen == augment.Bank(bank, severity=3, low_logits=frozenset({"flat"}))
+    assert augment.Bank.for_data(data, bank, preset="logits").low_logits == frozenset()
     assert chosen.recipe("flat").blocks == 2 and chosen.recipe("flat").space == "logits"
     assert chosen.recipe("sharp") == attacks.ODIBIM()
 
@@ -133,20 +134,20 @@ def test_bank_refuses_unknown_and_ambiguous_names() -> None:
     with pytest.raises(ValueError, match="preset"):
         augment.rta(pictures(30), sources(), preset="autor")
     with pytest.raises(ValueError, match="seed"):
-        augment.corruptions_only(data, seed=-1)
+        augment.rta(data, {}, seed=-1)
     with pytest.raises(ValueError, match="index"):
-        augment.corruptions_only(data, index=torch.arange(3))
+        augment.rta(data, {}, index=torch.arange(3))
 
 
 @pytest.mark.parametrize("recipe", [attacks.FGSM(), attacks.BIM(steps=3), attacks.PGD(steps=3), attacks.odi_bim_recipe(restarts=1)])
 def test_adversarial_copies_are_the_quantized_attack(recipe) -> None:
     data, model = pictures(), Net(0)
     index = torch.arange(N) + 50
-    found = augment.adversarial(data, model, recipe, seed=3, index=index, batch_size=7)
+    found = attacks.attack(recipe, model, data, seed=3, index=index, batch_size=7).images
     whole = recipe(model, data.images.float() / 255, data.labels, seed=3, index=index)
     assert torch.equal(found, attacks.quantize(whole, data.images))
     accuracy = (model(found.float() / 255).argmax(1) == data.labels).double().mean()
-    assert accuracy < 0.5, "the source labelled the clean images, so it was right on all of them"
+    assert accuracy < 0.5, "the source labeled the clean images, so it was right on all of them"
 
 
 def test_quantize_rounds_and_stays_in_the_ball() -> None:
@@ -174,8 +175,8 @@ def test_cutout_is_one_clipped_square_of_the_mean() -> None:
     heights, widths = hole.any(2).sum(1), hole.any(1).sum(1)
     assert torch.equal(hole.sum((1, 2)), heights * widths), "a rectangle"
     assert heights.min() == 8 and heights.max() == 16 and widths.min() == 8 and widths.max() == 16
-    assert hole[heights == 8][:, 0].any(1).all(), "it reaches 8 pixels up and 7 down from its centre, so 8 rows remain only on top"
-    # Centres uniform over 32 pixels: mean side 16 - 2 * (0 + ... + 8) / 32 with the even square's one-sided clipping.
+    assert hole[heights == 8][:, 0].any(1).all(), "it reaches 8 pixels up and 7 down from its center, so 8 rows remain only on top"
+    # Centers uniform over 32 pixels: mean side 16 - 2 * (0 + ... + 8) / 32 with the even square's one-sided clipping.
     sides = [min(c + 8, SIDE) - max(c - 8, 0) for c in range(SIDE)]
     assert heights.double().mean().item() == pytest.approx(sum(sides) / SIDE, abs=0.25)
     covered = hole.double().mean(0)
@@ -259,7 +260,11 @@ def test_identity_leaves_the_image() -> None:
     assert set(names) == {"identity"} and torch.equal(found.images, data.images)
     with pytest.raises(ValueError, match="unknown operation 'identity'"):
         augment.Bank().apply("identity", data)
-    for wrong, message in ({"fogg": 1.0}, "Did you mean 'fog'"), ({"fog": -1.0}, "weights: expected"), ({"fog": float("nan")}, "weights"):
+    for wrong, message in (
+        ({"fogg": 1.0}, "Did you mean 'fog'"),
+        ({"fog": -1.0}, r"weights\['fog'\]: expected"),
+        ({"fog": float("nan")}, "weights"),
+    ):
         with pytest.raises(ValueError, match=message):
             augment.Bank(weights=wrong)
     with pytest.raises(ValueError, match="all are zero"):

@@ -1,11 +1,11 @@
-"""The held-out types: byte for byte against scikit-image and the package, the law of speckle noise, and what corrupt_held_out promises."""
+"""The held-out types: byte for byte against scikit-image and the package, the law of speckle noise, and what corrupt promises for them."""
 
 import numpy as np
 import pytest
 import torch
 from pictures import chw, hwc, make_images
 
-from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt_held_out
+from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt
 from rtalib.corruptions.constants import CONSTANTS
 from rtalib.corruptions.held_out import HELD_OUT_CONSTANTS
 
@@ -28,7 +28,7 @@ def test_equals_the_package(name, height, width):
     images = make_images(16, height, width, seed=height)
     for severity in SEVERITIES:
         expected = chw(np.stack([peer.corrupt(image, severity, name) for image in hwc(images)]))
-        assert torch.equal(corrupt_held_out(images, name, severity, benchmark="imagecorruptions"), expected), severity
+        assert torch.equal(corrupt(images, name, severity, benchmark="imagecorruptions"), expected), severity
 
 
 @pytest.mark.parametrize("side", [32, 20])
@@ -37,7 +37,7 @@ def test_blur_equals_scikit_image(side):
     images = make_images(24, side, side, seed=2)
     for severity, sigma in enumerate((0.4, 0.6, 0.7, 0.8, 1), 1):
         smooth = [gaussian(image / 255.0, sigma=sigma, mode="nearest", truncate=4, channel_axis=-1) for image in hwc(images)]
-        assert torch.equal(corrupt_held_out(images, "gaussian_blur", severity), chw(np.clip(np.stack(smooth), 0, 1) * 255)), severity
+        assert torch.equal(corrupt(images, "gaussian_blur", severity), chw(np.clip(np.stack(smooth), 0, 1) * 255)), severity
 
 
 def test_saturation_equals_scikit_image_for_many_colours():
@@ -49,7 +49,7 @@ def test_saturation_equals_scikit_image_for_many_colours():
             hsv = color.rgb2hsv(hwc(images) / 255.0)
             hsv[..., 1] = np.clip(hsv[..., 1] * factor + addend, 0, 1)
             expected = chw(np.clip(color.hsv2rgb(hsv), 0, 1) * 255)
-            assert torch.equal(corrupt_held_out(images, "saturate", severity), expected), severity
+            assert torch.equal(corrupt(images, "saturate", severity), expected), severity
 
 
 def flat(value: int, count: int = 12) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_speckle_noise_levels(value, benchmark):
     stats = pytest.importorskip("scipy.stats")
     for severity, std in enumerate(HELD_OUT_CONSTANTS[benchmark]["speckle_noise"], 1):
         chance = np.diff(stats.norm.cdf((np.arange(1, 256) - value) / (std * value)), prepend=0, append=1)
-        counts = corrupt_held_out(flat(value), "speckle_noise", severity, seed=1, benchmark=benchmark).flatten().bincount(minlength=256)
+        counts = corrupt(flat(value), "speckle_noise", severity, seed=1, benchmark=benchmark).flatten().bincount(minlength=256)
         often = chance * counts.sum().item() >= 5
         observed, expected = ([*part[often], part[~often].sum()] for part in (counts.numpy(), chance * counts.sum().item()))
         if expected[-1] < 1e-6:
@@ -74,10 +74,10 @@ def test_speckle_noise_levels(value, benchmark):
 
 
 def test_speckle_noise_grows_with_the_value_and_leaves_black():
-    assert int(corrupt_held_out(flat(0), "speckle_noise", 5).max()) == 0
+    assert int(corrupt(flat(0), "speckle_noise", 5).max()) == 0
     for severity, std in enumerate(HELD_OUT_CONSTANTS["cifar10-c"]["speckle_noise"], 1):
         for value in (60, 120):
-            change = corrupt_held_out(flat(value), "speckle_noise", severity, seed=2).double() - value
+            change = corrupt(flat(value), "speckle_noise", severity, seed=2).double() - value
             deviations = 4 / change.numel() ** 0.5
             # Cutting to whole levels lowers the mean by half a level and adds a variance of one twelfth.
             assert abs(float(change.mean()) + 0.5) < std * value * deviations
@@ -91,36 +91,36 @@ def test_speckle_noise_has_the_law_of_the_package():
     batch = torch.from_numpy(image).permute(2, 0, 1).expand(10, -1, -1, -1)
     for severity in (1, 3, 5):
         theirs = np.stack([peer.corrupt(image, severity, "speckle_noise") for _ in range(10)])
-        ours = hwc(corrupt_held_out(batch, "speckle_noise", severity, benchmark="imagecorruptions"))
+        ours = hwc(corrupt(batch, "speckle_noise", severity, benchmark="imagecorruptions"))
         assert stats.ks_2samp((theirs.astype(int) - image).ravel(), (ours.astype(int) - image).ravel()).pvalue > FLOOR
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
 def test_result_belongs_to_the_image(monkeypatch, name):
-    from rtalib.corruptions import held_out
+    from rtalib.corruptions import api
 
     images = make_images(12)
     severity, index = torch.tensor([1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 1, 5]), torch.arange(100, 112)
-    together = corrupt_held_out(images, name, severity, seed=5, index=index)
+    together = corrupt(images, name, severity, seed=5, index=index)
     assert together.dtype == torch.uint8 and together.shape == images.shape and together.is_contiguous()
-    alone = [corrupt_held_out(images[i : i + 1], name, int(severity[i]), seed=5, index=index[i : i + 1]) for i in range(12)]
+    alone = [corrupt(images[i : i + 1], name, int(severity[i]), seed=5, index=index[i : i + 1]) for i in range(12)]
     assert torch.equal(torch.cat(alone), together)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(corrupt_held_out(images[order], name, severity[order], seed=5, index=index[order]), together[order])
-    monkeypatch.setitem(held_out.TYPES, name, held_out.TYPES[name]._replace(pixels=3 * 1024))
-    assert torch.equal(corrupt_held_out(images, name, severity, seed=5, index=index), together)
+    assert torch.equal(corrupt(images[order], name, severity[order], seed=5, index=index[order]), together[order])
+    monkeypatch.setitem(api.TYPES, name, api.TYPES[name]._replace(pixels=3 * 1024))
+    assert torch.equal(corrupt(images, name, severity, seed=5, index=index), together)
     view = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    assert torch.equal(corrupt_held_out(view, name, severity, seed=5, index=index), together)
-    assert corrupt_held_out(images[:0], name, 3).shape == (0, 3, 32, 32)
+    assert torch.equal(corrupt(view, name, severity, seed=5, index=index), together)
+    assert corrupt(images[:0], name, 3).shape == (0, 3, 32, 32)
 
 
 def test_speckle_noise_changes_with_seed_index_and_severity():
     image = make_images(1, seed=4).repeat(2, 1, 1, 1)
-    first, second = corrupt_held_out(image, "speckle_noise", 5)
+    first, second = corrupt(image, "speckle_noise", 5)
     assert not torch.equal(first, second)
-    assert not torch.equal(corrupt_held_out(image, "speckle_noise", 5, seed=1)[0], first)
-    assert not torch.equal(corrupt_held_out(image, "speckle_noise", 4)[0], first)
-    assert torch.equal(corrupt_held_out(image, "speckle_noise", 5, index=torch.tensor([1, 0]))[1], first)
+    assert not torch.equal(corrupt(image, "speckle_noise", 5, seed=1)[0], first)
+    assert not torch.equal(corrupt(image, "speckle_noise", 4)[0], first)
+    assert torch.equal(corrupt(image, "speckle_noise", 5, index=torch.tensor([1, 0]))[1], first)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_speckle_noise_changes_with_seed_index_and_severity():
 def test_bad_input_is_named(change, error, words):
     arguments = {"images": make_images(2), "name": "saturate", "severity": 1} | change
     with pytest.raises(error, match=words):
-        corrupt_held_out(arguments.pop("images"), arguments.pop("name"), arguments.pop("severity"), **arguments)
+        corrupt(arguments.pop("images"), arguments.pop("name"), arguments.pop("severity"), **arguments)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -146,5 +146,5 @@ def test_bad_input_is_named(change, error, words):
 def test_gpu_agrees_with_cpu(name):
     """Speckle noise to the byte; the float64 types may move a byte by one where a sum lands on a whole level."""
     images, severity = make_images(40), torch.arange(40) % 5 + 1
-    gap = (corrupt_held_out(images, name, severity).int() - corrupt_held_out(images.cuda(), name, severity).cpu()).abs()
+    gap = (corrupt(images, name, severity).int() - corrupt(images.cuda(), name, severity).cpu()).abs()
     assert gap.max() <= (0 if name == "speckle_noise" else 1) and (gap > 0).double().mean() < 1e-3

@@ -69,8 +69,8 @@ def test_other_image_sizes(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_normalisation_is_inside(name):
-    """Pixels normalised by hand through a copy whose statistics are 0 and 1 give the same logits."""
+def test_normalization_is_inside(name):
+    """Pixels normalized by hand through a copy whose statistics are 0 and 1 give the same logits."""
     model, bare = (models.seeded(lambda: models.build(name), seed=0).eval() for _ in range(2))
     bare.mean.zero_(), bare.std.fill_(1)
     x = torch.rand(2, 3, 32, 32)

@@ -2,24 +2,24 @@ import pytest
 import torch
 
 from rtalib import models
-from rtalib.sources.heads import CentreHead, CosineHead, max_mahalanobis_centres, with_head
+from rtalib.sources.heads import CenterHead, CosineHead, max_mahalanobis_centers, with_head
 
 
 @pytest.mark.parametrize(("classes", "size"), [(2, 1), (10, 9), (10, 256), (100, 256)])
-def test_centres_are_equally_long_and_as_far_apart_as_can_be(classes: int, size: int) -> None:
-    centres = max_mahalanobis_centres(classes, size, radius=10.0).double()
-    cosines = centres @ centres.T / 100
+def test_centers_are_equally_long_and_as_far_apart_as_can_be(classes: int, size: int) -> None:
+    centers = max_mahalanobis_centers(classes, size, radius=10.0).double()
+    cosines = centers @ centers.T / 100
     assert torch.allclose(cosines, torch.full_like(cosines, -1 / (classes - 1)).fill_diagonal_(1.0), atol=1e-5)
-    assert torch.allclose(centres.sum(0), torch.zeros(size).double(), atol=1e-4)
+    assert torch.allclose(centers.sum(0), torch.zeros(size).double(), atol=1e-4)
 
 
-def test_more_centres_than_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected 2 to 9 centres in 8 dimensions, got 10"):
-        max_mahalanobis_centres(10, 8)
+def test_more_centers_than_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected 2 to 9 centers in 8 dimensions, got 10"):
+        max_mahalanobis_centers(10, 8)
 
 
-def test_centre_logits_are_negative_squared_distances() -> None:
-    head, features = CentreHead(6, 3, size=4, radius=2.0).eval(), torch.randn(5, 6)
+def test_center_logits_are_negative_squared_distances() -> None:
+    head, features = CenterHead(6, 3, size=4, radius=2.0).eval(), torch.randn(5, 6)
     z = head.embed(features)
     for k, logits in enumerate(head(features).T):
         assert torch.allclose(logits, -((z - head.centres[k]) ** 2).sum(1), atol=1e-5)

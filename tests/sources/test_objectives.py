@@ -9,7 +9,7 @@ from torch import nn
 from rtalib import attacks
 from rtalib.sources.awp import AWP
 from rtalib.sources.feature_scattering import feature_scattering
-from rtalib.sources.heads import CentreHead, CosineHead
+from rtalib.sources.heads import CenterHead, CosineHead
 from rtalib.sources.objectives import FreeAT, WarmUp, at_he, fast_at, mmc, pgd_at, smoothed, trades
 
 
@@ -91,9 +91,9 @@ def test_hypersphere_embedding_takes_the_margin_off_the_label_s_cosine_in_the_lo
     assert torch.allclose(loss, expected, atol=1e-5) and loss > F.cross_entropy(10 * cos, y)
 
 
-def test_mmc_pulls_the_embedding_to_the_centre_of_its_class() -> None:
+def test_mmc_pulls_the_embedding_to_the_center_of_its_class() -> None:
     x, y = batch()
-    head = CentreHead(FEATURES, K, size=6, radius=10.0)
+    head = CenterHead(FEATURES, K, size=6, radius=10.0)
     model = net(head=head)
     loss = mmc(EPS, STEP, 2)(model, x, y)
     found_gradients = gradients(model, loss)
@@ -211,14 +211,14 @@ def two_cues(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x.clamp(0, 1), y
 
 
-class Centred(nn.Module):
+class Centered(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 10 * (x - 0.5)
 
 
 def accuracies(objective) -> tuple[float, float]:
     torch.manual_seed(0)
-    model = nn.Sequential(Centred(), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2)).double()
+    model = nn.Sequential(Centered(), nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2)).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     x, y = two_cues(400)
     for _ in range(80):

@@ -9,7 +9,7 @@ from rtalib import models
 from rtalib.models.preact_resnet import PreActResNet
 from rtalib.models.wide_resnet import WideResNet
 from rtalib.sources import public_weights
-from rtalib.sources.public_weights import ADVERSARIAL, CENTRED, PUBLISHED, Published, fit, load, tensors
+from rtalib.sources.public_weights import ADVERSARIAL, CENTERED, FORMATS, WeightFormat, fit, load, tensors
 
 
 class Maker:
@@ -103,7 +103,7 @@ IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(9))
 
 def test_a_wide_resnet_reads_the_public_names() -> None:
     state, model = wide(), WideResNet(16, 2, 10)
-    fit(model, state, normalisation=CENTRED)
+    fit(model, state, normalization=CENTERED)
     assert torch.allclose(model.eval()(IMAGES), wide_logits(state, 2 * IMAGES - 1), rtol=1e-3, atol=1e-3)
     fit(model, state)
     assert torch.allclose(model(IMAGES), wide_logits(state, IMAGES), rtol=1e-3, atol=1e-3)
@@ -111,23 +111,23 @@ def test_a_wide_resnet_reads_the_public_names() -> None:
 
 def test_a_preact_resnet_reads_the_public_names() -> None:
     state, model = preact(), PreActResNet((2, 2, 2, 2), 10, width=4, raw_shortcut=True)
-    fit(model, state | {"mu": torch.zeros(1, 3, 1, 1), "sigma": torch.ones(1, 3, 1, 1)}, normalisation=ADVERSARIAL)
+    fit(model, state | {"mu": torch.zeros(1, 3, 1, 1), "sigma": torch.ones(1, 3, 1, 1)}, normalization=ADVERSARIAL)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)))
     assert torch.allclose(model.eval()(IMAGES), preact_logits(state, (IMAGES - mean) / std), rtol=1e-3, atol=1e-3)
 
 
 def test_six_architectures_and_their_inputs() -> None:
     with torch.device("meta"):
-        sizes = {name: models.count_parameters(published.build()) for name, published in PUBLISHED.items()}
+        sizes = {name: models.count_parameters(published.build()) for name, published in FORMATS.items()}
     assert sizes.pop("Zhang2019Theoretically") == 46_160_474 and sizes.pop("Wong2020Fast") == 11_171_146
     assert set(sizes.values()) == {36_479_194} and len(sizes) == 4
-    assert PUBLISHED["Hendrycks2019Using"].normalisation == CENTRED and PUBLISHED["Wong2020Fast"].normalisation == ADVERSARIAL
+    assert FORMATS["Hendrycks2019Using"].normalization == CENTERED and FORMATS["Wong2020Fast"].normalization == ADVERSARIAL
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RTALIB_WEIGHTS", str(tmp_path))
-    monkeypatch.setitem(PUBLISHED, "Carmon2019Unlabeled", Published(lambda: WideResNet(16, 2, 10)))
+    monkeypatch.setitem(FORMATS, "Carmon2019Unlabeled", WeightFormat(lambda: WideResNet(16, 2, 10)))
     return tmp_path
 
 

@@ -9,7 +9,7 @@ from rtalib.corruptions import CORRUPTIONS
 from rtalib.scales import SCALES
 from rtalib.sources.cards import SOURCES
 from rtalib.sources.heads import HEADS
-from rtalib.sources.public_weights import PUBLISHED
+from rtalib.sources.public_weights import FORMATS
 from rtalib.sources.train import AROUND, objective
 
 CLEAN = {"clean_resnet50", "clean_wideresnet"}
@@ -79,4 +79,4 @@ def test_published_figures(name: str) -> None:
 
 
 def test_six_have_published_weights() -> None:
-    assert {card.robustbench for card in SOURCES.values() if card.robustbench} == set(PUBLISHED)
+    assert {card.robustbench for card in SOURCES.values() if card.robustbench} == set(FORMATS)

@@ -138,7 +138,7 @@ def test_self_training_labels_one_half_with_a_network_trained_on_the_other(monke
     all_images = load_dataset("shapes10", "train", limit=SETUP.source_images)
     (first, _), (mixed, options) = seen
     half = SETUP.source_images // 2
-    assert torch.equal(first.images, all_images.images[:half]) and options["halves"] == half
+    assert torch.equal(first.images, all_images.images[:half]) and options["n_labeled"] == half
     assert torch.equal(mixed.images, all_images.images) and torch.equal(mixed.labels[:half], all_images.labels[:half])
     assert not torch.equal(mixed.labels[half:], all_images.labels[half:])  # guesses of a network of one epoch
 
@@ -215,8 +215,8 @@ def cifar(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_dataset("shapes10", "train", limit=SETUP.source_images)
     named = replace(data, classes=CIFAR10_CLASSES)
     monkeypatch.setattr(source_training, "load_dataset", lambda name, *a, **k: named if name == "cifar10" else data)
-    narrow = public_weights.Published(lambda: WideResNet(10, 1, 10))
-    monkeypatch.setitem(public_weights.PUBLISHED, "Zhang2019Theoretically", narrow)
+    narrow = public_weights.WeightFormat(lambda: WideResNet(10, 1, 10))
+    monkeypatch.setitem(public_weights.FORMATS, "Zhang2019Theoretically", narrow)
 
 
 def public_file(folder) -> dict[str, torch.Tensor]:

@@ -16,12 +16,12 @@ QUICK = Recipe(4, batch_size=16, lr=0.05, milestones=(2,), label_smoothing=0.1, 
 
 
 def make(n: int = 50, seed: int = 0, size: int = 16) -> LabeledImages:
-    """Noise whose mean colour tells the class: learnable in a few steps."""
+    """Noise whose mean color tells the class: learnable in a few steps."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 4
-    colours = torch.tensor([[80, 0, 0], [0, 80, 0], [0, 0, 80], [60, 60, 60]])
+    colors = torch.tensor([[80, 0, 0], [0, 80, 0], [0, 0, 80], [60, 60, 60]])
     noise = torch.randint(0, 150, (n, 3, size, size), generator=generator)
-    return LabeledImages((noise + colours[labels][:, :, None, None]).to(torch.uint8), labels, CLASSES, "colours")
+    return LabeledImages((noise + colors[labels][:, :, None, None]).to(torch.uint8), labels, CLASSES, "colors")
 
 
 def tiny(seed: int = 0) -> nn.Module:

@@ -91,7 +91,7 @@ def test_a_fall_of_the_score_is_reported_in_its_row_and_as_a_warning():
 
 @torch.no_grad()
 def forget(model: nn.Module, row: dict) -> None:
-    """After epoch 2 every class is taken for its neighbour."""
+    """After epoch 2 every class is taken for its neighbor."""
     if row["epoch"] == 2:
         model.classifier.weight.copy_(model.classifier.weight.roll(1, 0))
         model.classifier.bias.copy_(model.classifier.bias.roll(1, 0))
@@ -158,10 +158,10 @@ def test_replays_repeat_each_batch_and_share_its_step_of_the_schedule():
 
 
 @pytest.mark.parametrize(("first", "others"), [(24, 24), (24, 10), (24, 60)])
-def test_halves_make_up_each_batch_equally(first, others):
+def test_labeled_images_and_the_others_make_up_each_batch_equally(first, others):
     n = first + others
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, 4, 4)
-    batches = Batches(images, torch.arange(n), Recipe(1, batch_size=16, crop_padding=0), torch.device("cpu"), halves=first)
+    batches = Batches(images, torch.arange(n), Recipe(1, batch_size=16, crop_padding=0), torch.device("cpu"), n_labeled=first)
     labels = [y for _, y in batches.epoch(0, 0)]
     assert len(labels) == len(batches) == 3 and all(int((y < first).sum()) == 8 for y in labels)
     seen = torch.cat(labels)
@@ -170,6 +170,6 @@ def test_halves_make_up_each_batch_equally(first, others):
     assert not torch.equal(seen, torch.cat([y for _, y in batches.epoch(0, 1)]))
 
 
-def test_halves_need_two_parts():
-    with pytest.raises(ValueError, match="halves: expected less than the 40 images there are, got 40"):
-        fit(make(40), halves=40)
+def test_labeled_images_need_others():
+    with pytest.raises(ValueError, match="n_labeled: expected less than the 40 images there are, got 40"):
+        fit(make(40), n_labeled=40)

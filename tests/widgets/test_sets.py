@@ -68,4 +68,4 @@ def test_a_mined_set_tells_the_rounds():
     mined = set_views.mined_set(search)
     assert list(dict.fromkeys(mined.parts)) == ["piece 1, drawn", "mined in round 1", "mined in round 2"]
     wrong = search.trace().wrong.sum(1).tolist()
-    assert [note for note in mined.notes if note] == [f"{count} of 2 wrong" for count in wrong[len(search.cuts[0]) :]]
+    assert [note for note in mined.notes if note] == [f"{count} of 2 wrong" for count in wrong[len(search.pool.cuts[0]) :]]

@@ -108,9 +108,9 @@ def _make_sets(scale: str, dataset: str, seeds: Sequence[int], executor: str, me
     setup = scales.get(scale).rta
     common = {"run": scales.run_name(scale, dataset), "inputs": rta.run_inputs(dataset, setup), "executor": executor}
     rta.run_sources(scale, dataset, setup, common)
-    sets = [rta.SetCell(method, seed, dataset, PROTOCOL, setup) for seed in seeds for method in methods]
+    sets = [rta.SetTrial(method, seed, dataset, PROTOCOL, setup) for seed in seeds for method in methods]
     if sets:
-        grid.run(rta.set_cell, sets, recipe="rtalib.rta.set_cell", table="together-sets", **common)
+        grid.run(rta.set_trial, sets, recipe="rtalib.rta.set_cell", table="together-sets", **common)
     return setup, common
 
 

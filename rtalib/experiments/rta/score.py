@@ -2,8 +2,8 @@
 
 The hidden sets were never documented. The suite here has equal parts: clean test images; the corruptions that RTA trains on; the same
 types with the other benchmark's constants and other severities; types that RTA never sees; adversarial examples transferred from a
-network that is never a source, in both norms. The score is the paper's formula, the mean over networks of top-1, averaged over parts; no
-level of it is comparable with the paper's. Where you have the contest's released arrays (see HIDDEN), they are one more column.
+network that is never a source, in both norms. The score is the paper's formula, the mean over networks of top-1, averaged over parts; its
+level is not comparable with the paper's. The contest's released arrays, if you have them (see HIDDEN), are one more column.
 """
 
 import warnings
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from torch import nn
 
-from rtalib import attacks, augment
-from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt, corrupt_held_out
+from rtalib import attacks
+from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset, root_folder
 from rtalib.infra import store
@@ -34,7 +34,7 @@ HIDDEN = "aaai22-hidden"  # folder below $RTALIB_DATA with data.npy and label.np
 
 
 def proxy_suite(dataset: str, setup: RtaScale) -> dict[str, LabeledImages]:
-    """{part: images with labels}, made of the first `setup.evaluated` test images; made once."""
+    """{part: images with labels}, made once from the first `setup.evaluated` test images."""
     test = load_dataset(dataset, "test", limit=setup.evaluated)
     network, source = source_network("held-out", dataset, setup)
     parameters = {"data": test.digest, "severity": setup.severity, "frost": frost_kind(), "held_out": source.key, "parts": PARTS}
@@ -49,23 +49,22 @@ def proxy_suite(dataset: str, setup: RtaScale) -> dict[str, LabeledImages]:
 
 
 def suite_part(part: str, test: LabeledImages, network: nn.Module, *, severity: int = 2) -> LabeledImages:
-    """One of PARTS made of `test`. network: what the transferred examples are made on. severity: the one that RTA trains on."""
+    """One of PARTS made from `test`. network: the source of the transferred examples. severity: the one that RTA trains on."""
     if part == "clean":
         return test
     if part in TRANSFER:
-        return test.with_images(augment.adversarial(test, network, TRANSFER[part], seed=SEED))
-    if part == "held_out_types":
-        types, make, benchmark, severities = HELD_OUT, corrupt_held_out, "cifar10-c", HELD_OUT_SEVERITIES
-    elif part == "held_out_severities":
-        types, make, benchmark, severities = CORRUPTIONS, corrupt, "cifar10-c", HELD_OUT_SEVERITIES
-    else:
-        types, make, benchmark, severities = CORRUPTIONS, corrupt, "imagecorruptions", (severity,)
-    sets = [test.with_images(make(test.images, name, level, seed=SEED, benchmark=benchmark)) for name in types for level in severities]
-    return concat(sets, part)
+        return test.with_images(attacks.attack(TRANSFER[part], network, test, seed=SEED).images)
+    types, severities, benchmark = {
+        "corruptions": (CORRUPTIONS, (severity,), "imagecorruptions"),
+        "held_out_severities": (CORRUPTIONS, HELD_OUT_SEVERITIES, "cifar10-c"),
+        "held_out_types": (HELD_OUT, HELD_OUT_SEVERITIES, "cifar10-c"),
+    }[part]
+    made = (corrupt(test.images, name, level, seed=SEED, benchmark=benchmark) for name in types for level in severities)
+    return concat([test.with_images(images) for images in made], part)
 
 
-def measured(network: nn.Module, dataset: str, setup: RtaScale) -> dict:
-    """score and its PARTS of one network in percent, n_eval, and `hidden` where the released arrays are there."""
+def measure(network: nn.Module, dataset: str, setup: RtaScale) -> dict:
+    """score and its PARTS for one network in percent, n_eval, and `hidden` if the released arrays are there."""
     suite = proxy_suite(dataset, setup)
     parts = {part: 100 * evaluate(network, images) for part, images in suite.items()}
     facts = {"score": sum(parts.values()) / len(parts), **parts, "n_eval": sum(map(len, suite.values()))}
@@ -73,15 +72,15 @@ def measured(network: nn.Module, dataset: str, setup: RtaScale) -> dict:
 
 
 def has_hidden(dataset: str) -> bool:
-    """Whether the contest's released arrays are there; they are CIFAR-10's classes."""
+    """Whether the contest's released arrays, of CIFAR-10's classes, are there."""
     return dataset == "cifar10" and (root_folder() / HIDDEN / "data.npy").is_file()
 
 
 def warn_of_leakage(protocol: str) -> None:
-    """The contest's first stage trains on the very test images that its evaluation perturbs."""
+    """Warn that 'paper', like the contest's first stage, trains on the very test images that the evaluation perturbs."""
     if protocol == "paper":
         warnings.warn(
-            "protocol 'paper': the training images are test images, and the proxy suite is made of test images too. "
-            "Its score says how well perturbed copies of training images are recognised, not how well new images are.",
+            "protocol 'paper': the training images are test images, and so are the images of the proxy suite. "
+            "Its score measures how well perturbed copies of training images are recognized, not new images.",
             stacklevel=3,
         )

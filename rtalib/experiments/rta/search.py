@@ -1,8 +1,8 @@
-"""Iterative search as cells of a grid, and paper one's Table 4.
+"""Iterative search as trials of a grid, and paper one's Table 4.
 
 Stage I: five copies of the originals, corruptions and attacks. Stage II: five times as many images of the training split, each once,
-corruptions alone (what the authors' code does; the paper's text says that strong adversarial examples were removed). 'RTA' is the same
-pool and the same training with rule 'random', RTA's own draw: the paper's stage I row (99.11) has the originals in its set besides.
+corruptions alone (as in the authors' code; the paper's text says that strong adversarial examples were removed). 'RTA' is the same
+pool and the same training with rule 'random', RTA's own draw; the set behind the paper's stage I row (99.11) also has the originals.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rtalib import attacks, augment, models
 from rtalib.data.loading import load_dataset
-from rtalib.experiments.rta import score as rta_score
+from rtalib.experiments.rta import score
 from rtalib.experiments.rta.iterative_search import Search, Settings
-from rtalib.experiments.rta.source_study import remembered
 from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
+from rtalib.sources.train import shared_source
 
 # {method: (stage, selection rule)}
 TABLE4 = {
@@ -26,7 +26,7 @@ TABLE4 = {
     "StageII: RTA": (2, "random"),
     "StageII: RTA + Iterative search": (2, "most-models"),
 }
-# Ours, beside the two rows of stage II that share its candidates and first networks: coverage in the place of the uniform choice.
+# Ours, beside the two rows of stage II that share its candidates and first networks: coverage instead of the uniform choice.
 COVERAGE = {name: TABLE4[name] for name in TABLE4 if name.startswith("StageII:")} | {"StageII: RTA + Coverage search": (2, "coverage")}
 METHODS = TABLE4 | COVERAGE
 
@@ -45,33 +45,8 @@ class SearchSpec:
     setup: RtaScale
 
 
-@dataclass(frozen=True)
-class StepCell:
-    """One step of a search: the candidates of a piece ('candidates'), a drawn piece ('piece'), or a network ('network') of a round."""
-
-    method: str
-    seed: int
-    kind: str
-    step: int
-    model: str
-    spec: SearchSpec
-
-
-@dataclass(frozen=True)
-class ScoreCell:
-    """One target network trained on the whole set."""
-
-    method: str
-    seed: int
-    model: str
-    dataset: str
-    protocol: str
-    scale: str
-    spec: SearchSpec
-
-
 def table4_spec(method: str, seed: int, dataset: str, protocol: str, setup: RtaScale) -> SearchSpec:
-    """What a method of METHODS is."""
+    """The search behind a method of METHODS."""
     stage, rule = METHODS[method]
     size = (setup.copies + 1) * setup.originals
     return SearchSpec(
@@ -92,6 +67,45 @@ def settings_of(setup: RtaScale, rule: str, size: int) -> Settings:
     return Settings(setup.pieces, rule, setup.final_recipe(), short, size=size, offered=setup.offered)
 
 
+def search_of(spec: SearchSpec) -> Search:
+    """The search itself; the store keeps its finished steps."""
+    return _search_of(spec, store.outputs())
+
+
+@store.cached(maxsize=2)
+def _search_of(spec: SearchSpec, outputs: Path) -> Search:
+    setup, data = spec.setup, load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)
+    names = setup.sources if spec.attacks else ()
+    sources = {name: attacks.prepared(shared_source(name, spec.dataset, setup)[0]) for name in names}
+    bank = augment.Bank.for_data(data, sources, severity=setup.severity, restarts=setup.restarts)
+    return Search(data, {name: partial(models.build, name, data.num_classes) for name in spec.targets}, bank, spec.settings, spec.seed)
+
+
+@dataclass(frozen=True)
+class StepTrial:
+    """One step of a search: the candidates of a piece ('candidates'), a drawn piece ('piece'), or a network ('network') of a round."""
+
+    method: str
+    seed: int
+    kind: str
+    step: int
+    model: str
+    spec: SearchSpec
+
+
+@dataclass(frozen=True)
+class ScoreTrial:
+    """One target network trained on the whole set."""
+
+    method: str
+    seed: int
+    model: str
+    dataset: str
+    protocol: str
+    scale: str
+    spec: SearchSpec
+
+
 def run(
     scale: str,
     dataset: str,
@@ -104,69 +118,49 @@ def run(
     table: str = "rta-table4",
     steps: str = "rta-search",
 ) -> list[dict]:
-    """Rows of Table 4, or of other METHODS under a table's name of their own; see rta.run_table."""
+    """Rows of Table 4, or of other METHODS under another table name; see tables.run_table."""
     specs = {(method, seed): table4_spec(method, seed, dataset, protocol, setup) for seed in seeds for method in methods}
     run_steps(specs, common, steps)
-    cells = [
-        ScoreCell(method, seed, model, dataset, protocol, scale, spec) for (method, seed), spec in specs.items() for model in spec.targets
-    ]
-    return grid.run(score_cell, cells, recipe="rtalib.rta_search.score_cell", table=table, **common)
+    trials = [ScoreTrial(*name, model, dataset, protocol, scale, spec) for name, spec in specs.items() for model in spec.targets]
+    return grid.run(score_trial, trials, recipe="rtalib.rta_search.score_cell", table=table, **common)
 
 
 def run_steps(specs: dict[tuple[str, int], SearchSpec], common: dict, table: str = "rta-search") -> None:
     """All steps of the searches {(name, seed): spec} but the final networks.
 
-    A step whose inputs are not there yet makes them, or waits for the process that does, so any number of workers gives the same.
+    A step makes its missing inputs, or waits for the process that does, so any number of workers gives the same result.
     """
-    steps = [StepCell(*name, *step, spec) for name, spec in specs.items() for step in steps_of(spec)]
-    order = {"candidates": 0, "piece": 0, "network": 1}
-    steps.sort(key=lambda cell: (order[cell.kind], cell.step))  # what later rounds of one search wait for comes before them
-    grid.run(step_cell, steps, recipe="rtalib.rta_search.step_cell", table=table, ordered=True, **common)
+    steps = [StepTrial(*name, *step, spec) for name, spec in specs.items() for step in steps_of(spec)]
+    steps.sort(key=lambda trial: (trial.kind == "network", trial.step))  # first the steps that later rounds wait for
+    grid.run(step_trial, steps, recipe="rtalib.rta_search.step_cell", table=table, ordered=True, **common)
 
 
 def steps_of(spec: SearchSpec) -> list[tuple[str, int, str]]:
     """(kind, piece or round, model) of every step before the final networks."""
     pieces = range(spec.settings.pieces)
     if spec.settings.rule == "random":
-        return [("piece", piece, "") for piece in pieces]
-    return [("candidates", piece, "") for piece in pieces[1:]] + [
-        ("network", round, name) for round in pieces[:-1] for name in spec.targets
-    ]
+        return [("piece", t, "") for t in pieces]
+    networks = [("network", t, name) for t in pieces[:-1] for name in spec.targets]
+    return [("candidates", t, "") for t in pieces[1:]] + networks
 
 
-def search_of(spec: SearchSpec) -> Search:
-    """The search itself; its trace and training set are read from the store where they are."""
-    return _search_of(spec, store.outputs())
-
-
-@store.cached(maxsize=2)
-def _search_of(spec: SearchSpec, outputs: Path) -> Search:
-    setup = spec.setup
-    data = load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)
-    bank = augment.Bank(severity=setup.severity)
-    if spec.attacks:
-        sources = {name: attacks.prepared(remembered(name, spec.dataset, setup)[0]) for name in setup.sources}
-        bank = augment.Bank(sources, setup.severity, restarts=setup.restarts, low_logits=augment.low_logit_sources(data, sources))
-    return Search(data, {name: partial(models.build, name, data.num_classes) for name in spec.targets}, bank, spec.settings, spec.seed)
-
-
-def step_cell(cell: StepCell) -> dict:
+def step_trial(trial: StepTrial) -> dict:
     """Take one step."""
-    search = search_of(cell.spec)
-    if cell.kind == "network":
-        network, entry = search.network(cell.step, cell.model)
-        test = load_dataset(cell.spec.dataset, "test", limit=cell.spec.setup.evaluated)
-        return {"clean": 100 * evaluate(network, test), "n_train": sum(map(len, search.cuts[: cell.step + 1])), "network": entry.key}
-    if cell.kind == "piece":
-        return {"n_train": len(search.cuts[cell.step]), "piece": search.piece(cell.step).key}
-    for operation in search.bank.operations:
-        search.candidates(cell.step, operation)
-    return {"n_candidates": int(search.offered(cell.step).sum())}
+    search, t = search_of(trial.spec), trial.step
+    if trial.kind == "candidates":
+        for operation in search.bank.operations:
+            search.pool.candidates(t, operation)
+        return {"n_candidates": int(search.pool.offered(t).sum())}
+    if trial.kind == "piece":
+        return {"n_train": len(search.pool.cuts[t]), "piece": search.draw(t).key}
+    network, entry = search.train(trial.model, search.mine(t + 1))
+    test = load_dataset(trial.spec.dataset, "test", limit=trial.spec.setup.evaluated)
+    return {"clean": 100 * evaluate(network, test), "n_train": sum(map(len, search.pool.cuts[: t + 1])), "network": entry.key}
 
 
-def score_cell(cell: ScoreCell) -> dict:
+def score_trial(trial: ScoreTrial) -> dict:
     """The final network of a search, scored on the proxy suite, in percent."""
-    search = search_of(cell.spec)
-    network, entry = search.network(cell.spec.settings.pieces - 1, cell.model)
-    n_train = sum(map(len, search.cuts))
-    return rta_score.measured(network, cell.dataset, cell.spec.setup) | {"n_train": n_train, "network": entry.key}
+    search = search_of(trial.spec)
+    network, entry = search.train(trial.model, search.mine())
+    n_train = len(search.pool.positions)
+    return score.measure(network, trial.dataset, trial.spec.setup) | {"n_train": n_train, "network": entry.key}

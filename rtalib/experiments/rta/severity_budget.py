@@ -1,18 +1,16 @@
-"""Which RTA sets return the most points per hour: severity of the corruptions, and copies of each image, against the clock of the store.
+"""Which RTA sets return the most points per hour: severity of the corruptions and copies of each image against the store's clock.
 
-An attack knows no severity. So a set of another severity is Table 1's set with its corrupted images made anew: the same draws, the same
-adversarial examples. A set of fewer copies is the beginning of Table 1's, and costs its share of that set's clock.
+Attacks have no severity. A set of another severity is therefore Table 1's set with new corrupted images: the same draws, the same
+adversarial examples. A set of fewer copies is the beginning of Table 1's set and costs its share of that set's time.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import torch
 
-from rtalib import augment, models
+from rtalib import augment
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.data.images import LabeledImages
 from rtalib.experiments.rta import score as rta_score
@@ -21,14 +19,14 @@ from rtalib.infra import grid, store
 from rtalib.infra.provenance import stamp
 from rtalib.results.tables import interval, values
 from rtalib.scale_settings import RtaScale, TogetherScale
-from rtalib.training.artefacts import frost_kind, history, trained_network
+from rtalib.training.artefacts import frost_kind, history
 
 REPEATED = "5 × 10,000 Ori"
 PROTOCOL = "disjoint"
 
 
 @dataclass(frozen=True)
-class BudgetCell:
+class BudgetTrial:
     """One target network trained on the originals and `copies` of them: with RTA at a severity, or (severity 0) as they are."""
 
     method: str
@@ -57,19 +55,19 @@ def budgets(setup: RtaScale, together: TogetherScale) -> list[tuple[int, int]]:
 
 def run(scale: str, dataset: str, seeds: Sequence[int], setup: RtaScale, together: TogetherScale, common: dict) -> list[dict]:
     """Rows of all sets, seeds and target networks. common: options of grid.run."""
-    cells = [
-        BudgetCell(name_of(*budget), *budget, seed, model, dataset, PROTOCOL, scale, setup)
+    trials = [
+        BudgetTrial(name_of(*budget), *budget, seed, model, dataset, PROTOCOL, scale, setup)
         for seed in seeds
         for budget in budgets(setup, together)
         for model in setup.targets
     ]
-    return grid.run(budget_cell, cells, recipe="rtalib.severity_budget.budget_cell", table="severity-budget", **common)
+    return grid.run(budget_trial, trials, recipe="rtalib.severity_budget.budget_cell", table="severity-budget", **common)
 
 
 def at_severity(full: LabeledImages, drawn: list[list[str]], seed: int, severity: int, copies: int) -> LabeledImages:
     """The first `copies` copies of an RTA set (originals first, then copy after copy), its corruptions at another severity.
 
-    drawn: the operation of each image of each copy, as rta.training_set has it.
+    drawn: the operation of each image of each copy, as in the set's drawn.json.
     """
     count = len(drawn[0])
     originals = full.subset(torch.arange(count))
@@ -84,36 +82,23 @@ def at_severity(full: LabeledImages, drawn: list[list[str]], seed: int, severity
     return full.subset(torch.arange(len(images))).with_images(images, f"{originals.name}-severity-{severity}")
 
 
-def _set(cell: BudgetCell) -> tuple[LabeledImages, store.Entry, bool]:
-    """A stored set that has all that the cell's set needs, and whether it is that set."""
-    method = rta.OURS if cell.severity else REPEATED if cell.copies else rta.BASELINE
-    data, entry = rta.training_set(method, cell.seed, cell.dataset, cell.protocol, cell.setup)
-    return data, entry, not cell.severity or (cell.severity, cell.copies) == (cell.setup.severity, cell.setup.copies)
-
-
-def budget_cell(cell: BudgetCell) -> dict:
+def budget_trial(trial: BudgetTrial) -> dict:
     """Train a target on the set and score it on the proxy suite: percent, and hours of making the set and of training.
 
     The suite is that of Table 1, whatever the severity of the set.
     """
-    full, entry, whole = _set(cell)
-
-    def data() -> LabeledImages:
-        return full if whole else at_severity(full, _drawn(entry.path), cell.seed, cell.severity, cell.copies)
-
-    facts = {"set": entry.key, "severity": cell.severity, "copies": cell.copies, "frost": frost_kind()}
-    network, trained = trained_network(
-        lambda: models.build(cell.model, full.num_classes),
-        data,
-        cell.setup.recipe(),
-        parameters={"model": cell.model, "data": entry.key if whole else store.key("rta-set at severity", 1, facts)},
-        seed=cell.seed,
-        label=f"{cell.method.replace(' ', '-').replace(',', '')}-{cell.model}-s{cell.seed}",
-    )
-    making = entry.card["seconds"] * cell.copies / cell.setup.copies if cell.severity else 0.0
+    method = rta.OURS if trial.severity else REPEATED if trial.copies else rta.BASELINE
+    data, made = rta.training_set(method, trial.seed, trial.dataset, trial.protocol, trial.setup)
+    key = made.key
+    if trial.severity and (trial.severity, trial.copies) != (trial.setup.severity, trial.setup.copies):
+        data = at_severity(data, rta.drawn_operations(made), trial.seed, trial.severity, trial.copies)
+        facts = {"set": made.key, "severity": trial.severity, "copies": trial.copies, "frost": frost_kind()}
+        key = store.key("rta-set at severity", 1, facts)
+    network, trained = rta.train_target(trial.model, data, key, trial.setup.recipe(), trial.seed)
+    making = made.card["seconds"] * trial.copies / trial.setup.copies if trial.severity else 0.0
     training = sum(epoch["seconds"] for epoch in history(trained))
-    return rta_score.measured(network, cell.dataset, cell.setup) | {
-        "n_train": len(full) // (1 + (cell.setup.copies if cell.severity else cell.copies)) * (1 + cell.copies),
+    return rta_score.measure(network, trial.dataset, trial.setup) | {
+        "n_train": len(data),
         "making": making / grid.HOUR,
         "training": training / grid.HOUR,
         "hours": (making + training) / grid.HOUR,
@@ -122,16 +107,12 @@ def budget_cell(cell: BudgetCell) -> dict:
     }
 
 
-def _drawn(folder: Path) -> list[list[str]]:
-    return json.loads((folder / "drawn.json").read_text())
-
-
 # ------------------------------------------------------------------------------------------------------------- returns
 
 
 def with_returns(rows: Sequence[Mapping]) -> list[dict]:
     """The rows with `gain`, points above the originals' network of the same seed and model, and `return`, gain per hour of making the set
-    and of training; both absent where that network was not measured."""
+    and of training; without both if that network was not measured."""
     base = {(row["seed"], row["model"]): row["score"] for row in rows if row["method"] == name_of(0, 0)}
     found = []
     for row in rows:

@@ -22,7 +22,7 @@ from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate, predict
 from rtalib.scale_settings import RtaScale
 from rtalib.sources.cards import SOURCES, Source
-from rtalib.sources.train import Trained, origin, source_network, weights_in_use
+from rtalib.sources.train import origin, shared_source, source_network, weights_in_use
 from rtalib.training.artefacts import fingerprint, load_images, save_images
 
 # The last three spend 22 gradients on an image each; they differ in the loss, and the last one in its first two steps.
@@ -42,7 +42,7 @@ Z = 1.959964  # of a 95 % interval
 
 
 @dataclass(frozen=True)
-class StudyCell:
+class StudyTrial:
     """One source, trained or found, and measured."""
 
     source: str
@@ -53,7 +53,7 @@ class StudyCell:
 
 
 @dataclass(frozen=True)
-class TransferCell:
+class TransferTrial:
     """Examples crafted on one source, and what every one of `targets` makes of them."""
 
     source: str
@@ -80,9 +80,9 @@ def run_study(
     Raises ValueError for unknown names.
     """
     setup, common = _common(scale, dataset, sources, executor)
-    cells = [StudyCell(name, seed, dataset, scale, setup) for name in sources]
+    trials = [StudyTrial(name, seed, dataset, scale, setup) for name in sources]
     return grid.run(
-        study_cell, cells, recipe="rtalib.source_study.study_cell", table="source-study", version=2, describe=one_line, **common
+        study_trial, trials, recipe="rtalib.source_study.study_cell", table="source-study", version=2, describe=one_line, **common
     )
 
 
@@ -101,8 +101,8 @@ def run_transfer(
     """
     run_study(scale, dataset, sources, seed=seed, executor=executor)  # else the first cells would all wait for the same trainings
     setup, common = _common(scale, dataset, sources, executor)
-    cells = [TransferCell(name, tuple(sources), seed, dataset, scale, setup) for name in sources]
-    return grid.run(transfer_cell, cells, recipe="rtalib.source_study.transfer_cell", table="source-transfer", **common)
+    trials = [TransferTrial(name, tuple(sources), seed, dataset, scale, setup) for name in sources]
+    return grid.run(transfer_trial, trials, recipe="rtalib.source_study.transfer_cell", table="source-transfer", **common)
 
 
 def _common(scale: str, dataset: str, sources: Sequence[str], executor: str) -> tuple[RtaScale, dict]:
@@ -120,11 +120,11 @@ def _common(scale: str, dataset: str, sources: Sequence[str], executor: str) -> 
 # --------------------------------------------------------------------------------------------------------------- cells
 
 
-def study_cell(cell: StudyCell) -> dict:
+def study_trial(trial: StudyTrial) -> dict:
     """Train or find one source and measure it; see run_study."""
-    network, entry = source_network(cell.source, cell.dataset, cell.setup)
-    test = load_dataset(cell.dataset, "test", limit=cell.setup.evaluated)
-    fooled = {name: attacks.attack(recipe, network, test, seed=cell.seed).success.cpu() for name, recipe in ATTACKS.items()}
+    network, entry = source_network(trial.source, trial.dataset, trial.setup)
+    test = load_dataset(trial.dataset, "test", limit=trial.setup.evaluated)
+    fooled = {name: attacks.attack(recipe, network, test, seed=trial.seed).success.cpu() for name, recipe in ATTACKS.items()}
     return {
         "clean": 100 * evaluate(network, test),
         **{name: 100 * (~wrong).double().mean().item() for name, wrong in fooled.items()},
@@ -147,10 +147,10 @@ def _trained_seconds(entry: store.Entry) -> float | None:
     return round(entry.card["seconds"] + (_trained_seconds(before) if before else 0.0), 1)
 
 
-def transfer_cell(cell: TransferCell) -> dict:
+def transfer_trial(trial: TransferTrial) -> dict:
     """Craft on one source and ask every target; see run_transfer."""
-    crafted, gradients = examples(cell.source, cell.dataset, cell.setup, seed=cell.seed)
-    accuracy = {name: 100 * evaluate(remembered(name, cell.dataset, cell.setup)[0], crafted) for name in cell.targets}
+    crafted, gradients = examples(trial.source, trial.dataset, trial.setup, seed=trial.seed)
+    accuracy = {name: 100 * evaluate(shared_source(name, trial.dataset, trial.setup)[0], crafted) for name in trial.targets}
     return {"accuracy": accuracy, "gradients": gradients, "n_eval": len(crafted)}
 
 
@@ -160,12 +160,11 @@ def examples(name: str, dataset: str, setup: RtaScale, *, seed: int = 0) -> tupl
     That is ODI-BIM, preset 'author', with the scale's restarts: frozen at the first success, and unmodified where the network is wrong
     from the start.
     """
-    network, entry = remembered(name, dataset, setup)
+    network, entry = shared_source(name, dataset, setup)
     test = load_dataset(dataset, "test", limit=setup.evaluated)
 
     def craft(folder: Path) -> None:
-        sources = {name: network}
-        bank = augment.Bank(sources, restarts=setup.restarts, low_logits=augment.low_logit_sources(test, sources))
+        bank = augment.Bank.for_data(test, {name: network}, restarts=setup.restarts)
         found = attacks.attack(bank.recipe(name), network, test, seed=seed)
         save_images(folder, test.with_images(found.images))
         (folder / "cost.json").write_text(json.dumps(found.gradients.double().mean().item()))
@@ -173,16 +172,6 @@ def examples(name: str, dataset: str, setup: RtaScale, *, seed: int = 0) -> tupl
     parameters = {"network": entry.key, "data": test.digest, "restarts": setup.restarts, "seed": seed}
     made = store.make("source-examples", 1, parameters, craft, label=name)
     return load_images(made.path), json.loads((made.path / "cost.json").read_text())
-
-
-def remembered(name: str, dataset: str, setup: RtaScale) -> Trained:
-    """sources.train.source_network, once per process: to find a network, it has to read the training images."""
-    return _remembered(name, dataset, setup, store.outputs())
-
-
-@store.cached(maxsize=len(SOURCES))
-def _remembered(name: str, dataset: str, setup: RtaScale, outputs: Path) -> Trained:
-    return source_network(name, dataset, setup)
 
 
 def right_everywhere(networks: Sequence[nn.Module], data: LabeledImages) -> int:

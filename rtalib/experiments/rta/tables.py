@@ -1,7 +1,16 @@
-"""Paper one's Tables 1 to 3 as cells of a grid: sources, training sets, and target networks scored on the proxy suite (rta_score)."""
+"""Paper one's Tables 1 to 3, from the sources to the score. One row by hand:
+
+    networks    = sources(method, dataset, setup)
+    images      = originals(dataset, protocol, seed, setup)
+    data, made  = augmented(method, images, networks, seed, setup)
+    network, _  = train_target(model, data, made.key, recipe, seed)
+    row         = score.measure(network, dataset, setup)
+
+`run_table` makes the same calls in the trials of a grid, which share sources, sets and networks through the store.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,19 +22,17 @@ from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import unknown
 from rtalib.experiments import PROTOCOLS
-from rtalib.experiments.rta import score as rta_score
-from rtalib.experiments.rta import search as rta_search
-from rtalib.experiments.rta.source_study import remembered
+from rtalib.experiments.rta import score, search
 from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
-from rtalib.sources.train import origin, source_network, weights_in_use
+from rtalib.sources.train import Trained, origin, shared_source, source_network, weights_in_use
 from rtalib.training.artefacts import fingerprint, frost_kind, load_images, save_images, trained_network
 from rtalib.training.recipes import Recipe
 
 BASELINE = "10,000 Ori(baseline)"
 OURS = "10,000 Ori + 4 × 10,000 Ori with RTA(Ours)"
-TABLE1 = {
+TABLE1 = {  # {method: kind of augmentation}
     BASELINE: None,
     "5 × 10,000 Ori": "original",
     "10,000 Ori + 4 × 10,000 Ori with TA": "trivial_augment",
@@ -40,11 +47,8 @@ TABLE1 = {
 }
 # {method: (label smoothing, weight decay)} and {method: (epochs, milestones)}, all on the RTA set of Table 1
 TABLE2 = {
-    f"LS {smoothing}, WD {text}": (smoothing, decay)
-    for smoothing, text, decay in (
-        *((0, "1e-4", 1e-4), (0.05, "1e-4", 1e-4), (0.1, "1e-4", 1e-4), (0.15, "1e-4", 1e-4)),
-        *((0.1, "2e-4", 2e-4), (0.1, "5e-4", 5e-4)),
-    )
+    f"LS {smoothing}, WD {text}": (smoothing, float(text))
+    for smoothing, text in ((0, "1e-4"), (0.05, "1e-4"), (0.1, "1e-4"), (0.15, "1e-4"), (0.1, "2e-4"), (0.1, "5e-4"))
 }
 TABLE3 = {
     "110 epochs, lr decay by 0.1 at [100,105].": (110, (100, 105)),
@@ -54,10 +58,85 @@ TABLE3 = {
 }
 TABLES = ("table1", "table2", "table3", "table4")
 CLEAN_SOURCE = "clean_resnet50"
+ATTACKS = {"fgsm": attacks.FGSM(), "i_fgsm": attacks.BIM()}
+PER_IMAGE = {"trivial_augment": augment.trivial_augment, "cutout": augment.cutout, "augmix": augment.augmix}
+
+
+# ------------------------------------------------------------------------------------------------ one row, from top to bottom
+
+
+def sources(method: str, dataset: str, setup: RtaScale) -> dict[str, Trained]:
+    """The networks that a method of TABLE1 attacks: all sources for RTA, the clean ResNet-50 for FGSM and I-FGSM, else none."""
+    kind = TABLE1[method]
+    names = setup.sources if kind == "rta" else (CLEAN_SOURCE,) if kind in ATTACKS else ()
+    return {name: shared_source(name, dataset, setup) for name in names}
+
+
+def originals(dataset: str, protocol: str, seed: int, setup: RtaScale) -> LabeledImages:
+    """The images that a set is made of.
+
+    protocol: 'disjoint': of the training split; 'paper': of the test split, as in the contest's Stage I, so that they are the very images
+    that the evaluation perturbs.
+    """
+    return load_dataset(dataset, "train" if protocol == "disjoint" else "test", limit=setup.originals, seed=seed)
+
+
+def augmented(
+    method: str, images: LabeledImages, networks: Mapping[str, Trained], seed: int, setup: RtaScale
+) -> tuple[LabeledImages, store.Entry]:
+    """A training set of Table 1, the originals and then `setup.copies` augmented copies of all of them, and its store entry."""
+    kind = TABLE1[method]
+    parameters = {"kind": kind, "seed": seed, "data": images.digest, "copies": setup.copies, "severity": setup.severity}
+    parameters |= {"frost": frost_kind(), "restarts": setup.restarts, "sources": {name: entry.key for name, (_, entry) in networks.items()}}
+
+    def build(folder: Path) -> None:
+        fast = {name: attacks.prepared(network) for name, (network, _) in networks.items()}
+        copies = [_copy(kind, images, fast, seed, copy, setup) for copy in range(setup.copies if kind else 0)]
+        save_images(folder, concat([images, *(data for data, _ in copies)], f"{images.name}-{kind or 'baseline'}"))
+        (folder / "drawn.json").write_text(json.dumps([drawn for _, drawn in copies]))
+
+    entry = store.make("rta-set", 2, parameters, build, label=f"{kind or 'baseline'}-s{seed}")
+    return load_images(entry.path), entry
+
+
+def _copy(
+    kind: str, data: LabeledImages, networks: Mapping[str, nn.Module], seed: int, copy: int, setup: RtaScale
+) -> tuple[LabeledImages, list[str]]:
+    """One augmented copy, a fresh and independent draw, and the operation of each image. FGSM and I-FGSM draw nothing, so their copies are
+    equal (attacks-and-defenses reference, 32)."""
+    if kind in ("rta", "corruptions"):  # RTA's draw; without networks over the corruptions alone
+        return augment.rta(data, networks, seed=seed, copy=copy, severity=setup.severity, restarts=setup.restarts)
+    index, made = torch.arange(len(data)) + copy * len(data), data
+    if kind in PER_IMAGE:
+        made = data.with_images(PER_IMAGE[kind](data.images, seed=seed, index=index))
+    elif kind == "cutmix":
+        made = augment.cutmix(data, seed=seed, index=index, probability=1.0)
+    elif kind in ATTACKS:
+        made = data.with_images(attacks.attack(ATTACKS[kind], networks[CLEAN_SOURCE], data).images)
+    return made, [kind] * len(data)
+
+
+def drawn_operations(made: store.Entry) -> list[list[str]]:
+    """For each copy of a training set the operation of each image."""
+    return json.loads((made.path / "drawn.json").read_text())
+
+
+def train_target(model: str, data: LabeledImages, key: str, recipe: Recipe, seed: int) -> Trained:
+    """A target network trained on a set, and its store entry; key: what the store knows the set by."""
+    facts = {"parameters": {"model": model, "data": key}, "seed": seed, "label": f"{data.name}-{model}-s{seed}"}
+    return trained_network(lambda: models.build(model, data.num_classes), lambda: data, recipe, **facts)
+
+
+def training_set(method: str, seed: int, dataset: str, protocol: str, setup: RtaScale) -> tuple[LabeledImages, store.Entry]:
+    """`augmented` from names alone."""
+    return augmented(method, originals(dataset, protocol, seed, setup), sources(method, dataset, setup), seed, setup)
+
+
+# --------------------------------------------------------------------------------------------------- the tables, as trials
 
 
 @dataclass(frozen=True)
-class SourceCell:
+class SourceTrial:
     """One network that RTA attacks (a name of SOURCES), or the 'held-out' one that only the evaluation attacks."""
 
     source: str
@@ -67,9 +146,8 @@ class SourceCell:
 
 
 @dataclass(frozen=True)
-class SetCell:
-    """One training set of Table 1. protocol 'disjoint': originals come from the training split; 'paper': from the test split, as in
-    the contest's Stage I, so that they are the very images that the evaluation perturbs."""
+class SetTrial:
+    """One training set of Table 1."""
 
     method: str
     seed: int
@@ -79,8 +157,8 @@ class SetCell:
 
 
 @dataclass(frozen=True)
-class TargetCell:
-    """One target network trained on one training set and scored on the proxy suite. training_set: a method of TABLE1."""
+class TargetTrial:
+    """One target network trained on one training set, a method of TABLE1, and scored on the proxy suite."""
 
     method: str
     training_set: str
@@ -105,37 +183,37 @@ def run_table(
 ) -> list[dict]:
     """Rows of a table of the RTA paper, 'table1' to 'table4', one per method, seed and target network; stored rows are not computed again.
 
-    seeds: default the scale's own. Row fields: method, seed, model, score and rta_score.PARTS in percent, n_train, n_eval. Warns under
+    seeds: default the scale's own. Row fields: method, seed, model, score and score.PARTS in percent, n_train, n_eval. Warns under
     protocol 'paper', whose training images are those that the suite perturbs.
     """
     if table not in TABLES:
         raise unknown("table", table, TABLES)
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, PROTOCOLS)
-    rta_score.warn_of_leakage(protocol)
+    score.warn_of_leakage(protocol)
     settings = scales.get(scale)
     setup, seeds = settings.rta, seeds or settings.seeds
     common = {"run": scales.run_name(scale, dataset), "inputs": run_inputs(dataset, setup), "executor": executor}
     run_sources(scale, dataset, setup, common)
     if table == "table4":
-        return rta_search.run(scale, dataset, seeds, protocol, setup, common)
+        return search.run(scale, dataset, seeds, protocol, setup, common)
     methods = rows_of(table, setup)
-    used = list(dict.fromkeys(training_set for training_set, _ in methods.values()))
-    sets = [SetCell(method, seed, dataset, protocol, setup) for seed in seeds for method in used]
-    grid.run(set_cell, sets, recipe="rtalib.rta.set_cell", table="rta-sets", **common)
-    cells = [
-        TargetCell(method, *methods[method], seed, model, dataset, protocol, scale, setup)
+    used = dict.fromkeys(name for name, _ in methods.values())
+    sets = [SetTrial(method, seed, dataset, protocol, setup) for seed in seeds for method in used]
+    grid.run(set_trial, sets, recipe="rtalib.rta.set_cell", table="rta-sets", **common)
+    trials = [
+        TargetTrial(method, *methods[method], seed, model, dataset, protocol, scale, setup)
         for seed in seeds
         for method in methods
         for model in setup.targets
     ]
-    return grid.run(target_cell, cells, recipe="rtalib.rta.target_cell", table=f"rta-{table}", version=2, **common)
+    return grid.run(target_trial, trials, recipe="rtalib.rta.target_cell", table=f"rta-{table}", version=2, **common)
 
 
 def run_sources(scale: str, dataset: str, setup: RtaScale, common: dict) -> None:
     """The networks that RTA attacks, and the held-out one."""
-    networks = [SourceCell(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
-    grid.run(source_cell, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
+    trials = [SourceTrial(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
+    grid.run(source_trial, trials, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
 
 
 def rows_of(table: str, setup: RtaScale) -> dict[str, tuple[str, Recipe]]:
@@ -149,18 +227,15 @@ def rows_of(table: str, setup: RtaScale) -> dict[str, tuple[str, Recipe]]:
 
 
 def run_inputs(dataset: str, setup: RtaScale) -> dict:
-    """What the cells of paper one read that their fields only name."""
-    return fingerprint(dataset) | weights_in_use(dataset, setup) | ({"hidden": True} if rta_score.has_hidden(dataset) else {})
+    """What the trials of paper one read that their fields only name."""
+    return fingerprint(dataset) | weights_in_use(dataset, setup) | ({"hidden": True} if score.has_hidden(dataset) else {})
 
 
-# -------------------------------------------------------------------------------------------------------------- sources
-
-
-def source_cell(cell: SourceCell) -> dict:
+def source_trial(trial: SourceTrial) -> dict:
     """Train one source; clean accuracy and accuracy under BIM-10 at 8/255 on test images, in percent."""
-    network, entry = source_network(cell.source, cell.dataset, cell.setup)
-    test = load_dataset(cell.dataset, "test", limit=cell.setup.evaluated)
-    attacked = augment.adversarial(test, network, attacks.BIM())
+    network, entry = source_network(trial.source, trial.dataset, trial.setup)
+    test = load_dataset(trial.dataset, "test", limit=trial.setup.evaluated)
+    attacked = attacks.attack(attacks.BIM(), network, test).images
     return {
         "clean": 100 * evaluate(network, test),
         "bim10": 100 * evaluate(network, test.with_images(attacked)),
@@ -170,83 +245,15 @@ def source_cell(cell: SourceCell) -> dict:
     }
 
 
-# -------------------------------------------------------------------------------------------------------- training sets
-
-
-def training_set(method: str, seed: int, dataset: str, protocol: str, setup: RtaScale) -> tuple[LabeledImages, store.Entry]:
-    """The originals and `setup.copies` augmented copies of all of them (Table 1), with what was drawn for each copied image."""
-    originals = load_dataset(dataset, "train" if protocol == "disjoint" else "test", limit=setup.originals, seed=seed)
-    kind = TABLE1[method]
-    names = {"rta": setup.sources, "fgsm": (CLEAN_SOURCE,), "i_fgsm": (CLEAN_SOURCE,)}.get(kind, ())
-    networks = {name: remembered(name, dataset, setup) for name in names}
-    parameters = {"kind": kind, "seed": seed, "data": originals.digest, "copies": setup.copies, "severity": setup.severity}
-    parameters |= {"frost": frost_kind(), "restarts": setup.restarts, "sources": {name: entry.key for name, (_, entry) in networks.items()}}
-
-    def build(folder: Path) -> None:
-        data, drawn = _augmented(originals, kind, seed, setup, {name: attacks.prepared(network) for name, (network, _) in networks.items()})
-        save_images(folder, data)
-        (folder / "drawn.json").write_text(json.dumps(drawn))
-
-    entry = store.make("rta-set", 2, parameters, build, label=f"{kind or 'baseline'}-s{seed}")
-    return load_images(entry.path), entry
-
-
-def _augmented(
-    originals: LabeledImages, kind: str | None, seed: int, setup: RtaScale, networks: dict[str, nn.Module]
-) -> tuple[LabeledImages, list[list[str]]]:
-    """The training set and, per copy, the name of the operation drawn for each image."""
-    parts, drawn = [originals], []
-    for copy in range(setup.copies if kind else 0):
-        part, names = _copy(originals, kind, seed, copy, setup, networks)
-        parts.append(part)
-        drawn.append(names)
-    return concat(parts, f"{originals.name}-{kind or 'baseline'}"), drawn
-
-
-def _copy(
-    data: LabeledImages, kind: str, seed: int, copy: int, setup: RtaScale, networks: dict[str, nn.Module]
-) -> tuple[LabeledImages, list[str]]:
-    """One augmented copy: a fresh, independent draw. FGSM and I-FGSM draw nothing, so their four copies are equal (reference #32)."""
-    index = torch.arange(len(data)) + copy * len(data)
-    if kind == "rta":
-        return augment.rta(data, networks, seed=seed, copy=copy, severity=setup.severity, restarts=setup.restarts)
-    if kind == "corruptions":
-        return augment.corruptions_only(data, seed=seed, copy=copy, severity=setup.severity)
-    if kind == "original":
-        return data, [kind] * len(data)
-    if kind == "trivial_augment":
-        images = augment.trivial_augment(data.images, seed=seed, index=index)
-    elif kind == "cutout":
-        images = augment.cutout(data.images, seed=seed, index=index)
-    elif kind == "augmix":
-        images = augment.augmix(data.images, seed=seed, index=index)
-    elif kind == "cutmix":
-        return augment.cutmix(data, seed=seed, index=index, probability=1.0), [kind] * len(data)
-    else:
-        recipe = attacks.FGSM() if kind == "fgsm" else attacks.BIM()
-        images = augment.adversarial(data, networks[CLEAN_SOURCE], recipe)
-    return data.with_images(images), [kind] * len(data)
-
-
-def set_cell(cell: SetCell) -> dict:
+def set_trial(trial: SetTrial) -> dict:
     """Make one training set; how often each operation was drawn."""
-    data, entry = training_set(cell.method, cell.seed, cell.dataset, cell.protocol, cell.setup)
-    names = [name for copy in json.loads((entry.path / "drawn.json").read_text()) for name in copy]
+    data, entry = training_set(trial.method, trial.seed, trial.dataset, trial.protocol, trial.setup)
+    names = [name for copy in drawn_operations(entry) for name in copy]
     return {"n_train": len(data), "drawn": {name: names.count(name) for name in sorted(set(names))}, "set": entry.key}
 
 
-# ----------------------------------------------------------------------------------------------------------- evaluation
-
-
-def target_cell(cell: TargetCell) -> dict:
+def target_trial(trial: TargetTrial) -> dict:
     """Train one target network on one training set and score it on the proxy suite, in percent."""
-    data, entry = training_set(cell.training_set, cell.seed, cell.dataset, cell.protocol, cell.setup)
-    network, trained = trained_network(
-        lambda: models.build(cell.model, data.num_classes),
-        lambda: data,
-        cell.recipe,
-        parameters={"model": cell.model, "data": entry.key},
-        seed=cell.seed,
-        label=f"{TABLE1[cell.training_set] or 'baseline'}-{cell.model}-s{cell.seed}",
-    )
-    return rta_score.measured(network, cell.dataset, cell.setup) | {"n_train": len(data), "network": trained.key}
+    data, made = training_set(trial.training_set, trial.seed, trial.dataset, trial.protocol, trial.setup)
+    network, trained = train_target(trial.model, data, made.key, trial.recipe, trial.seed)
+    return score.measure(network, trial.dataset, trial.setup) | {"n_train": len(data), "network": trained.key}

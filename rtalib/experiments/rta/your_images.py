@@ -2,7 +2,7 @@
 
     python -m rtalib rta --images my/photos --out my/robust --size 5000 [--iterative] [--score]
 
-Every step is kept in the store, so a killed run goes on where it was, and another size shares what it can.
+The store keeps every step: a killed run resumes where it stopped, and a run of another size reuses what it can.
 """
 
 import json
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from rtalib import models, scales
+from rtalib import scales
 from rtalib.data import export, readers
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import SPLITS, load_dataset
-from rtalib.errors import unknown
+from rtalib.errors import check_number, unknown
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta import tables as rta
@@ -27,14 +27,14 @@ from rtalib.experiments.rta.iterative_search import MAX_SIDE, Trace
 from rtalib.infra import grid, provenance, store
 from rtalib.results.figures.arrays import image_grid
 from rtalib.results.figures.style import Drawing, save
-from rtalib.training.artefacts import frost_kind, trained_network
+from rtalib.training.artefacts import frost_kind
 
 SIDES = (16, MAX_SIDE)
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to make: `size` images at `side` pixels, mined by iterative search or drawn, with the originals in front of them or without."""
+class SetRequest:
+    """The set to make: `size` images at `side` pixels, mined by iterative search or drawn, with or without the originals in front."""
 
     images: str
     size: int
@@ -45,16 +45,14 @@ class Order:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not SIDES[0] <= self.side <= SIDES[1]:
-            raise ValueError(f"side: expected {SIDES[0]} to {SIDES[1]} pixels, got {self.side}")
-        if self.size < 1:
-            raise ValueError(f"size: expected at least 1 image, got {self.size}")
+        check_number("side", self.side, *SIDES, integer=True, unit=" pixels")
+        check_number("size", self.size, 1, integer=True, unit=" image")
         scales.get(self.scale)
 
 
 @dataclass(frozen=True)
-class Robust:
-    """The robust data set, what became of each of its images but the originals in front, those originals, the card of what was done."""
+class RobustDataset:
+    """The robust data set, the trace of its images (without the originals in front), those originals, and a card of how it was made."""
 
     data: LabeledImages
     trace: Trace
@@ -63,13 +61,13 @@ class Robust:
 
 
 @grid.shared_workers()
-def make(order: Order, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_options: Any) -> Robust:
+def make(order: SetRequest, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_options: Any) -> RobustDataset:
     """Make the data set and write it into `out`: in `kinds` (see export), with card.json and preview.png.
 
     order.images: a folder of class folders with pictures of any sizes (scaled to order.side, the longer side cropped), or anything that
-    load_dataset reads, its images no larger than 64 pixels a side. Test images are kept out of it. The sources are substitutes trained on
-    the training images with the setup of order.scale. grid_options: executor, workers; see grid.run. Raises ValueError when the size leaves
-    no room, for unknown kinds, and what iterative_search raises.
+    load_dataset reads, with images of at most 64 pixels a side. The set has no test images. The sources are substitutes trained on the
+    training images with the setup of order.scale. grid_options: executor, workers; see grid.run. Raises ValueError if the size leaves no
+    room, for unknown kinds, and what iterative_search raises.
     """
     for kind in kinds:  # before hours of work, not after them
         if kind not in export.KINDS:
@@ -78,14 +76,14 @@ def make(order: Order, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_
     spec = spec_of(order, dataset)
     rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
     common = _common(order, dataset, spec) | grid_options
-    networks = [rta.SourceCell(name, dataset, order.scale, spec.setup) for name in spec.setup.sources]
-    grid.run(rta.source_cell, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
+    networks = [rta.SourceTrial(name, dataset, order.scale, spec.setup) for name in spec.setup.sources]
+    grid.run(rta.source_trial, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
     rta_search.run_steps({(method(order), order.seed): spec}, common)
     search = rta_search.search_of(spec)
     data, trace = search.training_set(), search.trace()
     if order.originals:
         data = concat([search.data, data], data.name)
-    robust = Robust(data, trace, search.data, _card(order, spec, data, trace, search.data))
+    robust = RobustDataset(data, trace, search.data, _card(order, spec, data, trace, search.data))
     out = Path(out)
     export.export(robust.data, out, kinds)
     store.write_atomic(out / "card.json", json.dumps(robust.card, indent=1))
@@ -93,17 +91,17 @@ def make(order: Order, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_
     return robust
 
 
-def _common(order: Order, dataset: str, spec: rta_search.SearchSpec) -> dict:
+def _common(order: SetRequest, dataset: str, spec: rta_search.SearchSpec) -> dict:
     name = Path(order.images).stem if Path(order.images).exists() else order.images.replace("/", "_")
     return {"run": f"rta-{name}", "inputs": rta.run_inputs(dataset, spec.setup)}
 
 
-def method(order: Order) -> str:
+def method(order: SetRequest) -> str:
     return "RTA + Iterative search" if order.iterative else "RTA"
 
 
-def prepare(order: Order) -> str:
-    """The data set as load_dataset takes it: a folder of pictures becomes a .npz in the store, all of one size; other names stay."""
+def prepare(order: SetRequest) -> str:
+    """The name for load_dataset: a folder of pictures becomes a .npz in the store, with pictures of one size; other names stay."""
     folder = Path(order.images).expanduser()
     if not folder.is_dir() or any(folder.glob("*.npy")) or any(folder.glob("*.parquet")):
         return order.images if not folder.exists() else str(folder.absolute())
@@ -131,7 +129,7 @@ def _picture(file: Path, side: int) -> np.ndarray:
         raise ValueError(f"images: {file} cannot be read as a picture: {error}") from error
 
 
-def spec_of(order: Order, dataset: str) -> rta_search.SearchSpec:
+def spec_of(order: SetRequest, dataset: str) -> rta_search.SearchSpec:
     """The search behind an order."""
     train = load_dataset(dataset, "train")
     size = order.size - (len(train) if order.originals else 0)
@@ -146,7 +144,7 @@ def spec_of(order: Order, dataset: str) -> rta_search.SearchSpec:
     return rta_search.SearchSpec(dataset, "train", None, True, setup.targets, rta_search.settings_of(setup, rule, size), order.seed, setup)
 
 
-def _card(order: Order, spec: rta_search.SearchSpec, data: LabeledImages, trace: Trace, originals: LabeledImages) -> dict:
+def _card(order: SetRequest, spec: rta_search.SearchSpec, data: LabeledImages, trace: Trace, originals: LabeledImages) -> dict:
     counts = torch.bincount(trace.operation, minlength=len(trace.operations)).tolist()
     return {
         "method": method(order),
@@ -166,7 +164,7 @@ def _card(order: Order, spec: rta_search.SearchSpec, data: LabeledImages, trace:
     }
 
 
-def text(robust: Robust, out: str | Path) -> str:
+def text(robust: RobustDataset, out: str | Path) -> str:
     """What was made, for a terminal."""
     card = robust.card
     drawn = sorted(card["operations"].items(), key=lambda item: -item[1])
@@ -175,7 +173,7 @@ def text(robust: Robust, out: str | Path) -> str:
     return f"{head}\nmost frequent operations: {often}"
 
 
-def preview(robust: Robust, count: int = 8) -> Drawing:
+def preview(robust: RobustDataset, count: int = 8) -> Drawing:
     """`count` originals, spread over the set, above what they became in its last pieces."""
     trace, originals, skipped = robust.trace, robust.originals, len(robust.data) - len(robust.trace.image)
     at = torch.linspace(0, len(trace.image) - 1, min(count, len(trace.image))).round().long()
@@ -189,7 +187,7 @@ def preview(robust: Robust, count: int = 8) -> Drawing:
 
 
 @dataclass(frozen=True)
-class BeforeAfterCell:
+class BeforeAfterTrial:
     """A network trained on the originals, or on the robust set, for equally many steps, and scored on perturbed test images."""
 
     trained_on: str
@@ -197,11 +195,11 @@ class BeforeAfterCell:
     seed: int
     dataset: str
     scale: str
-    order: Order
+    order: SetRequest
     setup: scales.RtaScale
 
 
-def score(order: Order, **grid_options: Any) -> list[dict]:
+def score(order: SetRequest, **grid_options: Any) -> list[dict]:
     """Rows for each target network of the scale, trained on the 'originals' and on the 'robust' set; see rta_score for the parts.
 
     The robust set must have been made. Both trainings take as many steps, so that more images are not more training.
@@ -210,14 +208,14 @@ def score(order: Order, **grid_options: Any) -> list[dict]:
     spec = spec_of(order, dataset)
     if load_dataset(dataset, "train").digest == load_dataset(dataset, "test").digest:
         raise ValueError(f"images: {order.images!r} has no test images; give a folder, or a .npz with x_train, y_train, x_test and y_test")
-    cells = [
-        BeforeAfterCell(which, model, order.seed, dataset, order.scale, order, spec.setup)
+    trials = [
+        BeforeAfterTrial(which, model, order.seed, dataset, order.scale, order, spec.setup)
         for which in ("originals", "robust")
         for model in spec.targets
     ]
     return grid.run(
-        before_after_cell,
-        cells,
+        before_after_trial,
+        trials,
         recipe="rtalib.your_images.before_after_cell",
         table="rta-before-after",
         **_common(order, dataset, spec),
@@ -225,23 +223,16 @@ def score(order: Order, **grid_options: Any) -> list[dict]:
     )
 
 
-def before_after_cell(cell: BeforeAfterCell) -> dict:
+def before_after_trial(trial: BeforeAfterTrial) -> dict:
     """Train one network and score it, in percent."""
-    spec = spec_of(cell.order, cell.dataset)
+    spec = spec_of(trial.order, trial.dataset)
     search, recipe = rta_search.search_of(spec), spec.settings.recipe
     data, robust = search.data, search.training_set()
-    if cell.order.originals:
+    if trial.order.originals:
         robust = concat([data, robust], "robust")
-    if cell.trained_on == "robust":
+    if trial.trained_on == "robust":
         data = robust
     else:
         recipe = recipe.scaled(max(1, round(recipe.epochs * len(robust) / len(data))))
-    network, _ = trained_network(
-        lambda: models.build(cell.model, data.num_classes),
-        lambda: data,
-        recipe,
-        parameters={"model": cell.model, "data": data.digest},
-        seed=cell.seed,
-        label=f"{cell.trained_on}-{cell.model}",
-    )
-    return {"n_train": len(data), "epochs": recipe.epochs, **rta_score.measured(network, cell.dataset, cell.setup)}
+    network, _ = rta.train_target(trial.model, data, data.digest, recipe, trial.seed)
+    return {"n_train": len(data), "epochs": recipe.epochs, **rta_score.measure(network, trial.dataset, trial.setup)}

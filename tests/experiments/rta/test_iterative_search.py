@@ -1,6 +1,5 @@
 """Iterative search: the cut, the rounds, the trace, and that a kill or other workers change nothing."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -45,7 +44,7 @@ def outputs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [None, 60, 120, 150, 45])
 def test_pieces_are_stratified_and_hold_the_pool_once(size, shuffle):
     data = images()
-    cuts = search(replace(SETTINGS, size=size, shuffle=shuffle), data).cuts
+    cuts = search(replace(SETTINGS, size=size, shuffle=shuffle), data).pool.cuts
     pool = torch.cat(cuts)
     assert len(pool) == (size or 60) == len(pool.unique())
     counts = torch.stack([data.labels[cut % 60].bincount(minlength=10) for cut in cuts])
@@ -55,14 +54,14 @@ def test_pieces_are_stratified_and_hold_the_pool_once(size, shuffle):
 
 def test_released_order_is_each_class_as_it_comes():
     data = images()
-    cuts = search(replace(SETTINGS, shuffle=False), data).cuts
+    cuts = search(replace(SETTINGS, shuffle=False), data).pool.cuts
     for t, cut in enumerate(cuts):
         expected = [(data.labels == k).nonzero().flatten()[2 * t : 2 * t + 2] for k in range(10)]
         assert torch.equal(cut, torch.cat(expected))
 
 
 def test_as_many_copies_as_pieces_makes_each_piece_one_copy():
-    cuts = search(replace(SETTINGS, size=180)).cuts
+    cuts = search(replace(SETTINGS, size=180)).pool.cuts
     assert [cut.unique().tolist() for cut in cuts] == [list(range(60 * t, 60 * t + 60)) for t in range(3)]
 
 
@@ -72,10 +71,10 @@ def test_as_many_copies_as_pieces_makes_each_piece_one_copy():
 def test_an_operation_of_your_own_is_a_candidate():
     bank = augment.Bank(extra={"negative": lambda images, *, seed, index: 255 - images}, weights={"negative": 30.0})
     found = search(SETTINGS, bank=bank)
-    drawn = np.load(found.piece(0).path / "operation.npy")
+    drawn = np.load(found.draw(0).path / "operation.npy")
     assert (drawn == bank.operations.index("negative")).any()
-    candidates = np.load(found.candidates(1, "negative").path / "images.npy")
-    assert np.array_equal(candidates, 255 - images().images[found.cuts[1]].numpy())
+    candidates = np.load(found.pool.candidates(1, "negative").path / "images.npy")
+    assert np.array_equal(candidates, 255 - images().images[found.pool.cuts[1]].numpy())
 
 
 def test_every_image_is_the_operation_that_its_trace_names():
@@ -100,7 +99,7 @@ def test_choices_are_among_what_the_networks_of_the_round_misclassify():
     facts = trace.rounds[1]
     assert facts["piece"] == 2 and facts["n_train"] == 40 and facts["n_candidates"] == 20 * 15
     assert facts["by_rule"]["all"] == int(wrong.all(1).sum()) and facts["by_rule"]["none"] == int((~wrong).all(1).sum())
-    network, _ = made.network(1, "tiny")
+    network, _ = made.train("tiny", made.mine(2))
     chosen = made.training_set().subset(trace.piece == 2)
     with torch.no_grad():
         found = network(chosen.images.float() / 255).argmax(1) != chosen.labels
@@ -115,27 +114,29 @@ def test_random_rule_is_the_draw_and_trains_once():
     found, trace = made.training_set(), made.trace()
     assert torch.equal(found.images, expected[trace.image])
     assert [trace.operations[i] for i in trace.operation.tolist()] == [names[i] for i in trace.image.tolist()]
-    made.network(2, "tiny")
+    made.train("tiny", made.mine())
     assert len(list((store.outputs() / "store" / "network").glob("random-*"))) == 1 and trace.rounds == []
 
 
 def test_coverage_shares_all_but_the_choice_with_the_uniform_pick():
     uniform, covering = search(replace(SETTINGS, offered=6)), search(replace(SETTINGS, offered=6, rule="coverage"))
-    assert uniform.candidates(1, "fog").key == covering.candidates(1, "fog").key
-    assert uniform.network(0, "tiny")[1].key == covering.network(0, "tiny")[1].key and uniform.piece(1).key != covering.piece(1).key
+    assert uniform.pool.candidates(1, "fog").key == covering.pool.candidates(1, "fog").key
+    pieces = [made.mine(2) for made in (uniform, covering)]
+    network, entry = uniform.train("tiny", pieces[0][:1])
+    assert entry.key == covering.train("tiny", pieces[1][:1])[1].key and pieces[0][1].key != pieces[1][1].key
     first, second = (made.trace().rounds[0] for made in (uniform, covering))
     assert first["misclassified"] == second["misclassified"] and first["n_candidates"] == second["n_candidates"]
     votes = [made.trace().wrong[made.trace().piece == 1].sum(1) for made in (uniform, covering)]
     assert torch.equal(*votes)  # of each image, a candidate that the most networks get wrong
-    features = [extract_features(uniform.network(0, "tiny")[0], load_images(made.piece(1).path).images) for made in (uniform, covering)]
-    before = extract_features(uniform.network(0, "tiny")[0], load_images(uniform.piece(0).path).images)
+    features = [extract_features(network, load_images(mined[1].path).images) for mined in pieces]
+    before = extract_features(network, load_images(pieces[0][0].path).images)
     spread = [torch.cdist(found, torch.cat([before, found])).sort(1).values[:, 1].mean() for found in features]
     assert spread[1] > spread[0]
 
 
 def test_offered_bounds_the_candidates():
     made = search(replace(SETTINGS, offered=4))
-    offered = made.offered(1)
+    offered = made.pool.offered(1)
     assert (offered.sum(1) == 4).all() and made.trace().rounds[0]["n_candidates"] == 4 * 20
     operation = made.trace().operation[made.trace().piece == 1]
     assert offered[torch.arange(20), operation].all()
@@ -144,10 +145,11 @@ def test_offered_bounds_the_candidates():
 def test_fine_tuning_begins_with_the_weights_of_the_round_before():
     still = replace(RECIPE, lr=1e-12, weight_decay=0.0)
     made = search(replace(SETTINGS, start="fine-tune", search_recipe=RECIPE, recipe=still))
-    before, after = made.network(1, "tiny")[0], made.network(2, "tiny")[0]
+    before, after = (made.train("tiny", made.mine(count))[0] for count in (2, 3))
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         assert torch.allclose(old, new, atol=1e-9), name
-    scratch = search(replace(SETTINGS, recipe=still)).network(2, "tiny")[0]
+    cold = search(replace(SETTINGS, recipe=still))
+    scratch = cold.train("tiny", cold.mine())[0]
     assert not torch.allclose(next(scratch.parameters()), next(after.parameters()), atol=1e-3)
 
 
@@ -159,7 +161,7 @@ def test_soft_labels_travel_with_their_images():
 
 
 def test_seeds_differ_and_presets_are_the_papers():
-    assert not torch.equal(torch.cat(search(seed=1).cuts), torch.cat(search(seed=2).cuts))
+    assert not torch.equal(torch.cat(search(seed=1).pool.cuts), torch.cat(search(seed=2).pool.cuts))
     assert PRESETS["released"].recipe.momentum == 0 and not PRESETS["released"].shuffle
     assert PRESETS["stage1"].size == 50_000 and PRESETS["stage2"].recipe == RECIPES["final"] and PRESETS["stage2"].pieces == 5
 
@@ -172,7 +174,7 @@ def _mine(folder: str, first: tuple[int, str] | None = None) -> str:
     torch.set_num_threads(1)
     made = search()
     if first:
-        made.candidates(*first)
+        made.pool.candidates(*first)
     return made.training_set().digest
 
 
@@ -211,10 +213,10 @@ def test_workers_change_nothing(tmp_path):
 
 def test_candidates_are_memory_mapped():
     made = search()
-    images = made._candidate_images(1, "fog")
-    saved = np.load(made.candidates(1, "fog").path / "images.npy", mmap_mode="r")
-    assert isinstance(saved, np.memmap) and torch.equal(images, torch.from_numpy(np.array(saved)))
-    assert json.loads((made.candidates(1, "fog").path / "card.json").read_text())["parameters"]["operation"] == "fog"
+    entry, fog = made.pool.candidates(1, "fog"), made.bank.operations.index("fog")
+    saved = np.load(entry.path / "images.npy", mmap_mode="r")
+    assert isinstance(saved, np.memmap) and torch.equal(made.pool.candidate_images(1)[fog], torch.from_numpy(np.array(saved)))
+    assert entry.card["parameters"]["operation"] == "fog"
 
 
 # ---------------------------------------------------------------------------------------------------------------- bad input
@@ -237,7 +239,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="offered: asked for 16"):
         iterative_search(data, TARGETS, None, replace(SETTINGS, offered=16))
     for wrong in ({"pieces": 1}, {"size": 0}, {"offered": True}, {"rule": "hardest"}, {"start": "warm"}):
-        with pytest.raises(ValueError, match=next(iter(wrong)) if "rule" not in wrong else "selection rule"):
+        with pytest.raises((TypeError, ValueError), match=next(iter(wrong)) if "rule" not in wrong else "selection rule"):
             Settings(**wrong)
     with pytest.raises(ValueError, match="sum to one"):
         replace(data, labels=torch.full((60, 10), 0.2))

@@ -75,7 +75,7 @@ def test_suite_parts_stay_in_their_bounds():
 
 def test_score_is_the_mean_over_the_parts():
     network = models.build("tiny").eval()
-    found = rta_score.measured(network, "shapes10", SETUP)
+    found = rta_score.measure(network, "shapes10", SETUP)
     assert found["score"] == pytest.approx(sum(found[part] for part in rta_score.PARTS) / len(rta_score.PARTS))
     assert "hidden" not in found and found["n_eval"] == SETUP.evaluated * (1 + 15 + 30 + 6 + 4)
 
@@ -87,7 +87,7 @@ def test_released_arrays_are_scored_beside_the_suite(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_DATA", str(tmp_path))
     assert rta_score.has_hidden("cifar10") and not rta_score.has_hidden("shapes10")
     monkeypatch.setattr(rta_score, "proxy_suite", lambda dataset, setup: {"clean": data})
-    found = rta_score.measured(models.build("tiny").eval(), "cifar10", SETUP)
+    found = rta_score.measure(models.build("tiny").eval(), "cifar10", SETUP)
     assert found["hidden"] == found["clean"] == found["score"]
 
 

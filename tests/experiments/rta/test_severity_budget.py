@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rtalib import rta, scales
+from rtalib import scales
 from rtalib.experiments.rta import severity_budget
-from rtalib.experiments.rta.severity_budget import BudgetCell, at_severity, budget_cell, name_of, on_frontier, returns, with_returns
+from rtalib.experiments.rta import tables as rta
+from rtalib.experiments.rta.severity_budget import BudgetTrial, at_severity, budget_trial, name_of, on_frontier, returns, with_returns
 
 SETUP = scales.get("smoke").rta
 
@@ -20,7 +21,7 @@ def outputs(tmp_path_factory, monkeypatch):
 @pytest.mark.parametrize(("severity", "copies"), [(4, 2), (1, 4)])
 def test_a_set_of_another_severity_is_what_rta_makes_at_it(severity, copies):
     full, entry = rta.training_set(rta.OURS, 3, "shapes10", "disjoint", SETUP)
-    found = at_severity(full, severity_budget._drawn(entry.path), 3, severity, copies)
+    found = at_severity(full, rta.drawn_operations(entry), 3, severity, copies)
     wanted, _ = rta.training_set(rta.OURS, 3, "shapes10", "disjoint", replace(SETUP, severity=severity, copies=copies))
     assert torch.equal(found.images, wanted.images) and torch.equal(found.labels, wanted.labels)
     assert not torch.equal(found.images, full.images[: len(found)])
@@ -58,14 +59,14 @@ def test_frontier_against_every_pair():
 
 def test_table_1_s_networks_are_used_and_hours_are_those_of_the_store():
     common = (0, "tiny", "shapes10", "disjoint", "smoke", SETUP)
-    cells = {budget: BudgetCell(name_of(*budget), *budget, *common) for budget in ((0, 0), (SETUP.severity, SETUP.copies), (3, 1))}
-    found = {budget: budget_cell(cell) for budget, cell in cells.items()}
+    trials = {budget: BudgetTrial(name_of(*budget), *budget, *common) for budget in ((0, 0), (SETUP.severity, SETUP.copies), (3, 1))}
+    found = {budget: budget_trial(trial) for budget, trial in trials.items()}
     for budget, method in (((0, 0), rta.BASELINE), ((SETUP.severity, SETUP.copies), rta.OURS)):
-        target = rta.target_cell(rta.TargetCell(method, method, SETUP.recipe(), 0, "tiny", "shapes10", "disjoint", "smoke", SETUP))
+        target = rta.target_trial(rta.TargetTrial(method, method, SETUP.recipe(), 0, "tiny", "shapes10", "disjoint", "smoke", SETUP))
         assert (found[budget]["network"], found[budget]["score"]) == (target["network"], target["score"])
     _, entry = rta.training_set(rta.OURS, 0, "shapes10", "disjoint", SETUP)
     assert found[3, 1]["making"] == pytest.approx(entry.card["seconds"] / SETUP.copies / 3600)
-    assert [found[budget]["n_train"] for budget in cells] == [40, 200, 80]
+    assert [found[budget]["n_train"] for budget in trials] == [40, 200, 80]
     assert all(r["hours"] == pytest.approx(r["making"] + r["training"]) and r["training"] > 0 for r in found.values())
 
 

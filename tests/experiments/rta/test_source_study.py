@@ -80,7 +80,7 @@ def test_transfer_asks_every_target_about_the_images_of_every_source(transfer):
     matrix = source_study.transfer_matrix(transfer)
     for i, network in enumerate(networks):
         crafted, gradients = source_study.examples(PAIR[i], "shapes10", SETUP)
-        found = attacks.odi_bim_record(network, test.images / 255, test.labels, restarts=1, low_logits=True)
+        found = attacks.odi_bim_recipe(restarts=1, low_logits=True).record(network, test.images / 255, test.labels)
         assert transfer[i]["gradients"] == gradients == pytest.approx(float(found.gradients.double().mean()))
         assert matrix[i].tolist() == pytest.approx([100 * evaluate(other, crafted) for other in networks])
 

@@ -10,7 +10,7 @@ from PIL import Image
 from rtalib import shapes10, store, your_images
 from rtalib.cli import main as cli
 from rtalib.data.loading import load_dataset
-from rtalib.experiments.rta.your_images import Order
+from rtalib.experiments.rta.your_images import SetRequest
 
 NAMES = ("apples", "pears")
 
@@ -34,8 +34,8 @@ def outputs(tmp_path_factory):
         yield
 
 
-def order(photos, **changes) -> Order:
-    return Order(str(photos), **({"size": 130, "scale": "smoke"} | changes))
+def order(photos, **changes) -> SetRequest:
+    return SetRequest(str(photos), **({"size": 130, "scale": "smoke"} | changes))
 
 
 def test_pictures_are_cropped_and_scaled(photos):
@@ -94,7 +94,7 @@ def test_sets_without_test_images_are_not_scored(photos, tmp_path):
     data = shapes10.make("train", 60)
     np.savez(tmp_path / "mine.npz", images=data.images.numpy(), labels=data.labels.numpy())
     with pytest.raises(ValueError, match="has no test images"):
-        your_images.score(Order(str(tmp_path / "mine.npz"), 80, scale="smoke"))
+        your_images.score(SetRequest(str(tmp_path / "mine.npz"), 80, scale="smoke"))
 
 
 def test_unreadable_pictures_are_named(photos, tmp_path):
@@ -103,5 +103,5 @@ def test_unreadable_pictures_are_named(photos, tmp_path):
         for number in range(12):
             (tmp_path / name / f"{number}.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="cannot be read as a picture"):
-        your_images.make(Order(str(tmp_path), 50, scale="smoke"), tmp_path / "out")
+        your_images.make(SetRequest(str(tmp_path), 50, scale="smoke"), tmp_path / "out")
     assert not list((store.outputs() / "store" / "your-images").glob(f"{tmp_path.name}-*"))
