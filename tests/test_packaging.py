@@ -19,8 +19,8 @@ import rtalib
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-HEAVY = ("torchvision", "papermill", "ray", "matplotlib", "pandas", "scipy", "ipywidgets")
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+HEAVY = ("torchvision", "papermill", "ray", "matplotlib", "seaborn", "pandas", "scipy", "ipywidgets")
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
 
 
 def split(requirement: str) -> tuple[str, str]:

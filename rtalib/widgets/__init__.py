@@ -8,7 +8,7 @@ __getattr__, __dir__ = lazily(
         "images": "corruption_view explore_corruptions attack_view explore_attacks magnified",
         "sets": "RobustSet drawn_set mined_set pages set_view explore_set",
         "coreset": "CoreMap core_map principal_plane core_view limits explore_core compare_rules",
-        "darts": "mixing_weights search_view chance_dots explore_search unmatched cells_view explore_cells",
+        "darts": "mixing_weights search_view explore_search unmatched cells_view explore_cells",
         "results": "results_view compared explore_results",
         "status": "counts_of is_over status_view watch",
         "base": "around as_html filmstrip",

@@ -1,18 +1,17 @@
-"""A search, epoch by epoch, what it found beside chance, and two architectures compared: pure views, and controls around them."""
+"""A search, epoch by epoch, and two architectures compared: pure views, and controls around them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from rtalib.darts.genotype import Genotype
 from rtalib.darts.space import EDGES, Space, get_space
 from rtalib.errors import unknown
-from rtalib.results.figures.arrays import heat
+from rtalib.results.figures.arrays import frame_cell, heat
 from rtalib.results.figures.cells import circuit, used
-from rtalib.results.figures.style import COLUMN, GREY, PAGE, RED, Drawing, figure, place, use_style
+from rtalib.results.figures.style import GREY, PAGE, Drawing, figure, place, use_style
 from rtalib.widgets.base import around
 
 if TYPE_CHECKING:
@@ -30,10 +29,10 @@ def mixing_weights(row: Mapping, cell: str) -> np.ndarray:
 
 
 def search_view(trace: Sequence[Mapping], epoch: int, space: str | Space = "darts") -> Drawing:
-    """Mixing weights of both cell types after an epoch, the edges that the genotype keeps framed, and the cells it stands for.
+    """Mixing weights of both cell types after an epoch, with frames around those that the genotype keeps, and its two cells.
 
-    trace: of darts.search. epoch: 0 to len(trace) - 1, a row of it. Shades are relative to the greatest weight of the whole trace, so that
-    edges strengthen from view to view. Raises ValueError for an epoch that there is not.
+    trace: of darts.search. epoch: 0 to len(trace) - 1, an index into it. Shades are relative to the greatest weight of the whole trace, so
+    that edges strengthen from view to view. Raises ValueError for another epoch.
     """
     if not 0 <= epoch < len(trace):
         raise ValueError(f"epoch: expected 0 to {len(trace) - 1}, got {epoch}")
@@ -58,45 +57,19 @@ def search_view(trace: Sequence[Mapping], epoch: int, space: str | Space = "dart
 
 
 def _weights(axes: Axes, weights: np.ndarray, top: float, operations: Sequence[Sequence[str]], kept: Sequence[tuple[str, int]]) -> None:
-    """One cell type's weights, shaded up to `top`, the greatest of each edge as a number, with a frame around each that is kept."""
+    """One cell type's weights, shaded up to `top`, the greatest of each edge as a number, a frame around those that are kept."""
     texts = [[f"{value:.2f}".lstrip("0") if value == line.max() else "" for value in line] for line in weights]
-    heat(axes, np.minimum(weights / top, 1), texts)
-    for k, (op, source) in enumerate(kept):
-        edge = EDGES.index((2 + k // 2, source))
-        corner = operations[edge].index(op) - 0.5, edge - 0.5
-        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=1.3, zorder=3))
-    axes.set(yticks=range(len(EDGES)), yticklabels=[f"{_node(source)} → {node - 2}" for node, source in EDGES])
+    edges = [f"{_node(source)} → {node - 2}" for node, source in EDGES]
     same = len(set(operations)) == 1
     names = [op.replace("_", " ") for op in operations[0]] if same else [f"candidate {k + 1}" for k in range(len(operations[0]))]
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-
-
-def chance_dots(rows: Sequence[Mapping], *, foot: str = "") -> Drawing:
-    """Accuracy of searched cells beside that of random ones of the same size, seed by seed; the bar is the random cells' median.
-
-    rows: of chance.run.
-    """
-    with use_style():
-        drawing = figure(COLUMN * 1.3, 2.4)
-        axes = drawing.subplots()
-        seeds = list(dict.fromkeys(row["seed"] for row in rows))
-        for place, seed in enumerate(seeds):
-            found, drawn = (
-                [row["clean"] for row in rows if row["seed"] == seed and bool(row["number"]) == other] for other in (False, True)
-            )
-            axes.plot(np.full(len(drawn), place), drawn, "o", ms=4, color=GREY, alpha=0.7, label=None if place else "random cells")
-            axes.plot([place - 0.25, place + 0.25], [np.median(drawn)] * 2, color=GREY, lw=1.2, label=None if place else "their median")
-            axes.plot([place], found, "D", ms=5, color=RED, label=None if place else "searched cell")
-        axes.set_xticks(range(len(seeds)), [str(seed) for seed in seeds])
-        axes.set(xlabel="seed", ylabel="top-1, percent", xlim=(-0.6, len(seeds) - 0.4))
-        drawing.legend(loc="outside upper center", ncols=3)
-        drawing.supxlabel(foot, fontsize=6, color=GREY, x=0.99, ha="right")
-    drawing.set_label("Top-1 of searched cells and of random cells of the same size, by seed")
-    return drawing
+    heat(axes, edges, names, np.minimum(weights / top, 1), texts)
+    for k, (op, source) in enumerate(kept):
+        edge = EDGES.index((2 + k // 2, source))
+        frame_cell(axes, edge, operations[edge].index(op))
 
 
 def _node(source: int) -> str:
-    """The two inputs of a cell are the cells before it; the others are its own nodes."""
+    """Name of a feature map: the two inputs of a cell are the outputs of the previous cells, the others its own nodes."""
     return ("c(k-2)", "c(k-1)")[source] if source < 2 else str(source - 2)
 
 
@@ -116,12 +89,12 @@ def explore_search(trace: Sequence[Mapping], space: str | Space = "darts") -> "V
 
 
 def unmatched(edges: Sequence[tuple[str, int]], others: Sequence[tuple[str, int]]) -> list[int]:
-    """Positions of the edges that the same node of another cell does not have."""
+    """Positions of the edges that the same node of the other cell lacks."""
     return [k for k, edge in enumerate(edges) if edge not in others[k // 2 * 2 : k // 2 * 2 + 2]]
 
 
 def cells_view(genotypes: Mapping[str, Genotype], first: str, second: str, cell: str = "normal") -> Drawing:
-    """The normal or the reduction cell ('reduce') of two architectures; boxes are filled where the other has no such edge at that node.
+    """The normal or the reduction cell ('reduce') of two architectures; a filled box marks an edge that the other's node lacks.
 
     Raises ValueError for a name that is not among the genotypes, or another cell.
     """
@@ -143,7 +116,7 @@ def cells_view(genotypes: Mapping[str, Genotype], first: str, second: str, cell:
 
 
 def explore_cells(genotypes: Mapping[str, Genotype]) -> "VBox":
-    """Menus of two architectures, at first the first and the last, and of the cell, around `cells_view`."""
+    """Menus around `cells_view`: two architectures, initially the first and the last, and the cell."""
     from ipywidgets import Dropdown
 
     names = list(genotypes)

@@ -1,4 +1,4 @@
-"""The tables of a run as heat maps: published, measured, and the difference, with what the claims on them came to."""
+"""The tables of a run as heat maps: published, measured, and the difference, with the claims on them and their verdicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,8 +12,9 @@ from rtalib.errors import unknown
 from rtalib.experiments.rta.score import PARTS
 from rtalib.results import papers, tables
 from rtalib.results.claims import CLAIMS
-from rtalib.results.figures.rows import short_name
-from rtalib.results.figures.style import BLACK, GREY, PAGE, Drawing, figure, place, use_style
+from rtalib.results.figures.arrays import heat
+from rtalib.results.figures.samples import short_name
+from rtalib.results.figures.style import GREY, PAGE, Drawing, figure, place, use_style
 from rtalib.results.papers import PUBLISHED, label
 from rtalib.results.style import VERDICT_COLORS as VERDICTS
 from rtalib.widgets.base import around
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
 
 ALL = "all"
 SHOWS = ("difference", "measured", "published")
-# From vermilion over white to blue: told apart with every common colour vision; ends pale enough for black numbers.
+# From vermilion over white to blue: safe for every common color vision; the ends are pale enough for black numbers.
 DIVERGING = LinearSegmentedColormap.from_list("difference", ["#E8925A", "white", "#6FAED6"])
 NAMES = 1.9  # inches for the names of the methods
 LINE, CLAIM, WIDEST = 0.2, 0.16, 0.8  # height of a method and of a claim, greatest width of a column, in inches
 
 
 def results_view(comparison: pd.DataFrame, verdicts: pd.DataFrame, show: str = "difference", verdict: str = ALL) -> Drawing:
-    """A heat map, methods by columns, of what was measured, published, or measured less published, and below it the claims.
+    """A heat map, methods by columns, of the measured or published numbers or of their difference, and below it the claims.
 
-    comparison, verdicts: of tables.compare and tables.verdicts. verdict: of which claims are shown, and only the methods that they name;
-    'all' shows every method. Raises ValueError for another name than those of SHOWS and VERDICTS.
+    comparison, verdicts: of tables.compare and tables.verdicts. show: one of SHOWS. verdict: one of VERDICTS, to show only the claims with
+    this verdict and the methods that they name, or 'all'. Raises ValueError for other names.
     """
     if show not in SHOWS:
         raise unknown("kind of number", show, SHOWS)
@@ -59,7 +60,7 @@ def results_view(comparison: pd.DataFrame, verdicts: pd.DataFrame, show: str = "
 
 
 def _numbers(comparison: pd.DataFrame, show: str) -> pd.DataFrame:
-    """Methods by columns in the order of the comparison, without those that have no number."""
+    """Methods by columns in the order of the comparison, without empty ones."""
     order = {name: list(dict.fromkeys(comparison.index.get_level_values(name))) for name in ("method", "column")}
     table = comparison[show].unstack("column").loc[order["method"], order["column"]]
     return table.dropna(how="all").dropna(how="all", axis=1)
@@ -68,20 +69,14 @@ def _numbers(comparison: pd.DataFrame, show: str) -> pd.DataFrame:
 def _heat_map(axes: Axes, table: pd.DataFrame, show: str) -> None:
     numbers = table.to_numpy(float)
     reach = max(float(np.nanmax(np.abs(numbers))), 1e-9)
-    bounds = {"vmin": -reach, "vmax": reach} if show == "difference" else {"vmin": 0, "vmax": 2 * reach}  # pale enough for black numbers
-    axes.imshow(numbers, cmap=DIVERGING if show == "difference" else "Blues", aspect="auto", **bounds)
-    form = "{:+z.1f}" if show == "difference" else "{:z.1f}" if reach < 1000 else "{:.0f}"
-    size = 5.5 if table.shape[1] > 12 else 6.5
-    for (i, j), number in np.ndenumerate(numbers):
-        if not np.isnan(number):
-            axes.text(j, i, form.format(number), ha="center", va="center", fontsize=size, color=BLACK)
-    axes.set_yticks(range(len(table)), [short_name(str(name)) for name in table.index])
-    axes.set_xticks(range(table.shape[1]), [label(str(name)) for name in table.columns], rotation=40, ha="left", rotation_mode="anchor")
-    axes.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=6.5)
-    axes.spines[:].set_visible(False)
-    bottom, right = table.shape[0] - 0.5, table.shape[1] - 0.5
-    axes.hlines(np.arange(-0.5, bottom + 1), -0.5, right, color="white", linewidth=1)
-    axes.vlines(np.arange(-0.5, right + 1), -0.5, bottom, color="white", linewidth=1)
+    if show == "difference":
+        look = {"cmap": DIVERGING, "vmin": -reach, "vmax": reach, "fmt": "+z.1f"}
+    else:
+        look = {"vmin": 0, "vmax": 2 * reach, "fmt": "z.1f" if reach < 1000 else ".0f"}  # pale enough for black numbers
+    lines, columns = [short_name(str(name)) for name in table.index], [label(str(name)) for name in table.columns]
+    heat(axes, lines, columns, numbers, numbers, annot_kws={"size": 5.5 if table.shape[1] > 12 else 6.5}, **look)
+    axes.set_xticks(axes.get_xticks(), columns, rotation=40, ha="left", rotation_mode="anchor")
+    axes.tick_params(labeltop=True, labelbottom=False, labelsize=6.5)
 
 
 def _claim_lines(drawing: Drawing, claims: pd.DataFrame, height: float) -> None:
@@ -105,9 +100,9 @@ def _extremes(table: pd.DataFrame, show: str) -> str:
 
 
 def compared(rows: Mapping[str, Sequence[Mapping]]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """{id of a published table: its comparison and its verdicts} for rows by table; a table without rows has its published numbers alone.
+    """{id of a published table: its comparison and its verdicts} for rows by table; a table without rows has only published numbers.
 
-    A table of scores gets the parts of the score that its rows have. Tables that no paper has are left out.
+    A table of scores also has the parts of the score that are in its rows. Tables of neither paper are left out.
     """
     made = {}
     for name, found in rows.items():
@@ -120,9 +115,9 @@ def compared(rows: Mapping[str, Sequence[Mapping]]) -> dict[str, tuple[pd.DataFr
 
 
 def explore_results(found: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> "VBox":
-    """Menus of the table, of what is shown and of the claims' verdict around `results_view`; found: of `compared`.
+    """Menus around `results_view`: the table, the kind of number, the verdict of the claims. found: of `compared`.
 
-    The first table shown is one that was measured, if there is one.
+    Opens on the first table that was measured, if any was.
     """
     from ipywidgets import Dropdown, Layout
 

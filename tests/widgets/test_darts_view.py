@@ -34,7 +34,7 @@ def test_view_frames_what_the_genotype_keeps(trace):
     heats = drawing.axes[0], drawing.axes[2]
     genotype = darts.Genotype.parse(trace[1]["genotype"])
     for axes, cell in zip(heats, (genotype.normal, genotype.reduce), strict=True):
-        frames = {(patch.get_x() + 0.5, patch.get_y() + 0.5) for patch in axes.patches}
+        frames = {patch.get_xy() for patch in axes.patches}
         edges = darts.space.EDGES
         expected = {
             (float(darts.SPACES["darts"].normal[0].index(op)), float(edges.index((2 + k // 2, source))))

@@ -13,7 +13,7 @@ def found():
 
 
 def numbers(drawing) -> np.ndarray:
-    return np.asarray(drawing.axes[0].images[0].get_array())
+    return np.asarray(drawing.axes[0].collections[0].get_array())
 
 
 def test_tables_without_rows_have_their_published_numbers_and_unknown_ones_are_left_out(found):
@@ -27,7 +27,7 @@ def test_cells_are_those_of_the_comparison(found):
         drawing = results_view(comparison, verdicts, show)
         assert numbers(drawing)[0, 0] == pytest.approx(comparison.loc[("Org. DNN", "clean"), show])
     axes = results_view(comparison, verdicts).axes[0]
-    low, high = axes.images[0].get_clim()
+    low, high = axes.collections[0].get_clim()
     assert low == -high and DIVERGING(0.5)[:3] == pytest.approx((1, 1, 1), abs=0.01)  # no difference is white
     assert axes.texts[0].get_text() == f"{comparison.loc[('Org. DNN', 'clean'), 'difference']:+.1f}"
 

@@ -1,51 +1,94 @@
-"""Figures of the CF-DARTS tables that have none in the paper: gains over a network, the size of the failure set, the cost."""
+"""Figures of the CF-DARTS tables that have none in the paper, and of the questions that neither paper asks."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import TwoSlopeNorm
-from matplotlib.patches import Rectangle
+import seaborn
 
 from rtalib.experiments.repair.gain_parts import gain_matrix, neighbours
 from rtalib.experiments.repair.tables import PAPER_SIZES
 from rtalib.experiments.rta.severity_budget import returns
-from rtalib.results.figures.arrays import difference_dots
-from rtalib.results.figures.rows import MARKERS, foot
-from rtalib.results.figures.style import BLACK, BLUE, COLUMN, CYCLE, GREY, ORANGE, PAGE, Drawing, colour, figure, use_style
-from rtalib.results.papers import CORRUPTION_LABELS, Published, label, split_guide
-from rtalib.results.tables import context, interval, values
+from rtalib.results.figures import style
+from rtalib.results.figures.arrays import difference_dots, frame_cell, heat
+from rtalib.results.figures.rows import COLUMNS, PUBLISHED
+from rtalib.results.figures.samples import measured, origin, points, tidy
+from rtalib.results.papers import Published, label, split_guide
+from rtalib.results.tables import values
 
-STEPS = ("selection", "search", "retraining")
+METRICS = ("clean", "mean", "fail", "transfer_pgd")
+TITLES = {"clean": "Clean", "mean": "15 corruptions, mean", "fail": "Failing examples", "transfer_pgd": "PGD, transferred"}
+STEPS = {"selection": style.RED, "search": style.BLUE, "retraining": style.PALE_BLUE}
 
 
-def gain_heatmap(rows: Sequence[Mapping], pairs: Sequence[tuple[str, str]], *, columns: Sequence[str] = (), title: str = "") -> Drawing:
+# ------------------------------------------------------------------------------------------------------------------ gains
+
+
+def _signed(gaps: np.ndarray) -> dict:
+    """How a heat map shows differences: blue above zero, red below, full at the 95th percentile of their sizes, at least at one point."""
+    reach = max(1.0, float(np.nanpercentile(np.abs(gaps), 95)))
+    return {"cmap": "RdBu", "vmin": -reach, "vmax": reach, "linewidths": 0, "fmt": "+z.1f", "annot_kws": {"size": 6}}
+
+
+def gain_heatmap(
+    rows: Sequence[Mapping], pairs: Sequence[tuple[str, str]], *, columns: Sequence[str] = (), title: str = "Difference in points"
+) -> style.Drawing:
     """A line per (method, reference): mean difference in points over matched seeds, on clean, failing examples and every corruption.
 
-    Methods may have a guide ("gb: CF-DARTS"). Blue: the method is above its reference, red: below. ValueError where none was measured.
+    Methods may have a guide ("gb: CF-DARTS"). Blue: the method is above its reference, red: below. ValueError if no pair was measured.
     """
-    columns = list(columns) or [name for name in ("clean", "fail", *CORRUPTION_LABELS) if any(row.get(name) is not None for row in rows)]
-    pairs = [
-        (method, reference) for method, reference in pairs if len(values(rows, method, "clean")) and len(values(rows, reference, "clean"))
-    ]
+    columns = list(columns) or measured(rows, COLUMNS)
+    pairs = [pair for pair in pairs if all(len(values(rows, method, "clean")) for method in pair)]
     if not pairs:
         raise ValueError("pairs: neither method nor reference of any pair was measured")
     gaps = np.array([[(values(rows, method, c) - values(rows, reference, c)).mean() for c in columns] for method, reference in pairs])
-    reach = max(1.0, float(np.nanpercentile(np.abs(gaps), 95)))
-    with use_style():
-        drawing = figure(PAGE, 0.24 * len(pairs) + 1.1)
-        axes = drawing.subplots()
-        axes.imshow(gaps, cmap="RdBu", norm=TwoSlopeNorm(0, -reach, reach), aspect="auto")
-        for (i, j), gap in np.ndenumerate(gaps):
-            shade = "white" if abs(gap) > 0.75 * reach else BLACK
-            axes.text(j, i, "" if np.isnan(gap) else f"{gap:+z.1f}", ha="center", va="center", fontsize=6, color=shade)
-        axes.set_yticks(range(len(pairs)), [f"{method} − {split_guide(reference)[1]}" for method, reference in pairs])
-        axes.set_xticks(range(len(columns)), [label(column) for column in columns], rotation=40, ha="right", rotation_mode="anchor")
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
-        axes.set_title(title or "Difference in points")
-        foot(drawing, rows)
+    lines = [f"{method} − {split_guide(reference)[1]}" for method, reference in pairs]
+    with style.sheet(style.PAGE, 0.24 * len(pairs) + 1.1, origin(rows)) as (drawing, axes):
+        heat(axes, lines, [label(column) for column in columns], gaps, gaps, **_signed(gaps))
+        axes.set_title(title)
     return drawing
+
+
+def neighbour_heatmap(rows: Sequence[Mapping], methods: Sequence[str] = ("CF-DARTS", "CF-DARTSE")) -> style.Drawing:
+    """Guide x corruption for each method: points above the deployed architecture trained again, mean over seeds.
+
+    A frame marks the guide's family, a thick one the guide itself. rows: of the question 'neighbours'.
+    """
+    matrices = {method: gain_matrix(rows, method) for method in methods}
+    look = _signed(pd.concat(matrices).to_numpy())
+    height = sum(0.24 * len(matrix) + 0.45 for matrix in matrices.values()) + 0.8
+    with style.sheet(style.PAGE, height, origin(rows), shape=(len(methods), 1), sharex=True) as (drawing, _):
+        for axes, (method, matrix) in zip(drawing.axes, matrices.items(), strict=True):
+            heat(axes, list(map(label, matrix.index)), list(map(label, matrix)), matrix.to_numpy(), matrix.to_numpy(), **look)
+            for line, guide in enumerate(matrix.index):
+                family = [matrix.columns.get_loc(name) for name in (guide, *neighbours(guide))]
+                frame_cell(axes, line, min(family), columns=len(family), color=style.BLACK, width=0.9)
+                frame_cell(axes, line, family[0], inset=0.06, color=style.BLACK, width=1.6)
+            axes.set(title=f"{method}, points above the original trained again", ylabel="guide")
+        axes.set_xlabel("corruption that is measured")
+    drawing.set_label(_in_words(matrices))
+    return drawing
+
+
+def _in_words(matrices: Mapping[str, pd.DataFrame]) -> str:
+    lines = []
+    for method, matrix in matrices.items():
+        for guide, gains in matrix.iterrows():
+            near = gains[list(neighbours(guide))].mean()
+            rest = gains.drop([guide, *neighbours(guide)]).mean()
+            found = f"itself {gains[guide]:+z.1f}, its family {near:+z.1f}, the others {rest:+z.1f}"
+            lines.append(f"{method} guided by {label(guide)}: {found}")
+    return "Gain in points by guide and corruption. " + "; ".join(lines)
+
+
+def effect_dots(tables: Mapping[str, pd.DataFrame], rows: Sequence[Mapping], *, axis: str = "points of top-1") -> style.Drawing:
+    """Effects with their intervals: a line per effect, a color per table of contrasts.effects; {name of the series: table}."""
+    names = list(dict.fromkeys(name for table in tables.values() for name in table["effect of"]))
+    effects = {title: table.set_index("effect of")[["effect", "low", "high"]].reindex(names) for title, table in tables.items()}
+    return difference_dots({title: table.to_numpy(float) for title, table in effects.items()}, names, axis=axis, foot=origin(rows))
+
+
+# ------------------------------------------------------------------------------------------------------- means, intervals
 
 
 def size_curves(
@@ -55,113 +98,108 @@ def size_curves(
     metrics: Sequence[str] = ("clean", "gaussian_noise", "fail"),
     published: Published | None = None,
     reference: str | None = None,
-) -> Drawing:
-    """Accuracy against the size of the failure set, a panel per metric; methods: name of a line -> its rows, by rising size.
+) -> style.Drawing:
+    """Accuracy against the size of the failure set, a panel per metric; methods: {name of a line: its rows' methods, by rising size}.
 
-    Measured with 95 % intervals where there are several seeds; the paper's numbers as diamonds, dashed, at the sizes that
-    stand for its own; `reference`: a method without failures, as a line across.
+    Measured with 95 % intervals; the paper's numbers as dashed diamonds, at the sizes that stand for its own; `reference`: a method
+    without failures, as a line across.
     """
-    sizes = {row["method"]: row.get("budget", "") for row in rows}
-    with use_style():
-        drawing = figure(PAGE, 2.3)
-        panels = drawing.subplots(1, len(metrics), squeeze=False)[0]
-        for axes, metric in zip(panels, metrics, strict=True):
-            for k, (name, series) in enumerate(methods.items()):
-                found = [values(rows, method, metric) for method in series]
-                means, reach = [v.mean() for v in found], np.nan_to_num([interval(v) for v in found])
-                look = {"fmt": f"{MARKERS[k]}-", "color": colour(name, k), "ms": 3.5, "elinewidth": 0.7, "capsize": 1.5}
-                axes.errorbar(range(len(series)), means, yerr=reach, label=name, **look)
-                if published:
-                    given = [published.value(method, metric) for method in series]
-                    printed = [np.nan if v is None else v for v in given]
-                    look = {"ms": 3, "lw": 0.8, "color": ORANGE, "mec": colour(name, k)}
-                    axes.plot(range(len(series)), printed, "D--", label=f"{name}, published", **look)
+    place = {method: (name, k) for name, series in methods.items() for k, method in enumerate(series)}
+    frame = tidy(rows, list(place), metrics)
+    frame[["line", "size"]] = [place[method] for method in frame["method"]]
+    tints = {name: style.color(name, k) for k, name in enumerate(methods)}
+    look = points(palette=tints, markers=list(style.MARKERS[: len(methods)]), dodge=0.15 * (len(methods) > 1), capsize=0.08)
+    with style.sheet(style.PAGE, 2.3, origin(rows), shape=(1, len(metrics))) as (drawing, _):
+        for axes, metric in zip(drawing.axes, metrics, strict=True):
+            data = frame[frame["column"] == metric]
+            seaborn.pointplot(data, x="size", y="percent", hue="line", hue_order=methods, ax=axes, **look)
+            for name, series in methods.items() if published else ():
+                printed = pd.Series([published.value(method, metric) for method in series], dtype=float)
+                axes.plot(printed, label=f"{name}, published", **PUBLISHED | {"ls": "--", "lw": 0.8, "mec": tints[name], "mew": 0.8})
             if reference:
-                axes.axhline(values(rows, reference, metric).mean(), color=BLACK, lw=0.8, ls=":", label=reference)
-            ticks = [str(sizes.get(method, "")) for method in next(iter(methods.values()))]
-            if published:
-                ticks = [f"{ours}\n({theirs // 1000}k)" for ours, theirs in zip(ticks, PAPER_SIZES, strict=False)]
-            axes.set_xticks(range(len(ticks)), ticks)
-            axes.set(title=label(metric), xlabel="failure examples" + " (published)" * (published is not None))
+                axes.axhline(values(rows, reference, metric).mean(), color=style.BLACK, lw=0.8, ls=":", label=reference)
+            sizes = _sizes(rows, next(iter(methods.values())), published is not None)
+            axes.set_xticks(range(len(sizes)), sizes)
+            axes.set(title=label(metric), xlabel="failure examples" + " (published)" * (published is not None), ylabel="")
             axes.grid(axis="y")
         drawing.supylabel("top-1, percent", fontsize=7.5)
-        drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
-        foot(drawing, rows)
+        style.legend_above(drawing, *drawing.axes)
     return drawing
 
 
-def cost_bars(rows: Sequence[Mapping], published: Published, *, method: str = "CF-DARTS: ratio (%)") -> Drawing:
-    """CF-DARTS table 7 as two stacked bars: the share of each step in the time, published and measured (mean over seeds)."""
-    given = [published.value(method, step) for step in STEPS]
-    found = [values(rows, method, step).mean() for step in STEPS]
-    with use_style():
-        drawing = figure(COLUMN * 1.5, 1.5)
-        axes = drawing.subplots()
-        for place, (shares, tint) in enumerate(((given, ORANGE), (found, BLUE))):
-            start = 0.0
-            for step, share, alpha in zip(STEPS, shares, (1.0, 0.65, 0.35), strict=True):
-                axes.barh(place, share, left=start, height=0.6, color=tint, alpha=alpha, edgecolor="white")
-                if share > 4:
-                    axes.text(start + share / 2, place, f"{step}\n{share:.1f} %", ha="center", va="center", fontsize=6.5)
-                start += share
-        axes.set(yticks=(0, 1), yticklabels=("published", "measured"), xlabel="share of the time, percent", xlim=(0, 100))
-        axes.invert_yaxis()
-        foot(drawing, rows)
-    return drawing
+def _sizes(rows: Sequence[Mapping], methods: Sequence[str], published: bool) -> list[str]:
+    """Sizes of the failure sets, with the paper's sizes that they stand for."""
+    sizes = {row["method"]: str(row.get("budget", "")) for row in rows}
+    ours = [sizes.get(method, "") for method in methods]
+    return [f"{size}\n({theirs // 1000}k)" for size, theirs in zip(ours, PAPER_SIZES, strict=False)] if published else ours
 
 
-# ----------------------------------------------------------------------------------------------------- better together
-
-# Figures of what neither paper tries: a factorial of architectures and training sets, effects, points per hour, guides and families.
-
-METRICS = ("clean", "mean", "fail", "transfer_pgd")
-TITLES = {"clean": "Clean", "mean": "15 corruptions, mean", "fail": "Failing examples", "transfer_pgd": "PGD, transferred"}
-
-
-def factorial(rows: Sequence[Mapping], cells: Sequence[str], sets: Sequence[str], *, metrics: Sequence[str] = METRICS) -> Drawing:
+def factorial(rows: Sequence[Mapping], cells: Sequence[str], sets: Sequence[str], *, metrics: Sequence[str] = METRICS) -> style.Drawing:
     """A panel per metric: the training sets across, accuracy up, a line per architecture with 95 % intervals and a dot per seed.
 
-    rows: of together.run_table, whose methods are "<cell>, <set>". Lines that are not parallel are an interaction.
+    rows: of together.run_table, whose methods are "<cell>, <set>". Lines that are not parallel show an interaction.
     """
-    with use_style():
-        drawing = figure(PAGE, 2.5)
-        panels = drawing.subplots(1, len(metrics), squeeze=False)[0]
-        for axes, metric in zip(panels, metrics, strict=True):
-            for k, (cell, tint) in enumerate(zip(cells, (ORANGE, BLUE), strict=True)):
-                found = [values(rows, f"{cell}, {data}", metric) for data in sets]
-                places = np.arange(len(sets)) + 0.16 * (k - 0.5)
-                reach = np.nan_to_num([interval(sample) for sample in found])
-                means = [sample.mean() for sample in found]
-                axes.errorbar(places, means, yerr=reach, fmt=f"{MARKERS[k]}-", color=tint, ms=4, elinewidth=0.8, capsize=1.8, label=cell)
-                for place, sample in zip(places, found, strict=True):
-                    axes.plot(np.full(len(sample), place), sample, ".", ms=3, color=GREY, zorder=1)
-            axes.set_xticks(
-                range(len(sets)), [name.replace(" + ", " +\n") for name in sets], rotation=40, ha="right", rotation_mode="anchor"
-            )
-            axes.set(title=TITLES.get(metric, label(metric)), xlim=(-0.5, len(sets) - 0.5))
+    frame = tidy(rows, [f"{cell}, {data}" for cell in cells for data in sets], metrics)
+    frame[["cell", "set"]] = [method.split(", ", 1) for method in frame["method"]]
+    apart = 0.16  # between the two architectures, in steps from set to set
+    frame["place"] = [sets.index(data) + apart * (cells.index(cell) - 0.5) for cell, data in zip(frame["cell"], frame["set"], strict=True)]
+    shared = {"x": "set", "y": "percent", "hue": "cell", "order": sets, "hue_order": cells}
+    look = points(palette=[style.ORANGE, style.BLUE], markers=list(style.MARKERS[:2]), dodge=apart)
+    with style.sheet(style.PAGE, 2.5, origin(rows), shape=(1, len(metrics))) as (drawing, first):
+        for axes, metric in zip(drawing.axes, metrics, strict=True):
+            data = frame[frame["column"] == metric]
+            seaborn.pointplot(data, ax=axes, **shared, **look)
+            axes.plot(data["place"], data["percent"], ".", ms=3, color=style.GREY, zorder=1)
+            style.slanted(axes, [name.replace(" + ", " +\n") for name in sets])
+            axes.set(title=TITLES.get(metric, label(metric)), xlim=(-0.5, len(sets) - 0.5), xlabel="", ylabel="")
             axes.grid(axis="y")
-        panels[0].set_ylabel("top-1, percent")
-        drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(cells))
-        foot(drawing, rows)
+        first.set_ylabel("top-1, percent")
+        style.legend_above(drawing, *drawing.axes)
     return drawing
 
 
-def effect_dots(tables: Mapping[str, pd.DataFrame], rows: Sequence[Mapping], *, axis: str = "points of top-1") -> Drawing:
-    """Effects with their intervals: a line per effect, a colour per table of contrasts.effects; {name of the series: table}."""
-    names = list(dict.fromkeys(name for table in tables.values() for name in table["effect of"]))
-    empty = [float("nan")] * 3
-    series = {}
-    for title, table in tables.items():
-        found = table.set_index("effect of")[["effect", "low", "high"]]
-        series[title] = np.array([found.loc[name] if name in found.index else empty for name in names], dtype=float)
-    facts = context(rows)
-    words = " · ".join(f"{name} {facts[name]}" for name in ("scale", "dataset", "protocol", "seed") if name in facts)
-    return difference_dots(series, names, axis=axis, foot=words)
+def chance_dots(rows: Sequence[Mapping], *, foot: str = "") -> style.Drawing:
+    """Accuracy of searched cells beside that of random ones of the same size, seed by seed; a bar marks the random cells' median.
+
+    rows: of chance.run.
+    """
+    frame = pd.DataFrame(rows)
+    drawn, found = frame[frame["number"] > 0], frame[frame["number"] == 0]
+    medians = drawn.groupby("seed", sort=False)["clean"].median()
+    places = np.arange(len(medians))
+    with style.sheet(style.COLUMN, 2.2, foot) as (drawing, axes):
+        shared = {"x": "seed", "y": "clean", "order": medians.index, "jitter": False, "ax": axes}
+        seaborn.stripplot(drawn, **shared, size=4, color=style.GREY, alpha=0.7, label="random cells")
+        axes.hlines(medians, places - 0.25, places + 0.25, color=style.GREY, lw=1.2, label="their median")
+        seaborn.stripplot(found, **shared, size=5, marker="D", color=style.RED, label="searched cell")
+        axes.set(ylabel="top-1, percent")
+        style.legend_above(drawing, axes)
+    drawing.set_label("Top-1 of searched cells and of random cells of the same size, by seed")
+    return drawing
 
 
-def frontier(rows: Sequence[Mapping]) -> Drawing:
-    """Score against hours of making the set and training on it (minutes, where all are below one hour): a colour per severity, a marker
-    per number of copies, a line through the sets that no other beats on both.
+# ------------------------------------------------------------------------------------------------------------------- cost
+
+
+def cost_bars(rows: Sequence[Mapping], published: Published, *, method: str = "CF-DARTS: ratio (%)") -> style.Drawing:
+    """CF-DARTS table 7 as two stacked bars: the share of each step in the time, published and measured (mean over seeds)."""
+    start = np.zeros(2)
+    with style.sheet(style.COLUMN, 1.5, origin(rows)) as (drawing, axes):
+        for step, tint in STEPS.items():
+            shares = np.array([published.value(method, step), values(rows, method, step).mean()])
+            bars = axes.barh(["published", "measured"], shares, left=start, height=0.6, color=tint, edgecolor="white", label=step)
+            ink = style.BLACK if tint == style.PALE_BLUE else "white"
+            axes.bar_label(bars, [f"{share:.1f}" if share > 6 else "" for share in shares], label_type="center", fontsize=6.5, color=ink)
+            start += shares
+        axes.set(xlabel="share of the time, percent", xlim=(0, 100))
+        axes.invert_yaxis()
+        style.legend_above(drawing, axes)
+    return drawing
+
+
+def frontier(rows: Sequence[Mapping]) -> style.Drawing:
+    """Score against hours of making the set and training on it (minutes if all are below one hour): a color per severity, a marker per
+    number of copies, a line through the sets that no other beats on both.
 
     rows: of the question 'severity-budget'.
     """
@@ -169,62 +207,19 @@ def frontier(rows: Sequence[Mapping]) -> Drawing:
     unit, factor = ("hours", 1) if table["hours"].max() >= 1 else ("minutes", 60)
     table[["hours", "± hours"]] *= factor
     device = " and ".join(sorted(set(table["device"])))
-    with use_style():
-        drawing = figure(PAGE * 0.72, 2.9)
-        axes = drawing.subplots()
+    tints = dict(zip(("originals", "1", "2", "3", "4", "5"), [style.BLACK, *style.CYCLE], strict=False))
+    table["severity"] = table["severity"].map(list(tints).__getitem__)
+    marks = dict(zip(sorted(set(table["copies"])), style.MARKERS, strict=False))
+    with style.sheet(style.COLUMN, 2.6, origin(rows)) as (drawing, axes):
         best = table[table["frontier"]].sort_values("hours")
-        axes.plot(best["hours"], best["score"], color=BLACK, lw=0.8, ls="--", zorder=1, label="frontier")
-        severities, copies = sorted(set(table["severity"])), sorted(set(table["copies"]))
-        for line in table.to_dict("records"):
-            tint = GREY if not line["severity"] else CYCLE[severities.index(line["severity"]) - 1]
-            mark = MARKERS[copies.index(line["copies"])]
-            reach = [np.nan_to_num(line["± hours"]), np.nan_to_num(line["± score"])]
-            axes.errorbar(line["hours"], line["score"], *reach[::-1], fmt=mark, ms=5, color=tint, elinewidth=0.6, label=line["method"])
+        axes.plot(best["hours"], best["score"], color=style.BLACK, lw=0.8, ls="--", zorder=1, label="frontier")
+        for severity, sets in table.groupby("severity"):
+            reach = {"xerr": sets["± hours"].fillna(0), "yerr": sets["± score"].fillna(0)}
+            axes.errorbar(sets["hours"], sets["score"], **reach, fmt="none", ecolor=tints[severity], elinewidth=0.6)
+        present = [name for name in tints if name in set(table["severity"])]
+        look = {"hue": "severity", "hue_order": present, "palette": tints, "style": "copies", "markers": marks, "s": 25, "zorder": 3}
+        seaborn.scatterplot(table, x="hours", y="score", ax=axes, **look)
         axes.set(xlabel=f"{device}-{unit} for one target, its set included", ylabel="score on the proxy suite, percent")
         axes.grid(True)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6)
-        foot(drawing, rows)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return drawing
-
-
-def neighbour_heatmap(rows: Sequence[Mapping], methods: Sequence[str] = ("CF-DARTS", "CF-DARTSE")) -> Drawing:
-    """Guide x corruption for each method: points above the deployed architecture trained again, mean over seeds; a frame around the guide's
-    family, its own cell thick. rows: of the question 'neighbours'."""
-    matrices = {method: gain_matrix(rows, method) for method in methods}
-    reach = max(1.0, *(float(np.nanpercentile(np.abs(matrix.to_numpy()), 95)) for matrix in matrices.values()))
-    with use_style():
-        drawing = figure(PAGE, sum(0.24 * len(matrix) + 0.45 for matrix in matrices.values()) + 0.8)
-        panels = drawing.subplots(len(methods), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, (method, matrix) in zip(panels, matrices.items(), strict=True):
-            axes.imshow(matrix, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
-            for (i, j), gap in np.ndenumerate(matrix.to_numpy()):
-                shade = "white" if abs(gap) > 0.75 * reach else BLACK
-                axes.text(j, i, f"{gap:+z.1f}", ha="center", va="center", fontsize=6, color=shade)
-            for i, guide in enumerate(matrix.index):
-                own = list(matrix.columns).index(guide)
-                family = [own, *(list(matrix.columns).index(name) for name in neighbours(guide))]
-                axes.add_patch(Rectangle((min(family) - 0.5, i - 0.5), len(family), 1, fill=False, edgecolor=BLACK, linewidth=0.9))
-                axes.add_patch(Rectangle((own - 0.44, i - 0.44), 0.88, 0.88, fill=False, edgecolor=BLACK, linewidth=1.6))
-            axes.set_yticks(range(len(matrix)), [label(name) for name in matrix.index])
-            axes.tick_params(length=0)
-            axes.spines[:].set_visible(False)
-            axes.set(title=f"{method}, points above the original trained again", ylabel="guide")
-        columns = matrices[methods[-1]].columns
-        panels[-1].set_xticks(range(len(columns)), [label(name) for name in columns], rotation=40, ha="right", rotation_mode="anchor")
-        panels[-1].set_xlabel("corruption that is measured")
-        foot(drawing, rows)
-    drawing.set_label(_matrix_words(matrices))
-    return drawing
-
-
-def _matrix_words(matrices: Mapping[str, pd.DataFrame]) -> str:
-    """What the heat map says, for those who cannot see it."""
-    lines = []
-    for method, matrix in matrices.items():
-        for guide, gains in matrix.iterrows():
-            near = gains[list(neighbours(str(guide)))].mean()
-            rest = gains.drop([str(guide), *neighbours(str(guide))]).mean()
-            lines.append(
-                f"{method} guided by {label(str(guide))}: itself {gains[guide]:+z.1f}, its family {near:+z.1f}, the others {rest:+z.1f}"
-            )
-    return "Gain in points by guide and corruption. " + "; ".join(lines)

@@ -1,12 +1,13 @@
-"""Figures of iterative search: which operations the networks mine, piece by piece, and how much they still get wrong."""
+"""Figures of iterative search: the operations that the networks mine, piece by piece, and the share that they still get wrong."""
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
+import pandas as pd
+import seaborn
 
 from rtalib.experiments.rta.iterative_search import Trace
+from rtalib.results.figures import style
 from rtalib.results.figures.arrays import heat
-from rtalib.results.figures.style import BLACK, COLUMN, CYCLE, GREY, PAGE, Drawing, figure, use_style
 from rtalib.results.papers import FAMILIES, label
 
 CLEAN_SOURCES = ("clean_resnet50", "clean_wideresnet")
@@ -20,70 +21,54 @@ def family(operation: str) -> str:
     return "attacks, clean" if operation in CLEAN_SOURCES else "attacks, robust"
 
 
-def shares(trace: Trace) -> np.ndarray:
-    """float (pieces, operations): percent of each piece's images that every operation made."""
-    pieces = int(trace.piece.max()) + 1
-    counts = np.zeros((pieces, len(trace.operations)))
-    np.add.at(counts, (trace.piece.numpy(), trace.operation.numpy()), 1)
-    return 100 * counts / counts.sum(1, keepdims=True)
+def shares(traces: Sequence[Trace]) -> pd.DataFrame:
+    """Pieces x operations: percent of a piece's images that an operation made, mean over the traces (seeds). Piece 1 is the draw."""
+    found = [pd.crosstab(trace.piece.numpy(), trace.operation.numpy(), normalize="index") for trace in traces]
+    names = traces[0].operations
+    table = 100 * sum(each.reindex(columns=range(len(names)), fill_value=0) for each in found) / len(found)
+    return table.set_axis(names, axis=1).set_axis(["1, drawn", *map(str, range(2, len(table) + 1))])
 
 
-def mined_operations(traces: Sequence[Trace], *, title: str = "What is mined", foot: str = "") -> Drawing:
-    """Stacked areas over the pieces: percent of the images by family of operations, mean over the traces (seeds); piece 1 is the draw."""
-    table = np.mean([shares(trace) for trace in traces], axis=0)
-    names = list(dict.fromkeys(family(name) for name in traces[0].operations))
-    areas = [table[:, [family(name) == area for name in traces[0].operations]].sum(1) for area in names]
-    with use_style():
-        drawing = figure(COLUMN * 1.5, 2.5)
-        axes = drawing.subplots()
-        pieces = np.arange(1, len(table) + 1)
-        axes.stackplot(pieces, areas, labels=names, colors=CYCLE[: len(names)], alpha=0.85, edgecolor="white", linewidth=0.6)
-        axes.set(xlabel="piece", ylabel="images, percent", xlim=(1, len(table)), ylim=(0, 100), title=title)
-        axes.set_xticks(pieces, ["1, drawn", *map(str, pieces[1:])])
-        handles, labels = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-        drawing.supxlabel(foot, fontsize=6, color=GREY, x=0.99, ha="right")
+def mined_operations(traces: Sequence[Trace], *, title: str = "What is mined", foot: str = "") -> style.Drawing:
+    """A stacked bar per piece: percent of the images by family of operations, mean over the traces (seeds); piece 1 is the draw."""
+    table = shares(traces).T.groupby(family, sort=False).sum().T
+    frame = table.rename_axis("piece").reset_index().melt("piece", var_name="family", value_name="percent")
+    look = {"multiple": "stack", "shrink": 0.8, "alpha": 0.85, "edgecolor": "white", "linewidth": 0.6}
+    tints = dict(zip(table.columns, style.CYCLE, strict=False))
+    with style.sheet(style.COLUMN, 2.3, foot) as (drawing, axes):
+        shared = {"hue": "family", "hue_order": table.columns[::-1], "palette": tints, "ax": axes}
+        seaborn.histplot(frame, x="piece", weights="percent", **shared, **look)
+        seaborn.move_legend(axes, "center left", bbox_to_anchor=(1.01, 0.5), title=None)
+        axes.set(ylabel="images, percent", ylim=(0, 100), title=title)
     return drawing
 
 
-def operation_heatmap(traces: Sequence[Trace], *, title: str = "Percent of each piece", foot: str = "") -> Drawing:
+def operation_heatmap(traces: Sequence[Trace], *, title: str = "Percent of each piece", foot: str = "") -> style.Drawing:
     """Piece x operation: percent of the images, mean over the traces; the shade is relative to the largest."""
-    table = np.mean([shares(trace) for trace in traces], axis=0)
-    names = traces[0].operations
-    with use_style():
-        drawing = figure(PAGE, 0.24 * len(table) + 1.35)
-        axes = drawing.subplots()
-        heat(axes, table / table.max(), [[f"{value:.0f}" for value in line] for line in table])
-        axes.set(yticks=range(len(table)), yticklabels=["1, drawn", *map(str, range(2, len(table) + 1))], ylabel="piece", title=title)
-        axes.set_xticks(range(len(names)), [label(name) for name in names], rotation=45, ha="right", rotation_mode="anchor")
-        drawing.supxlabel(foot, fontsize=6, color=GREY, x=0.99, ha="right")
+    table = shares(traces)
+    with style.sheet(style.PAGE, 0.24 * len(table) + 1.35, foot) as (drawing, axes):
+        heat(axes, table.index, list(map(label, table)), table.to_numpy() / table.to_numpy().max(), table.to_numpy(), fmt=".0f")
+        axes.set(ylabel="piece", title=title)
     return drawing
 
 
 def misclassified(
     rounds: Mapping[str, Sequence[Sequence[float]]], *, title: str = "Candidates that are misclassified", foot: str = ""
-) -> Drawing:
-    """One line per name: percent after 1, 2, ... pieces, the mean over the name's sequences and each of them as a dot."""
-    with use_style():
-        drawing = figure(COLUMN * 1.4, 2.3)
-        axes = drawing.subplots()
-        for number, (name, lines) in enumerate(rounds.items()):
-            table, tint = np.asarray(lines, dtype=float), CYCLE[number % len(CYCLE)]
-            at = np.arange(1, table.shape[1] + 1)
-            published = name.startswith("published")
-            axes.plot(
-                at,
-                table.mean(0),
-                color=GREY if published else tint,
-                linestyle="--" if published else "-",
-                label=name,
-                marker="o",
-                markersize=3,
-            )
-            axes.plot(np.tile(at, len(table)), table.ravel(), ".", color=GREY if published else tint, markersize=3, alpha=0.5)
+) -> style.Drawing:
+    """One line per name: percent after 1, 2, ... pieces, the mean over the name's sequences and each of them as a dot.
+
+    Names that begin with "published" are grey and dashed.
+    """
+    found = [(name, piece, value) for name, lines in rounds.items() for line in lines for piece, value in enumerate(line, start=1)]
+    frame = pd.DataFrame(found, columns=["name", "pieces", "percent"])
+    published = {name: name.startswith("published") for name in rounds}
+    tints = {name: style.GREY if published[name] else style.CYCLE[k % len(style.CYCLE)] for k, name in enumerate(rounds)}
+    look = {"dashes": {name: (3, 1.5) if published[name] else "" for name in rounds}, "marker": "o", "ms": 3, "mew": 0}
+    with style.sheet(style.COLUMN, 2.7, foot) as (drawing, axes):
+        shared = {"data": frame, "x": "pieces", "y": "percent", "hue": "name", "palette": tints, "ax": axes}
+        seaborn.lineplot(**shared, style="name", errorbar=None, **look)
+        seaborn.scatterplot(**shared, s=8, alpha=0.5, legend=False)
+        style.legend_above(drawing, axes, columns=2)
         axes.set(xlabel="pieces trained on", ylabel="candidates, percent", ylim=(0, None), title=title)
-        axes.set_xticks(at)
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-        axes.tick_params(colors=BLACK)
-        drawing.supxlabel(foot, fontsize=6, color=GREY, x=0.99, ha="right")
+        axes.set_xticks(sorted(set(frame["pieces"])))
     return drawing

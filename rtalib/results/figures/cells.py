@@ -11,8 +11,8 @@ from matplotlib.patches import Circle, FancyBboxPatch
 
 from rtalib.results.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PINK, Drawing, figure, use_style
 
-# Family of an operation -> its colour; the name's beginning tells the family.
-OP_COLOURS = {"sep_conv": BLUE, "dil_conv": GREEN, "max_pool": ORANGE, "avg_pool": PINK, "skip_connect": GREY, "none": PALE}
+# Beginning of an operation's name -> color of its family.
+OP_COLORS = {"sep_conv": BLUE, "dil_conv": GREEN, "max_pool": ORANGE, "avg_pool": PINK, "skip_connect": GREY, "none": PALE}
 HIGHLIGHT = "#F6D9A0"  # pale orange behind black letters
 BOX_WIDTH, BOX_HEIGHT, STEP, GAP = 1.35, 0.46, 1.62, 0.95
 
@@ -42,13 +42,13 @@ def draw_cell(genotype: HasCells, *, cell: str = "both", title: str | None = Non
 
 
 def used(genotype: HasCells, name: str) -> list[int]:
-    """Feature maps that the output concatenates: the genotype's own list where it has one, else all nodes."""
+    """Feature maps that the output concatenates: the genotype's own list if it has one, else all nodes."""
     given = getattr(genotype, f"{name}_concat", None)
     return list(given) if given is not None else list(range(2, 2 + len(getattr(genotype, name)) // 2))
 
 
 def circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int], marked: Collection[int] = ()) -> None:
-    """Draw a cell; `marked` are the positions of edges whose boxes are filled."""
+    """Draw a cell; the boxes of the edges at the positions `marked` are filled."""
     nodes = len(edges) // 2
     stride = 2 * STEP + GAP
     height = [-0.0, -1.0, *(-(2.0 + i) for i in range(nodes))]
@@ -56,7 +56,7 @@ def circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int],
     end = 1.0 + stride * nodes + 0.35
     last = [0.9, 0.9, *node_x]
     for i in range(nodes):
-        pair = sorted((2 * i, 2 * i + 1), key=lambda k: -edges[k][1])  # the farther source is dropped nearer to the node
+        pair = sorted((2 * i, 2 * i + 1), key=lambda k: -edges[k][1])  # the drop from the farther source is nearer to the node
         for lane, k in enumerate(pair):
             op, source = edges[k]
             x = 1.0 + stride * i + STEP * lane + BOX_WIDTH / 2
@@ -79,8 +79,8 @@ def circuit(axes: Axes, edges: Sequence[tuple[str, int]], output: Sequence[int],
 
 
 def _operation(axes: Axes, op: str, x: float, top: float, bottom: float, *, to: float, last: bool, strong: bool) -> None:
-    """A drop from the wire at `top` into a box on the row `bottom`, and its way into the node at `to`."""
-    tint = next((c for family, c in OP_COLOURS.items() if op.startswith(family)), BLACK)
+    """A drop from the wire at `top` into a box on the row `bottom`, and from there a line into the node at `to`."""
+    tint = next((c for family, c in OP_COLORS.items() if op.startswith(family)), BLACK)
     axes.plot([x, x], [top, bottom + BOX_HEIGHT / 2], color=tint, lw=1.2, zorder=2)
     axes.plot([x], [top], "o", color=tint, ms=3.2, zorder=3)
     box = FancyBboxPatch(

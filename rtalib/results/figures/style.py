@@ -1,8 +1,8 @@
-"""One look for all figures: colours, sizes, fonts, and how a figure is written."""
+"""One look for all figures: colors, sizes, fonts, the parts that figures share, and how a figure is written."""
 
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
@@ -14,10 +14,10 @@ from matplotlib.text import Text
 from rtalib.results.style import BLACK, BLUE, GREEN, ORANGE, PINK, RED, SKY
 
 COLUMN, PAGE = 3.5, 7.1  # widths of one and of two columns of a paper, in inches
-GREY, PALE = "#7F7F7F", "#D9D9D9"
+DARK, GREY, PALE = "#4D4D4D", "#7F7F7F", "#D9D9D9"
 PALE_BLUE = "#9DBFD9"
-METHOD_COLOURS = {
-    "Org. DNN (retrained)": "#4D4D4D",
+METHOD_COLORS = {
+    "Org. DNN (retrained)": DARK,
     "Org. DNN": GREY,
     "DARTS": GREY,
     "DeepRepair": PINK,
@@ -27,32 +27,29 @@ METHOD_COLOURS = {
     "RF-": SKY,
     "CF-": BLUE,
 }
-CYCLE = (BLUE, RED, GREEN, ORANGE, PINK, SKY, GREY, BLACK)
-STYLE = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs everywhere
-    "font.size": 7.5,
-    "axes.titlesize": 8.5,
+CYCLE = (BLUE, RED, GREEN, ORANGE, PINK, SKY, DARK, BLACK)
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">")
+LEGEND = 5  # entries on a line of a legend above a figure
+# On top of seaborn's "ticks" style in its "paper" context.
+THEME = {
+    "figure.dpi": 110,
+    "savefig.dpi": 300,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
+    "axes.titlesize": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.grid": False,
     "grid.color": "#E5E5E5",
     "grid.linewidth": 0.6,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "lines.linewidth": 1.4,
-    "figure.facecolor": "white",
-    "figure.dpi": 110,
-    "savefig.dpi": 300,
-    "pdf.fonttype": 42,
+    "legend.frameon": False,
+    "patch.force_edgecolor": False,
+    "hatch.linewidth": 0.6,
+    "pdf.fonttype": 42,  # TrueType, which journals ask for
     "ps.fonttype": 42,
     "svg.hashsalt": "rtalib",
     "svg.fonttype": "path",
@@ -60,7 +57,7 @@ STYLE = {
 
 
 class Drawing(Figure):
-    """A figure outside pyplot's registry: it shows itself once as a notebook's result, needs no closing and no display."""
+    """A figure outside pyplot's registry: a notebook shows it once, as a cell's result; it needs no display and no closing."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -69,36 +66,70 @@ class Drawing(Figure):
         return buffer.getvalue()
 
 
-def use_style() -> AbstractContextManager:
-    """Context in which figures get this library's look; everything in `figures` runs inside it."""
-    return matplotlib.rc_context(STYLE)
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Context in which figures have this library's look: seaborn's theme for papers with our palette. All figures are drawn inside it."""
+    import seaborn  # only when the first figure is drawn, since it loads pandas and SciPy
+
+    with matplotlib.rc_context():
+        seaborn.set_theme("paper", "ticks", CYCLE, font="DejaVu Sans", font_scale=0.8, color_codes=False, rc=THEME)
+        yield
 
 
 def figure(width: float, height: float, *, layout: str | None = "constrained") -> Drawing:
-    """An empty figure of that size in inches, laid out so that labels do not overlap, or not at all. Call inside `use_style`."""
+    """An empty figure, its size in inches. The constrained layout keeps labels apart; None is faster. Call inside `use_style`."""
     drawing = Drawing(figsize=(width, height), layout=layout)
-    FigureCanvasAgg(drawing)  # a canvas that can lay out and draw, whatever backend pyplot has
+    FigureCanvasAgg(drawing)  # can lay out and draw, whatever backend pyplot has
     return drawing
 
 
+@contextmanager
+def sheet(
+    width: float, height: float, foot: str = "", *, shape: tuple[int, int] = (1, 1), **options: object
+) -> Iterator[tuple[Drawing, Axes]]:
+    """Context for drawing a figure: inside the style, yields the figure and the first of its panels, of which there are `shape`.
+
+    foot: the origin of the numbers, in small letters below. options: of Figure.subplots.
+    """
+    with use_style():
+        drawing = figure(width, height)
+        drawing.subplots(*shape, **options)
+        yield drawing, drawing.axes[0]
+        if foot:
+            drawing.supxlabel(foot, fontsize=6, color=DARK, x=0.99, ha="right")
+
+
 def place(drawing: Drawing, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches, in a figure without a layout: quicker to draw, and the same place in every figure."""
+    """Axes at a place in inches, in a figure without a layout: faster to draw, and at the same place in every figure."""
     across, along = drawing.get_size_inches()
     return drawing.add_axes((left / across, bottom / along, width / across, height / along))
 
 
-def colour(method: str, position: int = 0) -> str:
-    """Colour of a method: its own where it has one (by exact name, else by prefix), else the one of its position in the cycle."""
-    named = METHOD_COLOURS.get(method) or next(
-        (c for name, c in METHOD_COLOURS.items() if name.endswith("-") and method.startswith(name)), None
-    )
-    return named or CYCLE[position % len(CYCLE)]
+def color(method: str, position: int = 0) -> str:
+    """A method's own color (by exact name, else by prefix), or the color at its position in the cycle."""
+    prefixed = (tint for name, tint in METHOD_COLORS.items() if name.endswith("-") and method.startswith(name))
+    return METHOD_COLORS.get(method) or next(prefixed, CYCLE[position % len(CYCLE)])
+
+
+def slanted(axes: Axes, names: Sequence[str], *, first: float = 0) -> None:
+    """Slanted names below the x axis, at first, first + 1, ..."""
+    axes.set_xticks([first + place for place in range(len(names))], names, rotation=40, ha="right", rotation_mode="anchor")
+
+
+def legend_above(drawing: Drawing, *panels: Axes, columns: int = LEGEND) -> None:
+    """Move the legends of the panels, all the same, to one above the figure."""
+    handles, names = panels[0].get_legend_handles_labels()
+    entries = dict(zip(names, handles, strict=True))
+    for axes in panels:
+        if axes.get_legend():
+            axes.get_legend().remove()
+    drawing.legend(entries.values(), entries, loc="outside upper center", ncols=min(len(entries), columns))
 
 
 def save(figure: Figure, folder: Path | str, name: str, *, metadata: Mapping[str, str] | None = None) -> list[Path]:
-    """Write <name>.png, .svg and .pdf, the same bytes for the same figure; returns the paths. `metadata`: text chunks of the PNG.
+    """Write <name>.png, .svg and .pdf, the same bytes for the same figure; return the paths. `metadata`: text chunks of the PNG.
 
-    PNG and SVG carry `describe(figure)` as their Description, unless `metadata` has another.
+    PNG and SVG carry `describe(figure)` as their Description, unless `metadata` has one.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +144,7 @@ def save(figure: Figure, folder: Path | str, name: str, *, metadata: Mapping[str
 
 
 def describe(figure: Figure) -> str:
-    """What a figure shows, for those who cannot see it: its own label, else its titles, axes, legends and foot."""
+    """The figure in words, for those who cannot see it: its label if it has one, else its titles, axes, legends and foot."""
     panels = [axes for axes in figure.axes if axes.axison]
     legends = [legend for holder in (figure, *panels) for legend in ([*getattr(holder, "legends", []), getattr(holder, "legend_", None)])]
     named = {
@@ -133,6 +164,6 @@ def _line(text: str) -> str:
 
 
 def _names(labels: Sequence[Text]) -> list[str]:
-    """The labels of an axis, where it has names and not numbers."""
+    """The labels of an axis if they are names; nothing if they are numbers."""
     found = [tick.get_text() for tick in labels]
     return found if any(letter.isalpha() for text in found for letter in text) else []

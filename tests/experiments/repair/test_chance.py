@@ -6,10 +6,10 @@ import pytest
 
 from rtalib import darts, scales
 from rtalib.experiments.repair import chance
+from rtalib.experiments.repair.figures import chance_dots
 from rtalib.experiments.repair.images import Study
 from rtalib.results.claims import CLAIMS
 from rtalib.results.tables import verdicts
-from rtalib.widgets.darts import chance_dots
 
 SETUP = scales.get("smoke").repair
 STUDY = Study("shapes10", "smoke", SETUP)

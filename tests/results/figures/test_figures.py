@@ -1,4 +1,4 @@
-"""Every figure is drawn, says where its numbers come from, has labelled axes that do not overlap, and is the same bytes twice."""
+"""Every figure is drawn, says where its numbers come from, has labeled axes that do not overlap, and is the same bytes twice."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made_up import cf_rows, rta_rows
@@ -17,6 +18,7 @@ from rtalib import figures, papers
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.experiments.repair import figures as repair_figures
 from rtalib.experiments.rta import figures as search_figures
+from rtalib.experiments.rta import severity_budget
 from rtalib.results.figures import style as plot_style
 
 CELL = [
@@ -40,6 +42,24 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (15, 5, 3, 32, 32), dtype=n
 NULL = "Org. DNN (retrained)"
 SIZED = [row | {"method": f"{row['method']}({size})", "budget": size // 25} for size in (1000, 5000) for row in cf_rows(seeds=2)]
 SHARES = [{"method": "CF-DARTS: ratio (%)", "seed": 0, "scale": "demo", "selection": 1.5, "search": 40.0, "retraining": 58.5}]
+SETS = ["originals", "RTA", "failures"]
+FACTORIAL = [
+    {"method": f"{cell}, {data}", "seed": seed, "scale": "demo", "dataset": "shapes10", "clean": 40.0 + k * seed + j}
+    for j, cell in enumerate(("Deployed cell", "CF-DARTS cell"))
+    for k, data in enumerate(SETS)
+    for seed in (0, 1, 2)
+]
+CHANCE = [{"seed": seed, "number": number, "clean": 70.0 + seed + number} for seed in (0, 1) for number in range(4)]
+BUDGETS = [
+    {
+        "method": severity_budget.name_of(severity, copies),
+        **{"severity": severity, "copies": copies, "seed": seed, "model": "m", "device": "CPU", "scale": "demo", "dataset": "shapes10"},
+        **{"score": 30.0 + copies + severity + seed, "hours": 0.01 * (1 + copies) + 0.001 * seed},
+    }
+    for severity, copies in ((0, 0), (0, 4), (1, 1), (1, 4), (3, 4))
+    for seed in (0, 1)
+]
+EFFECTS = pd.DataFrame([("a", 1.0, -1.0, 3.0), ("b", 2.0, 1.0, 3.0)], columns=["effect of", "effect", "low", "high"])
 MINED = SimpleNamespace(
     operations=[*CORRUPTIONS, "clean_resnet50", "fast_at"], operation=torch.arange(68) % 17, piece=torch.arange(68) // 17
 )
@@ -78,6 +98,10 @@ DRAW = {
         reference=NULL,
     ),
     "cost_bars": lambda: repair_figures.cost_bars(SHARES, papers.CF_DARTS["table7"]),
+    "factorial": lambda: repair_figures.factorial(FACTORIAL, ["Deployed cell", "CF-DARTS cell"], SETS, metrics=("clean",)),
+    "effect_dots": lambda: repair_figures.effect_dots({"clean": EFFECTS, "fail": EFFECTS[:1]}, FACTORIAL),
+    "frontier": lambda: repair_figures.frontier(BUDGETS),
+    "chance_dots": lambda: repair_figures.chance_dots(CHANCE, foot="scale demo"),
     "selection_map": lambda: figures.selection_map(PICTURES[0, 0, 0], PICTURES[1, 0, 0], [3, 7]),
     "mined_operations": lambda: search_figures.mined_operations([MINED], foot="scale demo"),
     "operation_heatmap": lambda: search_figures.operation_heatmap([MINED], foot="scale demo"),
@@ -163,7 +187,7 @@ def test_words_name_what_is_on_the_axes():
 
 
 def test_same_figure_gives_the_same_bytes_in_another_process(tmp_path):
-    names = ("draw_cell", "misclassified", "selection_map")
+    names = ("draw_cell", "misclassified", "mined_operations", "score_bars", "corruption_dots", "gain_heatmap", "factorial")
     code = f"import test_figures as t; [t.figures.save(t.DRAW[n](), {str(tmp_path)!r}, n) for n in {names}]"
     root = Path(__file__).parents[3]
     paths = [str(Path(__file__).parent), str(root / "tests" / "helpers"), str(root)]
@@ -200,9 +224,9 @@ def test_transfer_heatmap_shows_every_number_and_frames_the_diagonal():
     drawing = figures.transfer_heatmap(np.array([[0, 40], [70, 20]]), [90, 80], ["a", "b"])
     axes = drawing.axes[0]
     assert [text.get_text() for text in axes.texts] == ["90", "80", "0", "40", "70", "20"]
-    assert [patch.get_xy() for patch in axes.patches] == [(-0.5, 0.5), (0.5, 1.5)]
-    nothing = figures.transfer_heatmap(np.zeros((1, 1)), [0], ["a"]).axes[0].images[0].get_array()
-    assert nothing[0, 0] == nothing[1, 0] == pytest.approx(0.08)  # a network without accuracy has none to lose
+    assert [patch.get_xy() for patch in axes.patches] == [(0, 1), (1, 2)]
+    nothing = figures.transfer_heatmap(np.zeros((1, 1)), [0], ["a"]).axes[0].collections[0].get_array()
+    assert nothing[0, 0] == nothing[1, 0] == 0  # a network without accuracy has none to lose
     with pytest.raises(ValueError, match="accuracy: expected"):
         figures.transfer_heatmap(np.zeros((2, 3)), [1, 2], ["a", "b"])
 
@@ -262,7 +286,7 @@ def test_severity_gallery_shows_every_pixel_at_its_place():
 def test_severity_curves_draw_the_rows_in_any_order():
     panels = figures.severity_curves(SEVERITIES[::-1]).axes
     assert [axes.get_title("left") for axes in panels[:2]] == ["jpeg compression", "pixelate"]
-    lines = {line.get_label(): line for line in panels[0].lines}
+    lines = dict(zip(("cifar10-c", "imagecorruptions"), panels[0].lines[1::-1], strict=True))  # reversed, as the rows are
     assert list(lines["cifar10-c"].get_xdata()) == [1, 2, 3, 4, 5]
     assert list(lines["imagecorruptions"].get_ydata()) == [36, 33, 30, 27, 24]
 

@@ -1,4 +1,4 @@
-"""Colours of a view are told apart with every common colour vision. Those of a cell's operations are left out: every box says its own."""
+"""People with any common color vision can tell the colors of a view apart. A cell's operations are not tested: every box has a label."""
 
 import itertools
 
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from rtalib.experiments.repair import figures as repair_figures
 from rtalib.results.figures import style as plot_style
 from rtalib.widgets import coreset as coreset_views
 from rtalib.widgets import results as results_views
 from rtalib.widgets import status as status_views
 
-# What Machado, Oliveira and Fernandes (2009) give for a complete lack of one kind of cones, on linear RGB.
+# Machado, Oliveira and Fernandes (2009), complete lack of one kind of cones, on linear RGB.
 VISIONS = {
     "full": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
@@ -24,14 +25,16 @@ PALETTES = {
     "points of the map": [plot_style.PALE, plot_style.PALE_BLUE, plot_style.RED],
     "verdicts": list(results_views.VERDICTS.values()),
     "status": list(status_views.COLOURS.values()),
+    "cycle": plot_style.CYCLE,
+    "steps": list(repair_figures.STEPS.values()),
     "ends of the differences": [results_views.DIVERGING(0.0)[:3], results_views.DIVERGING(0.5)[:3], results_views.DIVERGING(1.0)[:3]],
 }
-APART = 10  # of CIELAB's lightness and colour: about five differences that one can just see
+APART = 10  # in CIELAB: about five just noticeable differences
 
 
-def seen(colour, vision: str) -> np.ndarray:
-    """CIELAB (D65) of a colour as a vision has it."""
-    rgb = np.array(to_rgb(colour))
+def seen(color, vision: str) -> np.ndarray:
+    """CIELAB (D65) of a color as a vision sees it."""
+    rgb = np.array(to_rgb(color))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     linear = np.clip(np.array(VISIONS[vision]) @ linear, 0, 1)
     xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear / [0.9505, 1, 1.089]
@@ -39,14 +42,14 @@ def seen(colour, vision: str) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def nearest(colours, vision: str) -> float:
-    """The least distance between two of the colours."""
-    return min(float(np.linalg.norm(seen(a, vision) - seen(b, vision))) for a, b in itertools.combinations(colours, 2))
+def nearest(colors, vision: str) -> float:
+    """The least distance between two of the colors."""
+    return min(float(np.linalg.norm(seen(a, vision) - seen(b, vision))) for a, b in itertools.combinations(colors, 2))
 
 
 @pytest.mark.parametrize("vision", VISIONS)
 @pytest.mark.parametrize("name", PALETTES)
-def test_colours_of_a_view_are_told_apart(name, vision):
+def test_colors_of_a_view_are_told_apart(name, vision):
     assert nearest(PALETTES[name], vision) > APART
 
 
