@@ -1,6 +1,6 @@
 """The goals of speed, measured one by one: `python -m benchmarks`. goals/goals.toml says what they are, goals/*.py measures them.
 
-Each goal is measured in a process of its own, with its own number of threads, and its row is written at once to outputs/bench/rows. Finished
+Each goal is measured in a process of its own, with its own number of threads; its row is written at once to outputs/bench/rows. Finished
 rows of this hardware are kept. A goal that cannot be measured here has a row that says why.
 """
 
