@@ -1,41 +1,44 @@
-"""python -m rtalib bench: the goals of speed, measured beside peers and rooflines."""
+"""python -m benchmarks: the goals of speed, measured beside peers and rooflines."""
 
-import argparse
 import os
-import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks import page, runner
+from rtalib.cli.main import run
 
 
-def add_command(commands: argparse._SubParsersAction) -> None:
-    text = "measure ours beside peers and rooflines, and write the page of ratios"
-    command = commands.add_parser("bench", help=text, description=text.capitalize() + ". Finished rows are kept.")
-    add = command.add_argument
-    add("goals", nargs="*", metavar="ID", help="only these goals: C1, or C1-d64 (default: all)")
-    add("--device", help="cpu | cuda: only the goals of one (default: both, as far as they are here)")
-    add("--again", action="store_true", help="measure anew what is finished")
-    add("--list", action="store_true", help="show the goals, and what is known of each, and measure nothing")
-    add("--outputs", metavar="DIR", help="folder for results (default: $RTALIB_OUTPUTS, else ./outputs)")
-    command.set_defaults(command=_bench)
+@click.command()
+@click.argument("goals", nargs=-1, metavar="[ID]...")
+@click.option("--device", help="cpu | cuda: only the goals of one.  [default: both, if there is a GPU]")
+@click.option("--again", is_flag=True, help="Measure again what is finished.")
+@click.option("--list", "only_list", is_flag=True, help="Show the goals and what is known of each; measure nothing.")
+@click.option("--outputs", metavar="DIR", help="Folder of results.  [default: $RTALIB_OUTPUTS, else ./outputs]")
+def command(goals: tuple[str, ...], device: str | None, again: bool, only_list: bool, outputs: str | None) -> None:
+    """Measure ours beside peers and rooflines, and write the page of ratios. ID: only these goals, such as C1 or C1-d64.
 
-
-def _bench(options: argparse.Namespace) -> int:
-    """The exit status: 2 for arguments that cannot be used, 1 where a benchmark failed, 0 else, whatever the verdicts are."""
-    from benchmarks import page as bench_page
-    from benchmarks import runner as bench
-
+    Finished rows are kept. Exit status 1 if a benchmark failed, whatever the verdicts are.
+    """
+    if outputs:
+        os.environ["RTALIB_OUTPUTS"] = str(Path(outputs).absolute())
     try:
-        chosen = bench.choose(bench.goals(), options.goals, options.device)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"rtalib: {error}", file=sys.stderr)
-        return 2
-    if options.list:
+        chosen = runner.choose(runner.goals(), goals, device)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if only_list:
         for goal in chosen:
-            print(f"{goal.name:<14} {goal.operation}, {goal.size}\n{'':<14} {bench.summary(goal, bench_page.row_of(goal))}")
-        return 0
+            print(f"{goal.name:<14} {goal.operation}, {goal.size}\n{'':<14} {runner.summary(goal, page.row_of(goal))}")
+        return
     try:
-        bench.run(chosen, again=options.again)
+        runner.run(chosen, again=again)
     finally:
-        print(f"page: {os.path.relpath(bench_page.write())}")
-    failed = [goal.name for goal in chosen if bench_page.row_of(goal).get("failed")]
+        print(f"page: {os.path.relpath(page.write())}")
+    failed = [goal.name for goal in chosen if page.row_of(goal).get("failed")]
     if failed:
-        print(f"rtalib: failed: {', '.join(failed)}; see the logs beside the page", file=sys.stderr)
-    return 1 if failed else 0
+        raise click.ClickException(f"failed: {', '.join(failed)}; see the logs beside the page")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(command, arguments, "python -m benchmarks")

@@ -4,8 +4,8 @@
 
 Opens the notebooks as they are and runs all their cells, so the run of that scale should lie in $RTALIB_OUTPUTS, or each waits until its
 part is made. Then every control takes another value by keyboard, a few times, and the page itself measures from the event that changes the
-value to the frame in which the new picture is there. Of the status it is the time from a new row in the run's folder. `cpu_ms` is what a
-change costs the notebook's kernel in CPU time, whatever else the machine does.
+value to the frame that shows the new picture. `cpu_ms` is the CPU time that a change costs the notebook's kernel, whatever else the machine
+does.
 --images also takes the README's pictures.
 """
 
@@ -29,7 +29,7 @@ from rtalib import provenance, store
 from tests.helpers import lab
 
 FIELDS = "notebook explorer control first_ms median_ms slowest_ms cpu_ms changes empty_frames load".split()
-EXPLORERS = re.compile(r"(?<=\.)(explore_\w+|watch)(?=\()")
+EXPLORERS = re.compile(r"(?<=\.)explore_\w+(?=\()")
 CHANGES = 6  # of each control
 SHARP = 4 / 3  # the pixels of a view for one of the page: nothing is resampled
 LONG = 1800  # seconds that the cells of a notebook may take
@@ -67,22 +67,6 @@ def spent() -> float:
     kernels = [child for child in psutil.Process().children(recursive=True) if "ipykernel_launcher" in child.cmdline()]
     times = max(kernels, key=lambda kernel: kernel.create_time()).cpu_times()
     return times.user + times.system
-
-
-def measure_status(browser, address: str, folder: Path, run: str) -> dict:
-    """The status of a copy of the run whose last rows come back one by one."""
-    copy = folder / "outputs" / run
-    shutil.copytree(store.outputs() / run, copy)
-    rows = [(path, path.read_text()) for path in sorted(copy.glob("rows/*/*.json"))[-CHANGES:]]
-    for path, _ in rows:
-        path.unlink()
-    cells = [f"import os\nos.environ['RTALIB_OUTPUTS'] = {str(folder / 'outputs')!r}"]
-    cells.append(f"from rtalib.widgets import status as status_views\nstatus_views.watch({run!r})")
-    page = lab.Page(browser, address, lab.notebook(folder / "status.ipynb", cells).name)
-    acts = [lambda path=path, text=text: store.write_atomic(path, text) for path, text in rows]
-    row = {"notebook": "90_report", "explorer": "watch", "control": "a new row", **summary(page, page.explorers().first, acts)}
-    page.close()
-    return row
 
 
 # ---------------------------------------------------------------------------------------------------------- the pictures
@@ -160,15 +144,11 @@ def main() -> None:
                 explorer = page.explorers().nth(i)
                 if args.images:
                     take(page, function, explorer, args.images)
-                if function != "watch":
-                    for row in measure(page, explorer):
-                        rows.append({"notebook": name, "explorer": function, **row})
-                        print(rows[-1], flush=True)
+                for row in measure(page, explorer):
+                    rows.append({"notebook": name, "explorer": function, **row})
+                    print(rows[-1], flush=True)
             page.close()
             save(args, rows)
-        if "90_report" in chosen:
-            rows.append(measure_status(browser, address, folder, args.scale))
-            print(rows[-1], flush=True)
         browser.close()
     shutil.rmtree(folder)
     save(args, rows)

@@ -3,7 +3,7 @@
     python benchmarks/on_a_gpu.py --outputs DIR --minutes 25 [--tables rta-table1 cf-table2 --scale small --dataset cifar10]
 
 In this order, each as far as the minutes reach: kernels.csv, every kernel against its plain-torch specification, byte for byte; the goals
-of `python -m rtalib bench --device cuda`; the rows of the tables. DIR holds all results: `rsync -a --ignore-existing DIR/ outputs/` adds
+of `python -m benchmarks --device cuda`; the rows of the tables. DIR holds all results: `rsync -a --ignore-existing DIR/ outputs/` adds
 them to others. The same command with the same DIR resumes what was cut short. Exit status 1 if a kernel differs or a step fails.
 """
 
@@ -58,11 +58,11 @@ def check(folder: Path, device: str, **options: object) -> bool:
 
 
 def step(arguments: Sequence[str], folder: Path, end: float) -> bool:
-    """python -m rtalib with these arguments until the time `end`, then interrupted as by Ctrl-C; whether it ended by itself and well."""
+    """python -m with these arguments until the time `end`, then interrupted as by Ctrl-C; whether it ended by itself and well."""
     if time.monotonic() >= end:
         print("no time left for:", *arguments, flush=True)
         return False
-    command = [sys.executable, "-m", "rtalib", *arguments]
+    command = [sys.executable, "-m", *arguments]
     process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, env=os.environ | {"RTALIB_OUTPUTS": str(folder)})
     try:
         return process.wait(end - time.monotonic()) == 0
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--outputs", required=True, type=Path)
     parser.add_argument("--minutes", type=float, default=25)
-    parser.add_argument("--goals", nargs="*", default=[], help="of `bench` (default: all)")
+    parser.add_argument("--goals", nargs="*", default=[], help="of `python -m benchmarks` (default: all)")
     parser.add_argument("--tables", nargs="*", default=[])
     parser.add_argument("--scale", default="small")
     parser.add_argument("--dataset", default="cifar10")
@@ -90,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end, folder = time.monotonic() + 60 * options.minutes, options.outputs.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "env.json").write_text(json.dumps(provenance.stamp(), indent=1))
-    done = [check(folder, "cuda"), step(["bench", "--device", "cuda", *options.goals], folder, end)]
+    done = [check(folder, "cuda"), step(["benchmarks", "--device", "cuda", *options.goals], folder, end)]
     at = ["--scale", options.scale, "--dataset", options.dataset]
-    done += [step(["tables", table, *at], folder, end) for table in options.tables]
+    done += [step(["rtalib", "tables", table, *at], folder, end) for table in options.tables]
     return 0 if all(done) else 1
 
 

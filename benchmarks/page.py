@@ -1,4 +1,4 @@
-"""What was measured of the goals of speed, as a page (BENCH.md) and as tidy tables (cpu.csv, cuda.csv) in outputs/bench."""
+"""The measured goals of speed as a page (BENCH.md) and as tidy tables (cpu.csv, cuda.csv) in outputs/bench."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ HEAD = (
     "source",
 )
 INTRODUCTION = (
-    "Ours beside peers and rooflines, a line per goal; `python -m rtalib bench` measures them. x: times as fast as the peer, the median of",
+    "Ours beside peers and rooflines, a line per goal; `python -m benchmarks` measures them. x: times as fast as the peer, the median of",
     "the rounds' own ratios [lowest, highest]. Of the roofline: the least time that the operations or bytes need at the speed of a matrix",
     "product, a dense convolution or a copy in the same run, over our time.",
 )
@@ -46,13 +46,13 @@ def write() -> Path:
 
 
 def row_of(goal: Goal) -> dict:
-    """The stored row of a goal as it stands, whatever hardware it is from; else why there is none."""
+    """The stored row of a goal, whatever hardware it is from, or the reason why there is none."""
     row = bench.stored(goal)
     if row is not None and row["arguments"] == goal.arguments and ("value" in row or row.get("failed")):
         return row
     reason = bench.obstacle(goal)
     if not reason:
-        reason = row["reason"] if row is not None and "reason" in row else f"not run yet: python -m rtalib bench {goal.name}"
+        reason = row["reason"] if row is not None and "reason" in row else f"not run yet: python -m benchmarks {goal.name}"
     return {"reason": reason}
 
 

@@ -1,7 +1,7 @@
-"""The goals of speed, measured one by one: python -m rtalib bench. What a goal is, is data; how it is measured lies in benchmarks/goals.
+"""The goals of speed, measured one by one: `python -m benchmarks`. goals/goals.toml says what they are, goals/*.py measures them.
 
-Each goal is measured in a process of its own, with its own number of threads, and its row is written at once: outputs/bench/rows. What is
-finished on this hardware is kept. A goal that cannot be measured here has a row that says why.
+Each goal is measured in a process of its own, with its own number of threads; its row is written at once to outputs/bench/rows. Finished
+rows of this hardware are kept. A goal that cannot be measured here has a row that says why.
 """
 
 import importlib.metadata
@@ -62,16 +62,13 @@ class Goal:
 
 
 def goals() -> list[Goal]:
-    """All of them, in order. FileNotFoundError outside a clone of the repository: an installed wheel has no benchmarks."""
-    path = ROOT / "benchmarks" / "goals" / "goals.toml"
-    if not path.exists():
-        raise FileNotFoundError("the benchmarks come with a clone of the repository, not with an installed package: run this in a clone")
-    tables = tomllib.loads(path.read_text())["goal"]
+    """All of them, in order."""
+    tables = tomllib.loads((ROOT / "benchmarks" / "goals" / "goals.toml").read_text())["goal"]
     return [Goal(**{key: tuple(value) if key == "needs" else value for key, value in table.items()}) for table in tables]
 
 
 def choose(known: Sequence[Goal], wanted: Sequence[str], device: str | None = None) -> list[Goal]:
-    """Those named, by id ('C1') or by part ('C1-d64'), in any case; all where none is named. ValueError for unknown names."""
+    """Those named, by id ('C1') or by part ('C1-d64'), in any case; all if none is named. ValueError for unknown names."""
     if device not in (None, *DEVICES):
         raise unknown("device", device, DEVICES)
     chosen = set()
@@ -84,7 +81,7 @@ def choose(known: Sequence[Goal], wanted: Sequence[str], device: str | None = No
 
 
 def run(chosen: Sequence[Goal], *, again: bool = False) -> None:
-    """Measure and keep a row of each; what is finished here is not measured again, unless `again`."""
+    """Measure the goals and store a row of each; those finished on this hardware are skipped, unless `again`."""
     for number, goal in enumerate(chosen, 1):
         label = f"[{number}/{len(chosen)}] {goal.name}"
         row = None if again else finished(goal)
@@ -96,7 +93,7 @@ def run(chosen: Sequence[Goal], *, again: bool = False) -> None:
         reason = obstacle(goal)
         row = {"reason": reason} if reason else measured(goal)
         row |= {"name": goal.name, "arguments": goal.arguments, "took": time.monotonic() - started}
-        if "value" in row or finished(goal) is None:  # a failure does not take the place of a result
+        if "value" in row or finished(goal) is None:  # a failure does not replace a result
             store.write_row(RUN, goal.device, goal.name, row)
         print(f"{label}: {summary(goal, row)} ({row['took']:.0f} s)", flush=True)
 
@@ -114,14 +111,14 @@ def finished(goal: Goal) -> dict | None:
 
 
 def hardware(device: str) -> str | None:
-    """The name of the processor that counts; None where there is none."""
+    """The name of the CPU or the GPU; None if there is no GPU."""
     from rtalib.infra import provenance
 
     return provenance.stamp()["gpu" if device == "cuda" else "cpu"]
 
 
 def obstacle(goal: Goal) -> str:
-    """Why a goal cannot be measured here; empty where it can."""
+    """Why a goal cannot be measured here; empty if it can."""
     if goal.unmeasured:
         return goal.unmeasured
     if goal.device == "cuda" and hardware("cuda") is None:
@@ -138,11 +135,11 @@ def version(package: str) -> str | None:
 
 
 def measured(goal: Goal) -> dict:
-    """The row that a process of the goal's own found, or the reason for which it found none; its log lies in outputs/bench/logs."""
+    """Measure a goal in a process of its own: its row, or the reason why there is none. The log is in outputs/bench/logs."""
     log = store.outputs() / RUN / "logs" / f"{goal.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     pinned = {name: str(goal.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
-    pinned["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait for one that other work has put off would spin for its whole time slice
+    pinned["OMP_WAIT_POLICY"] = "PASSIVE"  # a thread that waits for a preempted one would spin for its whole time slice
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if goal.device == "cpu" else {}
     environment = os.environ | pinned | hidden | {"RTALIB_OUTPUTS": str(store.outputs())}
     with tempfile.TemporaryDirectory() as folder, log.open("w") as stream:

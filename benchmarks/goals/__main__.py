@@ -1,4 +1,4 @@
-"""One goal, in a process of its own: python -m benchmarks.goals GOAL RESULT, as `python -m rtalib bench` starts it."""
+"""One goal, in a process of its own: python -m benchmarks.goals GOAL RESULT, as `python -m benchmarks` starts it."""
 
 import importlib
 import json

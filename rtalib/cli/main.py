@@ -14,9 +14,13 @@ TABLE = "TABLE: rta-table1, cf-table2, cf-figure4, table2 (of both papers), ..."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 (something failed), 2 (bad arguments), 130 (interrupted)."""
+    return run(commands, arguments, "python -m rtalib")
+
+
+def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
+    """Run a command of that name; returns the exit status: 0, 1 (something failed), 2 (bad arguments), 130 (interrupted)."""
     try:
-        return commands.main(arguments, prog_name="python -m rtalib", standalone_mode=False) or 0
+        return command.main(arguments, prog_name=name, standalone_mode=False) or 0
     except click.ClickException as error:
         print(f"rtalib: {error.format_message()}", file=sys.stderr)
         return error.exit_code

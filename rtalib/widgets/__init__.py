@@ -10,7 +10,6 @@ __getattr__, __dir__ = lazily(
         "coreset": "CoreMap core_map principal_plane core_view limits explore_core compare_rules",
         "darts": "mixing_weights search_view explore_search unmatched cells_view explore_cells",
         "results": "results_view compared explore_results",
-        "status": "counts_of is_over status_view watch",
         "base": "around as_html filmstrip",
     },
 )

@@ -4,14 +4,16 @@ import csv
 import importlib
 import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import command
 from benchmarks import page as bench_page
 from benchmarks import runner as bench
 from benchmarks.runner import Goal
-from rtalib.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
 TOY = """
@@ -91,7 +93,7 @@ def test_goals_are_chosen_by_id_by_part_and_by_device():
 
 def test_a_run_with_a_crash_a_missing_peer_and_no_gpu(toys, tmp_path, capsys):
     keep(toys[1], held=False, found="another | set")
-    assert cli.main(["bench"]) == 1
+    assert command.main([]) == 1
     told = capsys.readouterr()
     assert "failed: C2;" in told.err and "page: " in told.out
     rows = {one.name: bench_page.row_of(one) for one in toys}
@@ -142,16 +144,19 @@ def test_a_gpu_row_says_what_compiling_cost_and_when_it_pays(toys):
 
 def test_listing_measures_nothing(toys, monkeypatch, capsys):
     monkeypatch.setattr(bench, "measured", None)
-    assert cli.main(["bench", "--list", "C1", "C3"]) == 0
+    assert command.main(["--list", "C1", "C3"]) == 0
     told = capsys.readouterr().out
-    assert "not run yet: python -m rtalib bench C1-good" in told and "rtalib-no-such-peer is not installed" in told and "C4" not in told
+    assert "not run yet: python -m benchmarks C1-good" in told and "rtalib-no-such-peer is not installed" in told and "C4" not in told
 
 
-def test_what_cannot_be_used_is_refused(toys, monkeypatch, capsys):
-    assert cli.main(["bench", "C99"]) == 2 and "unknown goal 'C99'" in capsys.readouterr().err
-    monkeypatch.undo()
-    monkeypatch.setattr(bench, "ROOT", Path("/nowhere"))
-    assert cli.main(["bench"]) == 2 and "a clone of the repository" in capsys.readouterr().err
+def test_what_cannot_be_used_is_refused(toys, capsys):
+    assert command.main(["C99"]) == 2 and "unknown goal 'C99'" in capsys.readouterr().err
+    assert command.main(["--lst"]) == 2 and capsys.readouterr().err == "rtalib: No such option '--lst'. Did you mean '--list'?\n"
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: python -m benchmarks [OPTIONS] [ID]...")
 
 
 def test_amounts():

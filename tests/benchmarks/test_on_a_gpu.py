@@ -28,10 +28,10 @@ def test_every_kernel_is_compared_and_a_difference_is_found(tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_a_step_runs_or_is_cut_short(tmp_path, monkeypatch):
-    assert on_a_gpu.step(["bench", "--list"], tmp_path, time.monotonic() + 60)
-    assert not on_a_gpu.step(["bench", "--list"], tmp_path, time.monotonic() - 1), "no time left"
+    assert on_a_gpu.step(["benchmarks", "--list"], tmp_path, time.monotonic() + 60)
+    assert not on_a_gpu.step(["benchmarks", "--list"], tmp_path, time.monotonic() - 1), "no time left"
     started = time.monotonic()
-    assert not on_a_gpu.step(["tables", "rta-table1", "--scale", "cpu", "--executor", "serial"], tmp_path, started + 8)
+    assert not on_a_gpu.step(["rtalib", "tables", "rta-table1", "--scale", "cpu", "--executor", "serial"], tmp_path, started + 8)
     assert time.monotonic() - started < 60
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     assert store.tables("cpu") == [] or all("seconds" in row for table in store.tables("cpu") for row in store.rows("cpu", table))

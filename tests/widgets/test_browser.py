@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from lab import CHROMIUM, ROOT, Page, notebook, server
 
-from rtalib import store
-
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no chromium in the path (apt-get install chromium)")]
@@ -20,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no chro
 CELLS = {
     "setup": """
 import made_up, torch
-from rtalib import corrupt, coreset_views, darts, darts_views, results_views, set_views, shapes10, status_views, widgets
+from rtalib import corrupt, coreset_views, darts, darts_views, results_views, set_views, shapes10, widgets
 torch.manual_seed(0)
 data = shapes10.make("test", 60)
 networks = {name: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)).eval() for name in ("first", "second")}
@@ -39,7 +37,6 @@ coreset_views.explore_core(found)""",
     "cells": """
 darts_views.explore_cells({name: darts.Genotype.parse(row["genotype"]) for name, row in zip(("deployed", "refined"), trace)})""",
     "results": "results_views.explore_results(results_views.compared({'rta-table1': made_up.rta_rows(), 'cf-table2': made_up.cf_rows()}))",
-    "status": "status_views.watch('toy', every=0.2)",
 }
 NAMES = [name for name in CELLS if name != "setup"]
 # How many controls each explorer has.
@@ -57,7 +54,6 @@ def shots(tmp_path_factory) -> Path:
 def lab(tmp_path_factory):
     """(pages by the name of the notebook, the outputs folder): one server and one browser for all tests."""
     folder, outputs = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("lab-outputs")
-    plan(outputs, 4)
     notebook(folder / "explorers.ipynb", list(CELLS.values()))
     source = (ROOT / "notebooks" / "01_corruptions.ipynb").read_text()
     (folder / "01_corruptions.ipynb").write_text(source.replace('scale = \\"demo\\"', 'scale = \\"smoke\\"'))
@@ -65,13 +61,6 @@ def lab(tmp_path_factory):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield {name: Page(browser, address, f"{name}.ipynb") for name in ("explorers", "01_corruptions")}, outputs
         browser.close()
-
-
-def plan(outputs: Path, cells: int) -> None:
-    """A run that is to come: a plan of some cells, of which none is done."""
-    os.environ["RTALIB_OUTPUTS"], before = str(outputs), os.environ["RTALIB_OUTPUTS"]
-    store.write_plan("toy", "cf-table2", [f"cell{i}" for i in range(cells)])
-    os.environ["RTALIB_OUTPUTS"] = before
 
 
 def found(lab, name: str):
@@ -129,21 +118,6 @@ def test_the_play_button_runs_through_the_epochs(lab):
     page, explorer = found(lab, "search")
     change = page.after(explorer, explorer.locator("button").first.click)
     assert change.text.startswith("Mixing weights of a search after epoch ")
-
-
-def test_the_status_follows_another_process_and_ends_with_it(lab, shots):
-    page, explorer = found(lab, "status")
-    _, outputs = lab
-    assert "cf-table2: 4 missing" in explorer.locator("img").get_attribute("alt")
-    rows = outputs / "toy" / "rows" / "cf-table2"
-    rows.mkdir(parents=True, exist_ok=True)
-    change = page.after(explorer, lambda: (rows / "cell0.json").write_text("{}"))
-    assert "cf-table2: 1 done, 3 missing" in change.text and change.gaps == 0
-    explorer.screenshot(path=shots / "status.png")
-    for i in range(1, 4):
-        (rows / f"cell{i}.json").write_text("{}")
-    explorer.get_by_role("button", name="All done").wait_for()
-    assert "cf-table2: 4 done" in explorer.locator("img").get_attribute("alt")
 
 
 def test_the_true_notebook_ran_without_an_error(lab, shots):

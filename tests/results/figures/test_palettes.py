@@ -10,7 +10,6 @@ from rtalib.experiments.repair import figures as repair_figures
 from rtalib.results.figures import style as plot_style
 from rtalib.widgets import coreset as coreset_views
 from rtalib.widgets import results as results_views
-from rtalib.widgets import status as status_views
 
 # Machado, Oliveira and Fernandes (2009), complete lack of one kind of cones, on linear RGB.
 VISIONS = {
@@ -24,7 +23,6 @@ PALETTES = {
     "rules": list(coreset_views.RULES.values()),
     "points of the map": [plot_style.PALE, plot_style.PALE_BLUE, plot_style.RED],
     "verdicts": list(results_views.VERDICTS.values()),
-    "status": list(status_views.COLOURS.values()),
     "cycle": plot_style.CYCLE,
     "steps": list(repair_figures.STEPS.values()),
     "ends of the differences": [results_views.DIVERGING(0.0)[:3], results_views.DIVERGING(0.5)[:3], results_views.DIVERGING(1.0)[:3]],
