@@ -41,10 +41,10 @@ def replacing(*paths: Path, size: int = 0) -> Iterator[list[Path]]:
             for path in temporary:
                 if path.is_file():
                     flush(path)
-        for path in paths[1:]:
-            path.unlink(missing_ok=True)
-        for source, path in zip(temporary, paths, strict=True):
-            os.replace(source, path)
+            for path in paths[1:]:
+                path.unlink(missing_ok=True)
+            for source, path in zip(temporary, paths, strict=True):
+                os.replace(source, path)
     finally:
         for path in temporary:
             remove(path)
