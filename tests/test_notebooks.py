@@ -10,6 +10,7 @@ paper differs.
 
 import ast
 import json
+import math
 import os
 import re
 import subprocess
@@ -26,7 +27,7 @@ from rtalib.scales import SCALES, run_name
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMMON = {"scale": "demo", "dataset": "shapes10", "seeds": [0], "executor": "processes"}
-LINES_PER_CELL, LINES_PER_NOTEBOOK, LINES_PER_FUNCTION = 25, 150, 10
+LINES_PER_CELL, LINES_PER_NOTEBOOK, LINES_PER_FUNCTION, IMPORTS = 25, 150, 10, 8
 
 
 def writes(notebook: Path) -> list[str]:
@@ -150,6 +151,9 @@ def _foot(code: list[dict]) -> list[str]:
 def _thin(code: list[dict]) -> list[str]:
     lengths = [len(nb.source_of(cell).splitlines()) for cell in code]
     found = [f"has a cell of {length} lines" for length in lengths if length > LINES_PER_CELL]
+    lines = [line for cell in code for line in nb.source_of(cell).splitlines() if re.match(r"(from \S+ )?import ", line)]
+    if (names := sum(line.count(",") + 1 for line in lines)) > IMPORTS:
+        found.append(f"imports {names} names")
     return found + ([f"has {sum(lengths)} lines of code"] if sum(lengths) > LINES_PER_NOTEBOOK else [])
 
 
@@ -247,6 +251,7 @@ def test_a_good_notebook_has_no_violations(tmp_path):
         (2, ("code", "!pip install x"), "shell command"),
         (2, ("code", "%cd .."), "magic"),
         (2, ("code", "x = 1\n" * 26), "a cell of 26 lines"),
+        (2, ("code", "from math import " + ", ".join(dir(math)[-9:])), "imports 9 names"),
         (4, ("code", "print('bye')"), "provenance stamp"),
     ],
 )

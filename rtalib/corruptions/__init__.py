@@ -4,9 +4,10 @@
 function that makes its draws from 32-bit words; so recorded draws can be fed to the deterministic part, and another backend can share it.
 """
 
+from rtalib.corruptions import psnr
 from rtalib.corruptions.api import corrupt
 from rtalib.corruptions.constants import BENCHMARKS, CORRUPTIONS, SEVERITIES
 from rtalib.corruptions.frost import frost_source
 from rtalib.corruptions.held_out import HELD_OUT
 
-__all__ = ["BENCHMARKS", "CORRUPTIONS", "HELD_OUT", "SEVERITIES", "corrupt", "frost_source"]
+__all__ = ["BENCHMARKS", "CORRUPTIONS", "HELD_OUT", "SEVERITIES", "corrupt", "frost_source", "psnr"]

@@ -5,7 +5,8 @@ import time
 
 import torch
 
-from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, SEVERITIES, corrupt
+from rtalib.corruptions.api import corrupt
+from rtalib.corruptions.constants import BENCHMARKS, CORRUPTIONS, SEVERITIES
 from rtalib.errors import check_images
 
 LEAST_ERROR = 1e-2  # squared grey levels; an image that is not changed at all would have infinitely many decibels

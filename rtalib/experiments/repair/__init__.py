@@ -14,5 +14,9 @@ __getattr__, __dir__ = lazily(
         "rows": "Trial measure",
         "tables": "METHOD PROTOCOLS TABLES run_table run_trials",
         "your_network": "METHODS RepairResult repair",
+        "chance": "",
+        "figures": "",
+        "gain_parts": "",
+        "together": "",
     },
 )

@@ -5,7 +5,7 @@ Attack settings are the papers' at 8/255; images, networks and RTA's restarts ar
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from rtalib.data.loading import load_dataset
 from rtalib.errors import unknown
 from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate, predict
+from rtalib.results.tables import interval
 from rtalib.scale_settings import RtaScale
 from rtalib.sources.cards import SOURCES, Source
 from rtalib.sources.train import origin, shared_source, source_network, weights_in_use
@@ -213,6 +214,27 @@ def differences(rows: Sequence[dict]) -> dict[str, np.ndarray]:
 def transfer_matrix(rows: Sequence[dict]) -> np.ndarray:
     """float (crafted on, attacked): percent right, from run_transfer's rows; both axes in the order of the targets."""
     return np.array([[row["accuracy"][name] for name in row["targets"]] for row in rows])
+
+
+def transfer_costs(transfer: Sequence[dict], clean: Sequence[float]) -> pd.DataFrame:
+    """A row per crafting source: mean gradients an image, and the mean points that the other sources lose on its examples.
+
+    transfer: run_transfer's rows; clean: each source's accuracy on clean images in percent.
+    """
+    lost = np.array(clean) - transfer_matrix(transfer)
+    others = (lost.sum(1) - lost.diagonal()) / (len(lost) - 1)
+    columns = {"gradients an image": [row["gradients"] for row in transfer], "lost by the other sources, points": others}
+    return pd.DataFrame(columns, index=[row["source"] for row in transfer])
+
+
+def difference_table(against: Mapping[str, np.ndarray], names: Sequence[str]) -> pd.DataFrame:
+    """`differences` as a table: difference and 95 % interval to each rival, a row per source and their mean with Student's interval."""
+    parts = {(name, part): found[:, k] for name, found in against.items() for k, part in enumerate(("difference", "from", "to"))}
+    table = pd.DataFrame(parts, index=pd.Index(names, name="source"))
+    for name in against:
+        found = table.loc[list(names), (name, "difference")]
+        table.loc["mean", name] = found.mean() + np.array([0, -1, 1]) * interval(found)
+    return table.set_axis([f"{part} to {name}" for name, part in table.columns], axis=1)
 
 
 def cards() -> pd.DataFrame:
