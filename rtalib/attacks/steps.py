@@ -47,6 +47,9 @@ class AttackResult:
 class Attack:
     """A recipe: its settings are the fields of a frozen dataclass; `run` attacks one batch with them."""
 
+    eps: float
+    random_start: bool
+
     norm: ClassVar[str] = "linf"
     run: ClassVar[type["AttackRun"]]
 
@@ -62,6 +65,10 @@ class Attack:
         with attackable(model):
             classes, index = checked(model, images, labels, index)
             return self.run(self, model, images, labels, index, seed, classes, judged).result()
+
+    def start(self, clean: Tensor, seed: int, index: Tensor, restart: int) -> Tensor:
+        """The first iterate of a restart."""
+        return ball(seed, index, restart, clean, self.eps) if self.random_start else clean
 
 
 class AttackRun:
