@@ -30,7 +30,7 @@ from rtalib.training.artefacts import load_images, save_images, trained_network
 from rtalib.training.recipes import RECIPES, Recipe
 
 STARTS = ("scratch", "fine-tune")
-MAX_SIDE = 64  # pixels: what the networks of models.build are made for
+MAX_SIDE = 64  # pixels: for larger images the networks of models.build are not made
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Search:
         return self._piece(t, make, {"rule": rule, "networks": keys, "offered": self.settings.offered})
 
     def _piece(self, t: int, make: Callable[[], tuple[Tensor, Tensor, Tensor, dict]], parameters: dict) -> store.Entry:
-        """images.npy and labels.npy of piece t, with operation.npy (n,), wrong.npy (n,M) and round.json: what `make` returns."""
+        """images.npy and labels.npy of piece t, with operation.npy (n,), wrong.npy (n,M) and round.json, from the results of `make`."""
         positions = self.pool.cuts[t]
 
         def build(folder: Path) -> None:
