@@ -1,10 +1,11 @@
-"""Errors that name the argument, what was expected and what came."""
+"""Errors that name the argument, the expected value and the one given."""
 
 from __future__ import annotations
 
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def check_number(
     unit: follows the range in the message, as in "expected 16 to 64 pixels".
     """
     kind = "an integer" if integer else "a finite number"
-    if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Integral if integer else Real):
         raise TypeError(f"{name}: expected {kind}, got {value!r}")
     if not math.isfinite(value):
         raise ValueError(f"{name}: expected {kind}, got {value!r}")

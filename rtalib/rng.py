@@ -25,7 +25,7 @@ def stream(*names: object) -> int:
 def philox4x32(counter: tuple[torch.Tensor, ...], key: tuple[int, int]) -> tuple[torch.Tensor, ...]:
     """Ten rounds of Philox on four int64 tensors that hold 32-bit words and broadcast together; returns four tensors of the common shape.
 
-    Products wrap modulo 2^64, which keeps every bit of them; bits above the 32nd are cleared only where the next step would see them. While
+    Products wrap modulo 2^64, which keeps every bit of them; bits above the 32nd are cleared only if the next step would see them. While
     the counters are not expanded, the first two rounds work on single rows and columns.
     """
     c0, c1, c2, c3 = counter

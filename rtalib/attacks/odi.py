@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rtalib import rng
 from rtalib.attacks.checks import attackable, check_recipe, logits_of
-from rtalib.attacks.steps import EPS, STEP, Attack, AttackResult, AttackRun, ball, margin, project
+from rtalib.attacks.steps import EPS, STEP, Attack, AttackResult, AttackRun, margin, project
 from rtalib.errors import unknown
 
 
@@ -32,15 +32,11 @@ class ODIRun(AttackRun):
             if not len(active):
                 break
             if not recipe.warm or restart == 0:
-                x = self._start(active, restart)
+                x = recipe.start(self.clean[active], self.seed, self.index[active], restart)
             elif restart % recipe.restarts == 0:
                 x = self.out.images[active]
             active, x = self._restart(active, x, restart)
         return self.out
-
-    def _start(self, active: Tensor, restart: int) -> Tensor:
-        clean = self.clean[active]
-        return ball(self.seed, self.index[active], restart, clean, self.recipe.eps) if self.recipe.random_start else clean
 
     def _restart(self, active: Tensor, x: Tensor, restart: int) -> tuple[Tensor, Tensor]:
         """All steps of one restart; returns the images still attacked and their last iterates."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rtalib.attacks.checks import check_recipe, warn_if_chance
-from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, ball, ball_l2, length, project, project_l2
+from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, ball_l2, length, project, project_l2
 from rtalib.errors import check_number, unknown
 
 
@@ -92,10 +92,6 @@ class PGD(Attack):
     def size(self) -> float:
         """Of a step."""
         return self.eps if self.step_size is None else self.step_size
-
-    def start(self, clean: Tensor, seed: int, index: Tensor, restart: int) -> Tensor:
-        """The first iterate of a restart."""
-        return ball(seed, index, restart, clean, self.eps) if self.random_start else clean
 
     def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:
         """The direction of a step, given this gradient and the previous direction (zero at first)."""

@@ -47,6 +47,9 @@ class AttackResult:
 class Attack:
     """A recipe: its settings are the fields of a frozen dataclass; `run` attacks one batch with them."""
 
+    eps: float
+    random_start: bool
+
     norm: ClassVar[str] = "linf"
     run: ClassVar[type["AttackRun"]]
 
@@ -62,6 +65,10 @@ class Attack:
         with attackable(model):
             classes, index = checked(model, images, labels, index)
             return self.run(self, model, images, labels, index, seed, classes, judged).result()
+
+    def start(self, clean: Tensor, seed: int, index: Tensor, restart: int) -> Tensor:
+        """The first iterate of a restart."""
+        return ball(seed, index, restart, clean, self.eps) if self.random_start else clean
 
 
 class AttackRun:
@@ -92,7 +99,7 @@ class AttackRun:
             return logits_of(self.model, x)
 
     def fooled(self, active: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-        """bool (n,): whether the model misclassifies x; what a model in bfloat16 says, the exact model behind it has to confirm."""
+        """bool (n,): whether the model misclassifies x; the exact model behind one in bfloat16 has to confirm it."""
         labels = self.labels[active]
         wrong = logits.argmax(1) != labels
         if isinstance(self.model, FastModel) and self.model.precision != "float32" and wrong.any():
@@ -148,12 +155,12 @@ def ball(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float) -> T
 
 
 def length(x: Tensor, order: int = 2) -> Tensor:
-    """(N,1,1,1): the L1 or L2 norm of each image of (N,C,H,W); where it is zero a tiny number, by which zero can be divided."""
+    """(N,1,1,1): the L1 or L2 norm of each image of (N,C,H,W), at least a tiny positive number, so that it can divide."""
     return torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def project_l2(x: Tensor, clean: Tensor, eps: float) -> Tensor:
-    """`x` drawn towards `clean` until it is within eps in the L2 norm, then clipped to [0,1], which only brings it nearer."""
+    """`x` moved towards `clean` until it is within eps in the L2 norm, then clipped to [0,1], which only reduces the distance."""
     delta = x - clean
     return (clean + delta * (eps / length(delta)).clamp_max(1)).clamp_(0, 1)
 

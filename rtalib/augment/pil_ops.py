@@ -93,7 +93,7 @@ def _pixel_centers(images: Tensor) -> tuple[Tensor, Tensor]:
 def sample(images: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     """uint8 (N,3,H,W) read at float64 positions in px, of shapes that broadcast to (N,H,W); the first pixel's middle is at 0.5.
 
-    Bilinear and cut to whole levels; black where the position is outside the image; in the outer half of a border pixel that pixel's value.
+    Bilinear, truncated to whole levels; black outside the image; in the outer half of a border pixel that pixel's value.
     Equals Pillow's affine transform at these positions byte for byte.
     """
     height, width = images.shape[2:]

@@ -13,7 +13,7 @@ from rtalib.errors import check_images
 if TYPE_CHECKING:
     from rtalib.data.images import LabeledImages
 
-BATCH = {"cpu": 64, "cuda": 1000}  # images at a time; on a CPU what larger batches leave behind falls out of its cache: half the speed
+BATCH = {"cpu": 64, "cuda": 1000}  # images at a time; on a CPU larger batches fall out of its cache, at half the speed
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -25,14 +25,14 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def best_device(model: nn.Module) -> torch.device:
-    """Where the model should work: a GPU if there is one and the model is on the CPU, else where it is."""
+    """The device to use for the model: a GPU if there is one and the model is on the CPU, else the model's own."""
     here = device_of(model)
     return torch.device("cuda") if here.type == "cpu" and torch.cuda.is_available() else here
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards each module has its own flag back, so that a partly frozen network stays so."""
+    """Eval mode inside; each module's own flag is restored, so that a partly frozen network stays so."""
     flags = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

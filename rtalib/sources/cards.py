@@ -1,6 +1,6 @@
 """The fifteen source models that RTA attacks: their cards, and how a substitute of any size is trained.
 
-The contest (CVPR 2021 AML-CV, ARES platform) had 13 CIFAR-10 defences; RTA attacks them and two clean models. A plan lists the trainings
+The contest (CVPR 2021 AML-CV, ARES platform) had 13 CIFAR-10 defenses; RTA attacks them and two clean models. A plan lists the trainings
 of a substitute as plain data; sources/train.py carries them out, sources/public_weights.py reads the published weights instead.
 """
 
@@ -34,7 +34,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Source:
-    """One card. Accuracies are published ones in percent, at 8/255 unless `note` says otherwise; None where there is none.
+    """One card. Accuracies are published ones in percent, at 8/255 unless `note` says otherwise; None if there is none.
 
     clean_accuracy, robust_accuracy (the authors' own attack), autoattack; starter_score: fraction misclassified under the contest's PGD-10;
     robustbench: the id of the same weights there; plan: what trains its substitute here, on the network that the scale names.
@@ -55,7 +55,7 @@ class Source:
 
 _CLEAN = (Stage("clean", budget="clean"),)
 
-# The order counts: a source's place is the seed of its training. The dearest of the plans come first, lest a run end with one alone.
+# A source's place is the seed of its training. The most expensive plans come first, so that no run ends with one of them alone.
 _CARDS = (
     Source(
         "clean_resnet50",

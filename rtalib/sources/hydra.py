@@ -1,4 +1,4 @@
-"""HYDRA (Sehwag et al. 2020): which weights to keep is learned with the robust objective itself.
+"""HYDRA (Sehwag et al. 2020): the robust objective itself learns which weights to keep.
 
 Both functions are contexts around a training: inside, each convolution and linear layer computes with masked weights; afterwards the
 network is an ordinary one again, its pruned weights exactly zero.
@@ -43,7 +43,7 @@ class _Scored(nn.Module):
 
 
 class _Surviving(nn.Module):
-    """w where it was not zero at first, else zero."""
+    """w with the weights that were zero at first kept at zero."""
 
     def __init__(self, weight: Tensor):
         super().__init__()

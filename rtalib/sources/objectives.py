@@ -169,7 +169,7 @@ def trades(beta: float = 6.0, eps: float = EPS, step_size: float = 0.007, steps:
 class FreeAT:
     """Free adversarial training (Shafahi et al. 2019, algorithm 1): CE(f(x + delta), y), each batch `replays` times in a row.
 
-    One backward pass serves both players: what it leaves in delta.grad moves delta by a sign step of `eps`, clipped to the eps ball, before
+    One backward pass serves both players: delta.grad moves delta by a sign step of `eps`, clipped to the eps ball, before
     the next call. delta is carried over from batch to batch; each epoch starts at zero, so that a resumed run equals an uninterrupted one.
     """
 

@@ -58,7 +58,7 @@ def files() -> dict[str, Path]:
 
 
 def entry(path: Path) -> store.Entry:
-    """A store entry that stands for the file by its SHA-256; the weights stay where they are."""
+    """A store entry that represents the file by its SHA-256; it does not copy the weights."""
     return store.make(RECIPE, 1, {"file": path.name, "sha256": store.digest(path)}, lambda folder: None, label=path.stem)
 
 

@@ -1,4 +1,4 @@
-"""Training from a recipe, and what a trained network says: predictions, features, accuracy, score."""
+"""Training from a recipe, and the outputs of a trained network: predictions, features, accuracy, score."""
 
 from rtalib import lazily
 

@@ -117,7 +117,7 @@ def save_images(folder: Path, data: LabeledImages) -> None:
 
 
 def load_images(folder: Path) -> LabeledImages:
-    """Read what `save_images` wrote; the images are memory-mapped, copy-on-write."""
+    """Read a data set written by `save_images`; the images are memory-mapped, copy-on-write."""
     facts = json.loads((folder / "data.json").read_text())
     images = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
     labels = torch.from_numpy(np.load(folder / "labels.npy"))

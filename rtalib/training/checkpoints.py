@@ -1,4 +1,4 @@
-"""Training state on disk: written whole or not at all, read back without pickle, refused for another run, set aside when unreadable."""
+"""Training state on disk: written atomically, read without pickle, refused for another run, set aside if unreadable."""
 
 import io
 import os
@@ -32,21 +32,21 @@ def save(
 
 
 def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, made_for: dict) -> list[dict]:
-    """Restore `model` and `optimizer` in place; returns the history, one dict per finished epoch, empty where there is no checkpoint.
+    """Restore `model` and `optimizer` in place; returns the history, one dict per finished epoch, empty if there is no checkpoint.
 
-    One that cannot be read (a disk's fault, a copy cut short) is renamed to <name>.unreadable, with a warning, and the training starts
-    again: left in place, it would fail every retry. ValueError when it was made for another run or holds another network's weights.
+    An unreadable checkpoint (a disk fault, a truncated copy) is renamed to <name>.unreadable, with a warning, and the training starts
+    again; left in place, it would make every retry fail. ValueError if it was made for another run or holds another network's weights.
     """
     if not Path(path).exists():
         return []
-    content = Path(path).read_bytes()  # here a disk may raise its own errors; those that come later are the content's
+    content = Path(path).read_bytes()  # a disk raises its errors here; later ones are the content's
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         found = {"format": state["format"], **state["made_for"]}
     except (UnpicklingError, RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError) as error:
         os.replace(path, f"{path}.unreadable")
         reason = str(error).partition("\n")[0]
-        warnings.warn(f"{path} is no readable checkpoint ({reason}); it is set aside, and training starts again", stacklevel=2)
+        warnings.warn(f"{path} is no readable checkpoint ({reason}); it is set aside and training starts again", stacklevel=2)
         return []
     expected = {"format": FORMAT, **made_for}
     different = [f"{k} was {found.get(k)!r}, is now {expected.get(k)!r}" for k in {**found, **expected} if found.get(k) != expected.get(k)]
@@ -63,5 +63,5 @@ def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, m
 
 
 def best(path: Path | str) -> dict[str, torch.Tensor] | None:
-    """The best weights so far, on the CPU, of a checkpoint that `load` has accepted; None where it keeps none."""
+    """The best weights so far, on the CPU, of a checkpoint that `load` has accepted; None if it keeps none."""
     return torch.load(path, map_location="cpu", weights_only=True).get("best")

@@ -65,11 +65,13 @@ def train(
     precision = resolve_precision(precision, device)
     labels = smooth(data.labels, recipe.label_smoothing, classes) if recipe.label_smoothing > 0 else data.labels
     batches = Batches(data.images, labels, recipe, device, n_labeled)
-    run = _Run(model, recipe, batches, _optimizer(model, recipe), objective or _cross_entropy(recipe), seed, precision)
+    rates = {name: getattr(recipe, name) for name in ("lr", "momentum", "nesterov", "weight_decay")}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **rates, fused=True)
+    run = _Run(model, recipe, batches, optimizer, objective or _cross_entropy(recipe), seed, precision)
     made_for = {"recipe": asdict(recipe), "seed": seed, "data": data.digest, "precision": precision} if checkpoint is not None else {}
     made_for |= {name: value for name, value in (("halves", n_labeled), ("keep_best", validation and validation.keep_best)) if value}
     history, best = [], None
-    if checkpoint is not None and (history := checkpoints.load(checkpoint, model, run.optimizer, made_for)):
+    if checkpoint is not None and (history := checkpoints.load(checkpoint, model, optimizer, made_for)):
         best = checkpoints.best(checkpoint)
     for epoch in range(len(history), recipe.epochs):
         history.append(_train_epoch(run, epoch))
@@ -78,7 +80,7 @@ def train(
         if on_epoch is not None:
             history[-1] |= on_epoch(model, history[-1]) or {}
         if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
-            checkpoints.save(checkpoint, model, run.optimizer, history, made_for, best)
+            checkpoints.save(checkpoint, model, optimizer, history, made_for, best)
     if best is not None:
         model.load_state_dict(best)
     model.eval()
@@ -120,17 +122,6 @@ def _check(model: nn.Module, data: LabeledImages, recipe: Recipe, objective: Obj
     classes = predict(model, data.images[:1]).shape[1]
     check_classes(data, classes)
     return classes
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    return torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
 
 
 def smooth(labels: torch.Tensor, alpha: float, classes: int) -> torch.Tensor:

@@ -97,7 +97,7 @@ class CutMixLoss(_Counting):
         return loss if auxiliary is None else loss + self.auxiliary_weight * F.cross_entropy(auxiliary, y)
 
     def mixed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch with its box (N,C,H,W), who gave it to whom (N,), and the box's share of the pixels (1,), 0 for an unmixed batch."""
+        """The batch with its box (N,C,H,W), each image's partner (N,), and the box's share of the pixels (1,), 0 for an unmixed batch."""
         index = self.numbers(len(x))
         partner = rng.words(self.seed, index, rng.stream("cutmix", "order"), 1)[:, 0].argsort(stable=True).to(x.device)
         if rng.uniform(self.seed, index[:1], rng.stream("cutmix", "mixed"), 1).item() >= self.probability:

@@ -1,4 +1,4 @@
-"""What training.train measures after each epoch, the weights that it keeps by it, and the collapse that it reports."""
+"""The measurement of training.train after each epoch: it selects the weights to keep and reports a collapse."""
 
 import math
 import warnings
@@ -23,9 +23,9 @@ Weights = dict[str, torch.Tensor]
 class Validation:
     """score(model) after each epoch, in eval mode: a number, the higher the better, without draws from torch's global generators.
 
-    keep_best: the network ends with the weights of its best epoch, the first of equals, and not with the last (Rice et al. 2020).
-    fall: a score that falls by more than this within an epoch is reported, as `overfitted` in the epoch's row and as a warning. 0.2 of
-    the PGD accuracy is the sign of catastrophic overfitting of Wong et al. (2020).
+    keep_best: the network ends with the weights of its best epoch, the first of equals, instead of the last (Rice et al. 2020).
+    fall: a score that falls by more than this within an epoch is reported, as `overfitted` in the epoch's row and as a warning. Wong et
+    al. (2020) take a fall of the PGD accuracy by 0.2 as the sign of catastrophic overfitting.
     """
 
     score: Callable[[nn.Module], float]
@@ -33,7 +33,7 @@ class Validation:
     fall: float = math.inf
 
     def measure(self, model: nn.Module, history: list[dict], best: Weights | None) -> Weights | None:
-        """Add the score to the last row of `history`; returns the best weights so far, None where they are not kept."""
+        """Add the score to the last row of `history`; returns the best weights so far, None if they are not kept."""
         before = [row["validation"] for row in history[:-1]]
         with evaluating(model):
             score = float(self.score(model))

@@ -22,25 +22,15 @@ from torch import Tensor, nn
 from rtalib import augment, models, rng
 from rtalib.data.images import LabeledImages, concat
 from rtalib.errors import check_number, unknown
+from rtalib.experiments.rta import selection_rules as rules
 from rtalib.experiments.rta.pool import Pool
-from rtalib.experiments.rta.selection_rules import (
-    COVERAGE,
-    RULES,
-    allowed_features,
-    chosen_images,
-    cover,
-    judge,
-    pick,
-    preferred,
-    summary,
-)
 from rtalib.infra import store
 from rtalib.models.inference import extract_features
 from rtalib.training.artefacts import load_images, save_images, trained_network
 from rtalib.training.recipes import RECIPES, Recipe
 
 STARTS = ("scratch", "fine-tune")
-MAX_SIDE = 64  # pixels: what the networks of models.build are made for
+MAX_SIDE = 64  # pixels: for larger images the networks of models.build are not made
 
 
 @dataclass(frozen=True)
@@ -64,8 +54,8 @@ class Settings:
     offered: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise unknown("selection rule", self.rule, RULES)
+        if self.rule not in rules.RULES:
+            raise unknown("selection rule", self.rule, rules.RULES)
         if self.start not in STARTS:
             raise unknown("start", self.start, STARTS)
         for name, low in (("pieces", 2), ("size", 1), ("offered", 1)):
@@ -132,13 +122,13 @@ def iterative_search(
     if not isinstance(targets, Mapping):
         targets = {name: partial(models.build, name, data.num_classes) for name in targets}
     search = Search(data, targets, bank or augment.Bank(), settings, seed)
-    networks = {name: search.train(name, search.mine())[0] for name in targets}
-    return MinedSet(search.training_set(), search.trace(), networks)
+    mined = search.mine()
+    return MinedSet(search.training_set(), search.trace(), {name: search.train(name, mined)[0] for name in targets})
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """One search: `mine` is Algorithm 1. Pieces count from 0."""
+    """One search. `mine` is Algorithm 1, the methods below it are its lines; pieces count from 0."""
 
     data: LabeledImages
     targets: Mapping[str, Callable[[], nn.Module]]
@@ -165,7 +155,7 @@ class Search:
             raise ValueError(f"offered: asked for {self.settings.offered} operations, the bank has {len(self.bank.operations)}")
 
     def mine(self, count: int | None = None) -> list[store.Entry]:
-        """The first `count` pieces of the result, default all: images, labels, operation.npy (n,), wrong.npy (n,M) and round.json."""
+        """Algorithm 1: the first `count` pieces of the result, default all; see `_piece` for their files."""
         mined = [self.draw(0)]  # lines 2 and 3
         for t in range(1, count or self.settings.pieces):  # line 4
             if self.settings.rule == "random":
@@ -217,23 +207,23 @@ class Search:
 
         def make() -> tuple[Tensor, Tensor, Tensor, dict]:
             models, candidates = [network for network, _ in networks.values()], self.pool.candidate_images(t)  # line 6
-            wrong, loss = judge(models, candidates, offered, self.data.labels.cpu()[positions % len(self.data)])  # line 7
-            allowed = preferred(wrong, offered, rule, loss)
-            if rule == COVERAGE:
+            wrong, loss = rules.judge(models, candidates, offered, self.data.labels.cpu()[positions % len(self.data)])  # line 7
+            allowed = rules.preferred(wrong, offered, rule, loss)
+            if rule == rules.COVERAGE:
                 before = torch.cat([extract_features(models[0], load_images(piece.path).images) for piece in mined])
-                choice = cover(allowed, allowed_features(models[0], candidates, offered, allowed), before)
+                choice = rules.cover(allowed, rules.allowed_features(models[0], candidates, offered, allowed), before)
             else:
-                choice = pick(allowed, seed=self.seed, index=positions)  # line 8
+                choice = rules.pick(allowed, seed=self.seed, index=positions)  # line 8
             blamed = wrong[:, torch.arange(len(choice)), choice].T
             facts = {"piece": t, "n_train": sum(map(len, self.pool.cuts[:t]))}
-            facts |= summary(wrong, offered, blamed, tuple(networks), self.bank.operations)
-            return chosen_images(candidates, offered, choice), choice, blamed, facts
+            facts |= rules.summary(wrong, offered, blamed, tuple(networks), self.bank.operations)
+            return rules.chosen_images(candidates, offered, choice), choice, blamed, facts
 
         keys = [(name, entry.key) for name, (_, entry) in networks.items()]
         return self._piece(t, make, {"rule": rule, "networks": keys, "offered": self.settings.offered})
 
     def _piece(self, t: int, make: Callable[[], tuple[Tensor, Tensor, Tensor, dict]], parameters: dict) -> store.Entry:
-        """The artefact of `make`: images, each one's operation, which networks misclassify it, and the facts of the round."""
+        """images.npy and labels.npy of piece t, with operation.npy (n,), wrong.npy (n,M) and round.json, from the results of `make`."""
         positions = self.pool.cuts[t]
 
         def build(folder: Path) -> None:

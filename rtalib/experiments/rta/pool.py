@@ -1,4 +1,4 @@
-"""What iterative search chooses from: images in pieces, and the candidates that RTA's operations make of each piece."""
+"""The pool of iterative search: its images in pieces, and the candidates that RTA's operations make from each piece."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

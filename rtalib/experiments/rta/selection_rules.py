@@ -116,25 +116,13 @@ def summary(wrong: Tensor, offered: Tensor, blamed: Tensor, models: tuple[str, .
 
     wrong: see `judge`. blamed: bool (N,M), which models misclassify the chosen candidate of each image.
     """
-    by = [_blame(row, models) for row in blamed.tolist()]
-    right = {
-        name: {
-            operation: 100 * float((~wrong[m, offered[:, number], number]).double().mean())
-            for number, operation in enumerate(operations)
-            if bool(offered[:, number].any())
-        }
-        for m, name in enumerate(models)
+    votes = blamed.sum(1)
+    by_rule = {"all": int((votes == len(models)).sum())}
+    by_rule |= {name: int((blamed[:, m] & (votes == 1)).sum()) if len(models) > 1 else 0 for m, name in enumerate(models)}
+    by_rule |= {"several": int((votes > 0).sum()) - sum(by_rule.values()), "none": int((votes == 0).sum())}
+    there = offered.any(0).nonzero().flatten().tolist()
+    accuracy = {
+        name: {operations[o]: 100 * float((~wrong[m, offered[:, o], o]).double().mean()) for o in there} for m, name in enumerate(models)
     }
-    return {
-        "n_candidates": int(offered.sum()),
-        "misclassified": {name: int((wrong[m] & offered).sum()) for m, name in enumerate(models)},
-        "by_rule": {kind: by.count(kind) for kind in dict.fromkeys(("all", *models, "several", "none"))},
-        "accuracy": right,
-    }
-
-
-def _blame(wrong: list[bool], models: tuple[str, ...]) -> str:
-    """'all', 'none', the only one of `models` that is wrong, or 'several'."""
-    if len(set(wrong)) == 1:
-        return "all" if wrong[0] else "none"
-    return models[wrong.index(True)] if sum(wrong) == 1 else "several"
+    misclassified = {name: int((wrong[m] & offered).sum()) for m, name in enumerate(models)}
+    return {"n_candidates": int(offered.sum()), "misclassified": misclassified, "by_rule": by_rule, "accuracy": accuracy}

@@ -1,6 +1,6 @@
-"""The fifteen sources measured: accuracy under attacks on each of them, and how far what RTA crafts on one fools the others.
+"""Measurements of the fifteen sources: accuracy under attacks on each, and how well RTA's examples for one of them fool the others.
 
-Attack settings are the papers' at 8/255; images, networks and RTA's restarts are those of the scale. Everything is stored row by row.
+Attack settings are the papers' at 8/255; images, networks and RTA's restarts are those of the scale. Results are stored row by row.
 """
 
 import json
@@ -26,7 +26,7 @@ from rtalib.sources.cards import SOURCES, Source
 from rtalib.sources.train import origin, shared_source, source_network, weights_in_use
 from rtalib.training.artefacts import fingerprint, load_images, save_images
 
-# The last three spend 22 gradients on an image each; they differ in the loss, and the last one in its first two steps.
+# The last three spend 22 gradients per image; they differ in the loss, and the last one in its first two steps.
 ATTACKS = {
     "fgsm": attacks.FGSM(),
     "pgd10": attacks.PGD(steps=10),
@@ -55,7 +55,7 @@ class StudyTrial:
 
 @dataclass(frozen=True)
 class TransferTrial:
-    """Examples crafted on one source, and what every one of `targets` makes of them."""
+    """Examples crafted on one source, and the accuracy of each of `targets` on them."""
 
     source: str
     targets: tuple[str, ...]
@@ -100,14 +100,14 @@ def run_transfer(
 
     Row fields: source, targets; accuracy: {target: percent of the test images that it classifies right}; n_eval; gradients: mean per image.
     """
-    run_study(scale, dataset, sources, seed=seed, executor=executor)  # else the first cells would all wait for the same trainings
+    run_study(scale, dataset, sources, seed=seed, executor=executor)  # else the first trials would all wait for the same trainings
     setup, common = _common(scale, dataset, sources, executor)
     trials = [TransferTrial(name, tuple(sources), seed, dataset, scale, setup) for name in sources]
     return grid.run(transfer_trial, trials, recipe="rtalib.source_study.transfer_cell", table="source-transfer", **common)
 
 
 def _common(scale: str, dataset: str, sources: Sequence[str], executor: str) -> tuple[RtaScale, dict]:
-    """The setup of every cell, which is the same for any choice of sources so that they share rows, and the arguments of grid.run."""
+    """The setup of all trials, the same for any choice of sources so that they share rows, and the arguments of grid.run."""
     for name in sources:
         if name not in SOURCES:
             raise unknown("source", name, SOURCES)
@@ -118,7 +118,7 @@ def _common(scale: str, dataset: str, sources: Sequence[str], executor: str) -> 
     return setup, {"run": scales.run_name(scale, dataset), "inputs": inputs, "executor": executor}
 
 
-# --------------------------------------------------------------------------------------------------------------- cells
+# -------------------------------------------------------------------------------------------------------------- trials
 
 
 def study_trial(trial: StudyTrial) -> dict:
@@ -156,10 +156,10 @@ def transfer_trial(trial: TransferTrial) -> dict:
 
 
 def examples(name: str, dataset: str, setup: RtaScale, *, seed: int = 0) -> tuple[LabeledImages, float]:
-    """The scale's test images as RTA's bank attacks them on one source, and the mean number of gradients that one took; crafted once.
+    """The scale's test images as RTA's bank attacks them on one source, and the mean number of gradients per image; crafted once.
 
-    That is ODI-BIM, preset 'author', with the scale's restarts: frozen at the first success, and unmodified where the network is wrong
-    from the start.
+    The attack is ODI-BIM, preset 'author', with the scale's restarts: frozen at the first success, and without any change if the network
+    is wrong from the start.
     """
     network, entry = shared_source(name, dataset, setup)
     test = load_dataset(dataset, "test", limit=setup.evaluated)
@@ -176,7 +176,7 @@ def examples(name: str, dataset: str, setup: RtaScale, *, seed: int = 0) -> tupl
 
 
 def right_everywhere(networks: Sequence[nn.Module], data: LabeledImages) -> int:
-    """The first image of `data` that all networks classify right; where there is none, the first of those that most do."""
+    """The first image of `data` that the most networks classify right."""
     right = torch.stack([(predict(network, data.images).argmax(1).cpu() == data.hard_labels.cpu()) for network in networks])
     return int(right.sum(0).argmax())
 
@@ -196,7 +196,7 @@ def paired_difference(counts: dict[str, int]) -> tuple[float, float, float]:
     """(difference, low, high) of two success rates on the same images, first less second, in points; 95 % interval.
 
     Bonett and Price 2012: Wald's interval for paired proportions with one image added to each kind of disagreement, so that it has a
-    length even where the attacks agree on every image. counts: as of paired_counts.
+    length even if the attacks agree on every image. counts: see paired_counts.
     """
     n, first, second = (counts[name] for name in ("n", "only_odi", "only_pgd"))
     if n < 1 or first + second > n:
@@ -259,13 +259,13 @@ def beside_cards(rows: Sequence[dict]) -> pd.DataFrame:
 
 
 def one_line(row: dict) -> str:
-    """What a run says of a source that is finished."""
+    """The line that a run prints for a finished source."""
     spent = "" if row["trained_seconds"] is None else f", trained in {row['trained_seconds']:.0f} s"
     return f"{row['source']} ({row['origin']}{spent}): clean {row['clean']:.1f}, PGD-10 {row['pgd10']:.1f}, ODI-PGD {row['odi22']:.1f}"
 
 
 def text_table(rows: Sequence[dict]) -> str:
-    """beside_cards for a terminal, under a line that says where the numbers come from."""
+    """beside_cards for a terminal, under a line with the origin of the numbers."""
     table = beside_cards(rows).drop(columns=["PGD-22", "PGD-22 margin"]).reset_index()
     head = f"accuracy in percent on {rows[0]['n_eval']} test images of {rows[0]['dataset']}, scale {rows[0]['scale']}, attacks at 8/255"
     return f"{head}\n{table.to_string(index=False, na_rep='', float_format='{:.1f}'.format)}\n{WARNING}"

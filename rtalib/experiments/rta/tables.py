@@ -73,10 +73,10 @@ def sources(method: str, dataset: str, setup: RtaScale) -> dict[str, Trained]:
 
 
 def originals(dataset: str, protocol: str, seed: int, setup: RtaScale) -> LabeledImages:
-    """The images that a set is made of.
+    """The images of a set before augmentation.
 
-    protocol: 'disjoint': of the training split; 'paper': of the test split, as in the contest's Stage I, so that they are the very images
-    that the evaluation perturbs.
+    protocol 'disjoint' takes them from the training split; 'paper' from the test split, like the contest's Stage I, so that they are the
+    very images that the evaluation perturbs.
     """
     return load_dataset(dataset, "train" if protocol == "disjoint" else "test", limit=setup.originals, seed=seed)
 
@@ -122,7 +122,7 @@ def drawn_operations(made: store.Entry) -> list[list[str]]:
 
 
 def train_target(model: str, data: LabeledImages, key: str, recipe: Recipe, seed: int) -> Trained:
-    """A target network trained on a set, and its store entry; key: what the store knows the set by."""
+    """A target network trained on a set, and its store entry; key: identifies the set in the store."""
     facts = {"parameters": {"model": model, "data": key}, "seed": seed, "label": f"{data.name}-{model}-s{seed}"}
     return trained_network(lambda: models.build(model, data.num_classes), lambda: data, recipe, **facts)
 
@@ -227,7 +227,7 @@ def rows_of(table: str, setup: RtaScale) -> dict[str, tuple[str, Recipe]]:
 
 
 def run_inputs(dataset: str, setup: RtaScale) -> dict:
-    """What the trials of paper one read that their fields only name."""
+    """The inputs of paper one's trials that their fields only name, as digests."""
     return fingerprint(dataset) | weights_in_use(dataset, setup) | ({"hidden": True} if score.has_hidden(dataset) else {})
 
 

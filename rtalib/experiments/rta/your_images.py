@@ -67,7 +67,7 @@ def make(order: SetRequest, out: str | Path, kinds: Sequence[str] = ("npz",), **
     order.images: a folder of class folders with pictures of any sizes (scaled to order.side, the longer side cropped), or anything that
     load_dataset reads, with images of at most 64 pixels a side. The set has no test images. The sources are substitutes trained on the
     training images with the setup of order.scale. grid_options: executor, workers; see grid.run. Raises ValueError if the size leaves no
-    room, for unknown kinds, and what iterative_search raises.
+    room and for unknown kinds, and the errors of iterative_search.
     """
     for kind in kinds:  # before hours of work, not after them
         if kind not in export.KINDS:
@@ -130,7 +130,7 @@ def _picture(file: Path, side: int) -> np.ndarray:
 
 
 def spec_of(order: SetRequest, dataset: str) -> rta_search.SearchSpec:
-    """The search behind an order."""
+    """The search behind a request."""
     train = load_dataset(dataset, "train")
     size = order.size - (len(train) if order.originals else 0)
     if size < 1:
@@ -165,7 +165,7 @@ def _card(order: SetRequest, spec: rta_search.SearchSpec, data: LabeledImages, t
 
 
 def text(robust: RobustDataset, out: str | Path) -> str:
-    """What was made, for a terminal."""
+    """A summary of the set for a terminal."""
     card = robust.card
     drawn = sorted(card["operations"].items(), key=lambda item: -item[1])
     often = ", ".join(f"{name} {count}" for name, count in drawn[:5])
@@ -174,7 +174,7 @@ def text(robust: RobustDataset, out: str | Path) -> str:
 
 
 def preview(robust: RobustDataset, count: int = 8) -> Drawing:
-    """`count` originals, spread over the set, above what they became in its last pieces."""
+    """`count` originals, spread over the set, above their augmented versions."""
     trace, originals, skipped = robust.trace, robust.originals, len(robust.data) - len(robust.trace.image)
     at = torch.linspace(0, len(trace.image) - 1, min(count, len(trace.image))).round().long()
     before, after = originals.images[trace.image[at]], robust.data.images[skipped + at]
@@ -200,9 +200,9 @@ class BeforeAfterTrial:
 
 
 def score(order: SetRequest, **grid_options: Any) -> list[dict]:
-    """Rows for each target network of the scale, trained on the 'originals' and on the 'robust' set; see rta_score for the parts.
+    """Rows for each target network of the scale, trained on the 'originals' and on the 'robust' set; see the score module for the parts.
 
-    The robust set must have been made. Both trainings take as many steps, so that more images are not more training.
+    Call `make` first. Both trainings take the same number of steps, so that more images do not mean more training.
     """
     dataset = prepare(order)
     spec = spec_of(order, dataset)
