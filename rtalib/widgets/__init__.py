@@ -6,9 +6,9 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "images": "corruption_view explore_corruptions attack_view explore_attacks magnified",
-        "sets": "RobustSet drawn_set mined_set pages set_view explore_set",
+        "sets": "ALL ORIGINALS RobustSet drawn_set mined_set pages set_view explore_set",
         "coreset": "CoreMap core_map principal_plane core_view limits explore_core compare_rules",
-        "darts": "mixing_weights search_view explore_search unmatched cells_view explore_cells",
+        "darts": "CELLS mixing_weights search_view explore_search unmatched cells_view explore_cells",
         "results": "results_view compared explore_results",
         "base": "around as_html filmstrip",
     },
