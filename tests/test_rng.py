@@ -73,3 +73,13 @@ def test_global_seed_is_followed_inside_and_forgotten_outside():
         torch.rand(3)
         raise RuntimeError("inside")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_global_generators_follow_the_seed_inside_and_are_restored_outside():
+    def drawn(seed):
+        with rng.global_seed(seed):
+            return torch.rand(3)
+
+    before = torch.get_rng_state()
+    assert torch.equal(drawn(1), drawn(1)) and not torch.equal(drawn(1), drawn(2))
+    assert torch.equal(before, torch.get_rng_state())

@@ -39,7 +39,7 @@ def greedy(x: torch.Tensor, nearest: torch.Tensor, budget: int, taken: float) ->
     """The next `budget` picks, int64 (budget,) in order, on the device of `x`; equal to `greedy_reference` where no two distances tie
     within rounding.
 
-    x: float32 (N,D), N below 2^32. nearest: float32 (N,), squared distances to the centres so far, `taken`, below every distance, for
+    x: float32 (N,D), N below 2^32. nearest: float32 (N,), squared distances to the centers so far, `taken`, below every distance, for
     candidates that are picked already; changed in place to those before the last pick. At least `budget` candidates are not taken.
     """
     x, keys = x.contiguous(), torch.full((budget,), -1, dtype=torch.int64, device=x.device)

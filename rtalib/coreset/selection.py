@@ -1,7 +1,7 @@
 """Choosing a few failures that stand for all: k-center greedy (Sener & Savarese, ICLR 2018) and what it is compared with.
 
 CF-DARTS (Ren et al., Pattern Recognition 2022) selects by the rule of its equation 6: the largest distance from a failure to its
-nearest centre is minimised, where the centres are the training examples and the failures chosen so far. Its Algorithm 1, read to
+nearest center is minimized, where the centers are the training examples and the failures chosen so far. Its Algorithm 1, read to
 the letter, never updates the distances and returns one example B times; with that example removed after each turn it is `farthest`.
 """
 
@@ -36,7 +36,7 @@ def _check_groups(groups: torch.Tensor, count: int) -> int:
     return len(groups.unique())
 
 
-def _centred(candidates: torch.Tensor, centers: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _centered(candidates: torch.Tensor, centers: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Both sets minus the candidates' mean, in float32: distances stay, and the products below lose fewer digits."""
     _check_features(candidates, "candidates")
     mean = candidates.mean(dim=0, dtype=torch.float64)
@@ -101,20 +101,20 @@ def _greedy_in_pool(
 def k_center_greedy(
     candidates: torch.Tensor, centers: torch.Tensor | None, budget: int, *, groups: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Greedy 2-approximation of k-center with fixed centres.
+    """Greedy 2-approximation of k-center with fixed centers.
 
-    candidates: features (N,D); centers: features (M,D) that are centres already, or None; budget: 1 to N.
+    candidates: features (N,D); centers: features (M,D) that are centers already, or None; budget: 1 to N.
     groups: int64 (N,), of which at most one candidate each is picked (a partition constraint, under which the factor 2 is no promise):
     after a pick all rows of its group are out, and the budget is at most the number of groups. The picks then come from the loop in plain
     torch, on any device. Memory: a second copy of the features in float32.
     Returns int64 (budget,): indices of candidates in order of selection, on the candidates' device. Each is the candidate farthest
-    (Euclidean, float32) from all centres and earlier picks, the lowest index of equals; without centres the first is the candidate
+    (Euclidean, float32) from all centers and earlier picks, the lowest index of equals; without centers the first is the candidate
     farthest from the candidates' mean. A smaller budget gives a prefix of a larger one's answer.
 
     Raises ValueError for features that are not finite, not (rows, dimensions) or of different widths, for other groups, and for a budget
     outside 1..N.
     """
-    x, fixed = _centred(candidates, centers)
+    x, fixed = _centered(candidates, centers)
     if groups is None:
         _check_budget(budget, len(x))
     else:
@@ -168,12 +168,12 @@ def balanced_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, labe
 
 
 def farthest(candidates: torch.Tensor, centers: torch.Tensor | None, budget: int) -> torch.Tensor:
-    """The `budget` candidates farthest from the initial centres (from the candidates' mean without centres), farthest first.
+    """The `budget` candidates farthest from the initial centers (from the candidates' mean without centers), farthest first.
 
     Algorithm 1 of CF-DARTS to the letter, with each pick removed from the candidates: an outlier ranking that ignores how near the
     picks are to each other. Arguments, result, ties and errors as in `k_center_greedy`.
     """
-    x, fixed = _centred(candidates, centers)
+    x, fixed = _centered(candidates, centers)
     _check_budget(budget, len(x))
     distance = x.square().sum(dim=1) if fixed is None else _nearest(x, fixed)
     return distance.argsort(descending=True, stable=True)[:budget]
@@ -186,8 +186,8 @@ def random_selection(n: int, budget: int, seed: int) -> torch.Tensor:
 
 
 def covering_radius(candidates: torch.Tensor, centers: torch.Tensor | None, selected: torch.Tensor) -> float:
-    """Largest distance from a candidate to its nearest centre, the centres being `centers` and candidates[selected]."""
-    x, fixed = _centred(candidates, centers)
+    """Largest distance from a candidate to its nearest center, the centers being `centers` and candidates[selected]."""
+    x, fixed = _centered(candidates, centers)
     covers = x[selected] if fixed is None else torch.cat([fixed, x[selected]])
     if not len(covers):
         raise ValueError("selected: expected at least one index when there are no centers")
@@ -198,9 +198,9 @@ def covering_radius(candidates: torch.Tensor, centers: torch.Tensor | None, sele
 def covering_radii(candidates: torch.Tensor, centers: torch.Tensor | None, selected: torch.Tensor) -> torch.Tensor:
     """float32 (len(selected) + 1,): `covering_radius` of every prefix of `selected`, the empty one first, in one pass.
 
-    Infinite where there is no centre yet. Errors as in `k_center_greedy`.
+    Infinite where there is no center yet. Errors as in `k_center_greedy`.
     """
-    x, fixed = _centred(candidates, centers)
+    x, fixed = _centered(candidates, centers)
     distance = x.new_full((len(x),), torch.inf) if fixed is None else _nearest(x, fixed)
     radii = [distance.max()]
     for pick in selected.tolist():

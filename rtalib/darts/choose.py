@@ -1,5 +1,6 @@
-"""Choosing one of several searched cells: train each from scratch for a short time and compare on the validation images."""
+"""Choosing one of several searched genotypes: train each from scratch for a short time and compare on the validation images."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,19 +25,22 @@ def choose(
     device: torch.device | str | None = None,
     checkpoint: Path | str | None = None,
 ) -> tuple[int, list[float]]:
-    """Index of the best genotype, the first of equals, and the validation accuracy in [0,1] of each.
+    """Index of the best genotype, the first of equals, and the validation accuracy in [0,1] of each (as Liu et al., ICLR 2019, choose).
 
-    Liu et al. (ICLR 2019) choose so among four searches.
     All networks start from the same seed and see the same batches; equal genotypes are trained once. checkpoint: the files of the
-    trainings, which an interrupted choice continues, are named after it. ValueError if there is no genotype.
+    trainings, from which an interrupted choice resumes, are named after it. ValueError if there is no genotype.
     """
     if not genotypes:
         raise ValueError("genotypes: expected at least one, got none")
+    recipe = RECIPES[choice.recipe].scaled(choice.epochs)
+    size = choice.channels, choice.layers, train.num_classes, recipe.auxiliary_weight > 0
     known: dict[Genotype, float] = {}
     for i, genotype in enumerate(genotypes):
         if genotype not in known:
-            own = None if checkpoint is None else numbered(Path(checkpoint), f"choice-{i}")
-            known[genotype] = _accuracy(genotype, train, val, choice, seed, device, own)
+            network = seeded(partial(Network, genotype, *size, stem=choice.stem), seed)
+            own = checkpoint and numbered(Path(checkpoint), f"choice-{i}")
+            train_network(network, train, recipe, seed=seed, checkpoint=own, device=device)
+            known[genotype] = evaluate(network, val)
     scores = [known[genotype] for genotype in genotypes]
     return scores.index(max(scores)), scores
 
@@ -44,19 +48,3 @@ def choose(
 def numbered(path: Path, mark: str) -> Path:
     """search.pt -> search-mark.pt."""
     return path.with_name(f"{path.stem}-{mark}{path.suffix}")
-
-
-def _accuracy(
-    genotype: Genotype,
-    train: LabeledImages,
-    val: LabeledImages,
-    choice: Choice,
-    seed: int,
-    device: torch.device | str | None,
-    checkpoint: Path | None,
-) -> float:
-    recipe = RECIPES[choice.recipe].scaled(choice.epochs)
-    auxiliary = recipe.auxiliary_weight > 0
-    network = seeded(lambda: Network(genotype, choice.channels, choice.layers, train.num_classes, auxiliary, stem=choice.stem), seed)
-    train_network(network, train, recipe, seed=seed, checkpoint=checkpoint, device=device)
-    return evaluate(network, val)

@@ -1,27 +1,66 @@
 """Perturbation-based selection (DARTS-PT, Wang et al., ICLR 2021, algorithm 1): an operation is worth what the validation
 accuracy loses without it.
 
-Every candidate of a decision is measured on the same images, cut and ordered alike; the original draws them anew for each candidate. When a
-node's edges are removed one after the other, those already removed stay away while the next is sought.
+All candidates of a decision are measured on the same images, cropped and ordered alike; the original draws them anew for each candidate. If
+a node's edges are removed one after the other, removed ones stay away while the next is chosen.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from rtalib import rng
-from rtalib.darts.batches import Batch
+from rtalib.darts.batches import Batch, cropped
 from rtalib.darts.select import INPUTS
-from rtalib.darts.settings import CRITERIA, Projection
 from rtalib.darts.space import EDGES, NODES, Space
 from rtalib.darts.supernet.plain import Supernet
-from rtalib.errors import unknown
+from rtalib.data.images import LabeledImages
+from rtalib.errors import check_number, unknown
+
+if TYPE_CHECKING:
+    from rtalib.darts.steps import Steps
 
 CELLS = ("normal", "reduce")
 UNDECIDED = -1
 Mixing = tuple[torch.Tensor, torch.Tensor]  # weights (14, operations) of the normal and the reduction cells
+CRITERIA = ("accuracy", "loss")
 Measure = Callable[[list[Mixing]], list[float]]  # what each mixing is worth on the validation set: higher is better
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The second phase: a decision per cell type every `interval` epochs, until 14 operations and the inputs of three nodes are decided.
+
+    lr: of the weights, throughout; None: a tenth of the search's, as published. criterion: 'accuracy' or 'loss' on the validation set, or
+    on `images` of it, drawn for each decision.
+    """
+
+    interval: int = 5
+    lr: float | None = None
+    criterion: str = "accuracy"
+    images: int | None = None
+
+    def __post_init__(self):
+        check_number("projection.interval", self.interval, 1, integer=True)
+        if self.lr is not None:
+            check_number("projection.lr", self.lr, 0)
+        if self.images is not None:
+            check_number("projection.images", self.images, 1, integer=True)
+        if self.criterion not in CRITERIA:
+            raise unknown("criterion", self.criterion, CRITERIA)
+
+    @property
+    def decisions(self) -> int:
+        """Per cell type: the operation of each edge, then the inputs of each node that has more than two."""
+        return len(EDGES) + NODES - 1
+
+    @property
+    def epochs(self) -> int:
+        """The last decision is followed by one epoch."""
+        return self.interval * (self.decisions - 1) + 1
 
 
 def edges_into(node: int) -> list[int]:
@@ -30,7 +69,7 @@ def edges_into(node: int) -> list[int]:
 
 
 class Decisions:
-    """Which operation each edge has kept, and which edges are gone, per cell type; loaded and saved like an optimiser's state."""
+    """Which operation each edge has kept, and which edges are gone, per cell type; loaded and saved like the state of an optimizer."""
 
     def __init__(self, space: Space):
         self.names = {cell: getattr(space, cell) for cell in CELLS}
@@ -55,7 +94,7 @@ class Decisions:
         return (weights * open_edges + kept) * left
 
     def without(self, mixing: Mixing, cell: str, edge: int, operation: int | None = None) -> Mixing:
-        """`mixing` with one operation of an edge at weight 0, the others as they are (not renormalised); by default the whole edge."""
+        """`mixing` with one operation of an edge at weight 0, the others as they are (not renormalized); by default the whole edge."""
         changed = list(self.apply(mixing))
         weights = changed[CELLS.index(cell)].clone()
         weights[edge, slice(None) if operation is None else operation] = 0.0
@@ -93,7 +132,7 @@ class Decisions:
         """
         made = []
         for cell in CELLS:
-            word = int(rng.words(seed, torch.tensor([epoch]), rng.stream("darts-pt", cell), 1))
+            word = rng.word(seed, epoch, rng.stream("darts-pt", cell))
             if edges := self.undecided(cell):
                 made.append(self.decide_operation(cell, edges[word * len(edges) >> 32], mixing, measure))
             elif nodes := self.crowded(cell):
@@ -102,9 +141,35 @@ class Decisions:
 
 
 def due(projection: Projection | None, epochs: int, epoch: int) -> bool:
-    """Whether decisions are made before training in `epoch`, when the search itself has `epochs`."""
+    """Whether decisions are made before training in `epoch`, if the search itself has `epochs`."""
     tuned = epoch - epochs
     return projection is not None and 0 <= tuned < projection.epochs and tuned % projection.interval == 0
+
+
+def decide_if_due(steps: "Steps", val: LabeledImages, *, seed: int, epoch: int) -> list[dict]:
+    """The decisions that are due before training in `epoch`, see Decisions.decide; none in most epochs."""
+    settings = steps.settings
+    if not due(settings.projection, settings.epochs, epoch):
+        return []
+
+    def worths(mixings: list[Mixing]) -> list[float]:
+        batches = draw_pass(val, settings.batch_size, seed=seed, epoch=epoch, stream="decision", limit=settings.projection.images)
+        return measure(steps.supernet, batches, mixings, settings.projection.criterion)
+
+    with torch.no_grad():
+        return steps.decisions.decide(steps.supernet.mixing(), worths, seed=seed, epoch=epoch)
+
+
+def draw_pass(data: LabeledImages, size: int, *, seed: int, epoch: int, stream: str, limit: int | None = None) -> Iterator[Batch]:
+    """Batches of `size` that make up one pass over `data` in random order, cropped and flipped; the last may be smaller.
+
+    limit: the pass ends after that many images.
+    """
+    position = (epoch << 32) + torch.arange(len(data), device=data.images.device)
+    words = rng.words(seed, position, rng.stream("darts-search", stream), 5)
+    order = torch.argsort((words[:, 0] << 31) | (words[:, 4] >> 1), stable=True)[:limit]
+    for pick in order.split(size):
+        yield cropped(data.images[pick], words[pick, 1:4]), data.labels[pick]
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rtalib.darts.operations import KNOWN, OPERATIONS
+from rtalib.darts.operations import KNOWN, OPERATIONS, SHORT
 from rtalib.errors import unknown
 
 Edge = tuple[str, int]
@@ -99,14 +99,9 @@ def _nodes(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split())
 
 
-# Short names for the published cells below.
-_SHORT = {"max": "max_pool_3x3", "avg": "avg_pool_3x3", "skip": "skip_connect", "sep3": "sep_conv_3x3", "sep5": "sep_conv_5x5"}
-_SHORT |= {"dil3": "dil_conv_3x3", "dil5": "dil_conv_5x5"}
-
-
 def _published(normal: str, reduce: str) -> Genotype:
     def cell(text: str) -> tuple[Edge, ...]:
-        return tuple((_SHORT[word[:-1]], int(word[-1])) for word in text.split())
+        return tuple((SHORT[word[:-1]], int(word[-1])) for word in text.split())
 
     return Genotype(cell(normal), (2, 3, 4, 5), cell(reduce), (2, 3, 4, 5))
 

@@ -61,7 +61,7 @@ class AuxiliaryHead(nn.Module):
     """A second classifier on the rectified features after the second reduction cell: (N,C,8,8) -> (N,K), for ImageNet (N,C,7,7).
 
     Larger maps leave several positions after the last convolution, which are averaged; at these sizes there is exactly one. The published
-    networks for ImageNet (`imagenet`) pool with stride 2 and do not normalise after the last convolution.
+    networks for ImageNet (`imagenet`) pool with stride 2 and do not normalize after the last convolution.
     """
 
     def __init__(self, channels: int, num_classes: int, imagenet: bool = False):
@@ -80,7 +80,7 @@ class AuxiliaryHead(nn.Module):
 
 
 class Network(nn.Module):
-    """float32 NCHW in [0,1] -> logits (N,K); normalises inside itself.
+    """float32 NCHW in [0,1] -> logits (N,K); normalizes inside itself.
 
     `genotype` is a Genotype or a name in GENOTYPES; `channels` is the width C of the first cells, `layers` the number of cells
     (the paper's CIFAR-10 network: 36 and 20). With `auxiliary`, the call returns (logits, auxiliary logits) in train mode.

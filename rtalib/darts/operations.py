@@ -25,6 +25,9 @@ OPERATIONS = (
 )
 NOISE = "noise"  # RobustDARTS' harmful candidate (Zela et al., ICLR 2020, space S4): fresh N(0,1) in place of the source
 KNOWN = (*OPERATIONS, NOISE)
+SHORT = {"max": "max_pool_3x3", "avg": "avg_pool_3x3", "skip": "skip_connect", "sep3": "sep_conv_3x3", "sep5": "sep_conv_5x5"}
+SHORT |= {"dil3": "dil_conv_3x3", "dil5": "dil_conv_5x5"}
+STEMS = ("cifar", "tiny-imagenet", "imagenet")  # before the first cell
 
 
 def batch_norm(channels: int, affine: bool) -> nn.BatchNorm2d:
@@ -66,7 +69,7 @@ class DepthwiseSeparable(nn.Module):
 class Operation(nn.Module):
     """A parametric operation: forward(rectified) = norm(convolve(rectified)).
 
-    The two halves are separate because a supernet folds an operation's mixing weight into its last normalisation.
+    The two halves are separate because a supernet folds an operation's mixing weight into its last normalization.
     """
 
     norm: nn.BatchNorm2d
@@ -168,19 +171,12 @@ def reduction_positions(layers: int) -> tuple[int, int]:
     return layers // 3, 2 * layers // 3
 
 
-# --------------------------------------------------------------------------------------------------------------- stems
-
-# What comes before the first cell: how far an image is scaled down, and how wide it enters.
-
-STEMS = ("cifar", "tiny-imagenet", "imagenet")
-
-
 def stem_layers(stem: str, width: int, *, tracked: bool) -> tuple[nn.Module, nn.BatchNorm2d, nn.Module | None]:
-    """(convolutions, their normalisation, the second stem or None). The cells see the rectified output of either, `width` channels.
+    """(convolutions, their normalization, the second stem or None). The cells see the rectified output of either, `width` channels.
 
-    'cifar': one convolution. 'tiny-imagenet': the same with stride 2, so that the cells see of 64x64 what they see of CIFAR-10.
+    'cifar': one convolution. 'tiny-imagenet': the same with stride 2, so that 64x64 images reach the cells at 32x32.
     'imagenet' (Liu et al., ICLR 2019, section A.2.2; Xu et al., ICLR 2020): three of stride 2; the first cell's two inputs are those
-    after the second and after the third. tracked: whether normalisation keeps running statistics. ValueError for another name.
+    after the second and after the third. tracked: whether normalization keeps running statistics. ValueError for another name.
     """
     if stem not in STEMS:
         raise unknown("stem", stem, STEMS)

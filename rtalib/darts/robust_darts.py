@@ -1,22 +1,23 @@
-"""RobustDARTS (Zela et al., ICLR 2020): early stopping by the curvature of the validation loss, and DARTS-ADA."""
+"""RobustDARTS (Zela et al., ICLR 2020): early stopping by the curvature of the validation loss, and DARTS-ADA.
+
+A search that is about to collapse runs into ever sharper minima: the largest eigenvalue of the validation loss's Hessian by the
+architecture grows. The original builds the whole matrix, row by row, and calls a solver for general real matrices; the matrix is symmetric
+and has negative eigenvalues, and "largest" means the algebraic maximum.
+"""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from rtalib.darts.batches import draw_batches
-from rtalib.darts.settings import Adaptation, Curvature, StopRule
-from rtalib.darts.steps import Steps
 from rtalib.data.images import LabeledImages
+from rtalib.errors import check_number, unknown
 
-# ----------------------------------------------------------------------------------------------------------- curvature
-
-# The largest eigenvalue of the validation loss's Hessian by the architecture (RobustDARTS, Zela et al., ICLR 2020).
-#
-# A search that is about to collapse runs into ever sharper minima. The original builds the whole matrix, row by row, and asks a solver for
-# real matrices in general; the matrix is symmetric and has negative eigenvalues, and "largest" means the algebraic maximum.
+if TYPE_CHECKING:
+    from rtalib.darts.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,61 @@ def _tridiagonal(diagonal: list[float], beside: list[float]) -> torch.Tensor:
 EIGENVALUES = {"lanczos": lanczos_eigenvalue, "dense": dense_eigenvalue}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Curvature:
+    """How the largest eigenvalue of the validation loss's Hessian by the architecture is measured (Zela et al., ICLR 2020).
+
+    every: epochs between two measurements; the last epoch is measured, too. images: on how many, in one batch (published: 64, which is
+    noisy: neighboring measurements differ twofold). solver: 'lanczos' or 'dense'. The architecture's weight decay is added.
+    """
+
+    every: int = 2
+    images: int = 64
+    solver: str = "lanczos"
+
+    def __post_init__(self):
+        check_number("curvature.every", self.every, 1, integer=True)
+        check_number("curvature.images", self.images, 2, integer=True)
+        if self.solver not in EIGENVALUES:
+            raise unknown("solver", self.solver, EIGENVALUES)
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When the eigenvalue has risen too fast: its average over `window` measurements is above `ratio` times that of `lag` before.
+
+    centered: an average belongs to the middle one of its measurements, else to the last. The earlier one must belong to epoch `first` or
+    later. An average over a window that begins before the search takes the measurements there are, at least three.
+    """
+
+    window: int = 5
+    lag: int = 4
+    ratio: float = 1.3
+    first: int = 10
+    centered: bool = True
+
+    def __post_init__(self):
+        for name, low in (("window", 1), ("lag", 1), ("first", 0)):
+            check_number(f"stop.{name}", getattr(self, name), low, integer=True)
+        check_number("stop.ratio", self.ratio, 1)
+
+    @property
+    def delay(self) -> int:
+        """Measurements between the one that an average belongs to and the one that completes it."""
+        return self.window // 2 if self.centered else 0
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """DARTS-ADA (Zela et al., ICLR 2020): instead of stopping, roll back and multiply the weight decay by `factor`, up to `limit`."""
+
+    factor: float = 10.0
+    limit: float = 3e-2
+
+    def __post_init__(self):
+        check_number("adaptation.factor", self.factor, 1)
+        check_number("adaptation.limit", self.limit, 0)
+
 
 LEAST = 3  # measurements in an average
 
@@ -133,11 +188,20 @@ def early_stop(epochs: Sequence[int], eigenvalues: Sequence[float], rule: StopRu
     return None
 
 
-def eigenvalue(steps: Steps, val: LabeledImages, curvature: Curvature, *, seed: int, epoch: int) -> dict:
+def eigenvalue(steps: "Steps", val: LabeledImages, curvature: Curvature, *, seed: int, epoch: int) -> dict:
     """Row entries: the largest eigenvalue on a batch of `val`, the architecture's weight decay added, and the bound on its error."""
     batch = next(draw_batches(val, curvature.images, 1, seed=seed, epoch=epoch, stream="eigenvalue"))
     found = EIGENVALUES[curvature.solver](Hessian(steps.loss(batch), steps.alphas))
     return {"eigenvalue": found.value + steps.settings.arch_weight_decay, "eigenvalue_error": found.error}
+
+
+def look(steps: "Steps", val: LabeledImages, watch: "Watch | None", *, seed: int, epoch: int) -> tuple[dict, "tuple[Stop, bool] | None"]:
+    """After an epoch: row entries of the eigenvalue, if it is to be measured, and what the stop rule has triggered (see Watch.after)."""
+    curvature = steps.settings.curvature
+    if curvature is None or (epoch % curvature.every and epoch + 1 != steps.settings.total_epochs):
+        return {}, None
+    found = eigenvalue(steps, val, curvature, seed=seed, epoch=epoch)
+    return found, watch.after(steps, epoch, found["eigenvalue"]) if watch else None
 
 
 class Watch:
@@ -154,11 +218,11 @@ class Watch:
     def load_state_dict(self, state: dict) -> None:
         self.eigenvalues, self.snapshots = state["eigenvalues"], state["snapshots"]
 
-    def after(self, steps: Steps, epoch: int, value: float) -> tuple[Stop, bool] | None:
-        """Record a measurement; on a trigger restore the earlier epoch, and return it with whether the search goes on from there.
+    def after(self, steps: "Steps", epoch: int, value: float) -> tuple[Stop, bool] | None:
+        """Record a measurement; on a trigger restore the earlier epoch, and return the trigger and whether the search resumes there.
 
-        It goes on under DARTS-ADA, with a larger weight decay, for as long as that stays within the limit. Measurements under the old
-        weight decay are forgotten then, except that of the epoch returned to.
+        It resumes under DARTS-ADA, with a larger weight decay, as long as that stays within the limit. Measurements under the old weight
+        decay are then forgotten, except that of the epoch returned to.
         """
         self.eigenvalues[epoch] = value
         self.snapshots[epoch] = copy.deepcopy({"supernet": steps.supernet.state_dict(), "steps": steps.state_dict()})

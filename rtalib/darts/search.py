@@ -1,6 +1,6 @@
 """Differentiable architecture search: architecture parameters by validation loss, weights by training loss, in turns.
 
-One loop serves all methods; what they differ in are their settings (see `presets`).
+One loop serves all methods; they differ in their settings.
 """
 
 import math
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
+from rtalib import rng
 from rtalib.darts import darts_pt, robust_darts, select
-from rtalib.darts.batches import draw_batches, draw_pass, seeded_epoch
+from rtalib.darts.batches import draw_batches
 from rtalib.darts.choose import choose, numbered
-from rtalib.darts.darts_pt import Decisions
 from rtalib.darts.genotype import Genotype
 from rtalib.darts.settings import Settings, settings_for
 from rtalib.darts.space import get_space
@@ -29,10 +29,10 @@ from rtalib.training import checkpoints
 
 @dataclass(frozen=True)
 class SearchResult:
-    """`genotype` found; `trace`, a dict per epoch; `state`, the supernet's tensors (CPU), for another search's `init`.
+    """The `genotype` found; `trace`, a dict per epoch; `state`, the supernet's tensors (CPU), for another search's `init`.
 
-    candidates: where the settings have a grid, one dict per search: weight_decay, drop_path, genotype, accuracy (in [0,1], of the short
-    training by which one was chosen), chosen; genotype, trace and state are then those of the chosen one.
+    candidates: if the settings have a grid, one dict per search: weight_decay, drop_path, genotype, accuracy (in [0,1], after the short
+    training by which one was chosen), chosen; genotype, trace and state are then those of the chosen search.
     """
 
     genotype: Genotype
@@ -57,56 +57,39 @@ def search(
     """Search a cell with the weights trained on `train` and the architecture on `val`.
 
     method: 'darts' (first order; second with order=2), 'pc-darts', 'darts-pt' or 'robust-darts'. preset: one of PRESETS[method].
-    changes: fields of Settings in the place of the preset's: space, channels, layers, epochs, steps_per_epoch, batch_size, lr, ...
+    changes: fields of Settings that replace the preset's: space, channels, layers, epochs, steps_per_epoch, batch_size, lr, ...
     init: the `state` of an earlier search in the same space at the same size (warm start), or a part of it, e.g. the two alphas
-        alone; optimisers and schedule start afresh, and a refinement preset does without warm-up.
-    checkpoint: a file written after each epoch; if it exists, the search goes on from it and ends as if never interrupted. The searches
-        of a grid have files of their own next to it.
+        alone; optimizers and schedule start afresh, and a refinement preset has no warm-up.
+    checkpoint: a file written after each epoch; if it exists, the search resumes from it and ends as if never interrupted. The searches
+        of a grid have their own files next to it.
     on_epoch: called with each new row of the trace: epoch, lr, weight_decay, drop_path, train_loss, val_loss (None in epochs without
         architecture steps), entropy_normal and entropy_reduce (mean over edges, nats), skips_normal and skips_reduce (of the current
-        genotype), genotype, alphas_normal and alphas_reduce (lists (14, operations)), seconds; where there are some, betas_normal and
-        betas_reduce (lists (14,)), eigenvalue and eigenvalue_error, decisions, and rolled_back_to: the epoch from which the search went
-        on or, if it is the last row, whose architecture is the result. After rolling back, epochs repeat.
+        genotype), genotype, alphas_normal and alphas_reduce (lists (14, operations)), seconds. Some methods add betas_normal and
+        betas_reduce (lists (14,)), eigenvalue and eigenvalue_error, decisions, and rolled_back_to: the epoch from which the search
+        resumed or, in the last row, whose architecture is the result. After rolling back, epochs repeat.
 
     Raises ValueError for an unknown method, preset or setting, settings out of range, data sets of different classes, an init or a
-    checkpoint that does not fit, alphas that are not finite, and a search that diverges.
+    checkpoint that does not fit, alphas that are not finite, and a search that diverges. TypeError for a setting that is no number.
     """
     settings = settings_for(method, preset, warm_start=init is not None, **changes)
     if train.classes != val.classes:
         raise ValueError(f"val: expected the classes of train, {train.classes}, got {val.classes}")
     common = {"init": init, "seed": seed, "device": torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))}
     checkpoint = None if checkpoint is None else Path(checkpoint)
-    if settings.grid:
-        return _grid(train, val, method, settings, checkpoint, on_epoch, common)
-    return _Search(train, val, method, settings, **common).run(checkpoint, on_epoch)
-
-
-def _grid(
-    train: LabeledImages,
-    val: LabeledImages,
-    method: str,
-    settings: Settings,
-    checkpoint: Path | None,
-    on_epoch: Callable[[dict], None] | None,
-    common: dict,
-) -> SearchResult:
-    """A search per point of the grid; short trainings choose one of them."""
-    results, points = [], []
-    for i, (weight_decay, drop_path) in enumerate(settings.grid):
-        points.append({"weight_decay": weight_decay, "drop_path": drop_path})
-        point = _Search(train, val, method, replace(settings, **points[-1], grid=()), **common)
-        results.append(point.run(None if checkpoint is None else numbered(checkpoint, str(i)), on_epoch))
-    own = {"seed": common["seed"], "device": common["device"], "checkpoint": checkpoint}
+    if not settings.grid:
+        return _Search(train, val, method, settings, **common).run(checkpoint, on_epoch)
+    points = [{"weight_decay": weight_decay, "drop_path": drop_path} for weight_decay, drop_path in settings.grid]
+    searches = (_Search(train, val, method, replace(settings, **point, grid=()), **common) for point in points)
+    results = [each.run(checkpoint and numbered(checkpoint, str(i)), on_epoch) for i, each in enumerate(searches)]
+    own = {"seed": seed, "device": common["device"], "checkpoint": checkpoint}
     chosen, scores = choose([result.genotype for result in results], train, val, settings.choice, **own)
-    candidates = tuple(
-        {**point, "genotype": str(result.genotype), "accuracy": score, "chosen": i == chosen}
-        for i, (point, result, score) in enumerate(zip(points, results, scores, strict=True))
-    )
+    found = [{"genotype": str(result.genotype), "accuracy": score} for result, score in zip(results, scores, strict=True)]
+    candidates = tuple({**points[i], **found[i], "chosen": i == chosen} for i in range(len(points)))
     return replace(results[chosen], candidates=candidates)
 
 
 class _Search:
-    """One search: what is trained, where it stands, and the loop; saved and loaded like one optimiser."""
+    """One search: what is trained, its progress, and the loop; saved and loaded like one optimizer."""
 
     def __init__(
         self,
@@ -121,12 +104,9 @@ class _Search:
     ):
         self.settings, self.seed, self.device = settings, seed, device
         self.batches_per_epoch = settings.steps_per_epoch or -(-len(train) // settings.batch_size)
-        self.made_for = {
-            "method": method,
-            **asdict(replace(settings, steps_per_epoch=self.batches_per_epoch)),
-            "space": str(get_space(settings.space)),
-        }
-        self.made_for |= {"seed": seed, "init": _digest(init), "train": train.digest, "val": val.digest}
+        self.made_for = {"method": method, **asdict(replace(settings, steps_per_epoch=self.batches_per_epoch))}
+        self.made_for |= {"space": str(get_space(settings.space)), "seed": seed, "train": train.digest, "val": val.digest}
+        self.made_for["init"] = content_digest(*(part for name in sorted(init) for part in (name, init[name]))) if init else ""
         self.supernet = _make_supernet(settings, train.num_classes, seed, init).to(device)
         self.steps = Steps(self.supernet, settings)
         self.watch = robust_darts.Watch(settings.stop, settings.adaptation) if settings.stop else None
@@ -136,7 +116,8 @@ class _Search:
     def run(self, checkpoint: Path | None, on_epoch: Callable[[dict], None] | None) -> SearchResult:
         rows = [] if checkpoint is None else checkpoints.load(checkpoint, self.supernet, self, self.made_for)
         while self.next_epoch < self.settings.total_epochs and not self.stopped:
-            with seeded_epoch(self.seed, self.next_epoch, self.device):
+            seed = rng.word(self.seed, self.next_epoch, rng.stream("darts-search", "global"))
+            with rng.global_seed(seed, self.device):  # noise, drop path, random masks
                 rows.append(self._epoch(self.next_epoch))
             if checkpoint is not None:
                 checkpoints.save(checkpoint, self.supernet, self, rows, self.made_for)
@@ -157,30 +138,18 @@ class _Search:
 
     def _epoch(self, epoch: int) -> dict:
         started, lr = time.perf_counter(), self.steps.start_epoch(epoch)
-        decisions = self._decide(epoch)
+        decisions = darts_pt.decide_if_due(self.steps, self.val, seed=self.seed, epoch=epoch)
         train_loss, val_loss = self._train(epoch)
         row = {"epoch": epoch, "lr": lr, "weight_decay": self.steps.sgd.param_groups[0]["weight_decay"]}
-        row["drop_path"] = self.supernet.drop_path_prob
-        row |= {"train_loss": train_loss, "val_loss": val_loss, **architecture_record(self.supernet, self.steps.decisions)}
-        if decisions:
-            row["decisions"] = decisions
+        row |= {"drop_path": self.supernet.drop_path_prob, "train_loss": train_loss, "val_loss": val_loss}
+        row |= architecture_record(self.supernet, self.steps.decisions) | ({"decisions": decisions} if decisions else {})
         self.next_epoch = epoch + 1
-        self._look_at_curvature(row, epoch)
-        return {**row, "seconds": time.perf_counter() - started}
-
-    def _decide(self, epoch: int) -> list[dict]:
-        """DARTS-PT's decisions that are due before training in this epoch."""
-        settings = self.settings
-        if not darts_pt.due(settings.projection, settings.epochs, epoch):
-            return []
-
-        def measure(mixings: list[darts_pt.Mixing]) -> list[float]:
-            few = settings.projection.images
-            batches = draw_pass(self.val, settings.batch_size, seed=self.seed, epoch=epoch, stream="decision", limit=few)
-            return darts_pt.measure(self.supernet, batches, mixings, settings.projection.criterion)
-
-        with torch.no_grad():
-            return self.steps.decisions.decide(self.supernet.mixing(), measure, seed=self.seed, epoch=epoch)
+        found, trigger = robust_darts.look(self.steps, self.val, self.watch, seed=self.seed, epoch=epoch)
+        if trigger is not None:
+            stop, resumes = trigger
+            found["rolled_back_to"] = stop.back_to
+            self.next_epoch, self.stopped = stop.back_to + 1, not resumes
+        return {**row, **found, "seconds": time.perf_counter() - started}
 
     def _train(self, epoch: int) -> tuple[float, float | None]:
         """One epoch; returns the mean training and validation loss, the latter None without architecture steps."""
@@ -197,18 +166,6 @@ class _Search:
             lower = f"lower lr={settings.lr} or arch_lr={settings.arch_lr}"
             raise ValueError(f"the search diverged in epoch {epoch} (loss {train_loss}, {val_loss}): {lower}")
         return train_loss, val_loss if searching else None
-
-    def _look_at_curvature(self, row: dict, epoch: int) -> None:
-        """Add the eigenvalue to the row where it is due, and stop or roll back where the rule says so."""
-        curvature = self.settings.curvature
-        if curvature is None or (epoch % curvature.every and epoch + 1 != self.settings.total_epochs):
-            return
-        row |= robust_darts.eigenvalue(self.steps, self.val, curvature, seed=self.seed, epoch=epoch)
-        acted = self.watch.after(self.steps, epoch, row["eigenvalue"]) if self.watch else None
-        if acted is not None:
-            stop, goes_on = acted
-            row["rolled_back_to"] = stop.back_to
-            self.next_epoch, self.stopped = stop.back_to + 1, not goes_on
 
 
 def _make_supernet(settings: Settings, num_classes: int, seed: int, init: dict | None) -> Supernet:
@@ -228,26 +185,14 @@ def _make_supernet(settings: Settings, num_classes: int, seed: int, init: dict |
     return supernet.to(memory_format=torch.channels_last)
 
 
-def _digest(init: dict[str, torch.Tensor] | None) -> str:
-    """16 hex digits of the SHA-256 over names and values; empty for a cold start."""
-    if init is None:
-        return ""
-    return content_digest(*(part for name in sorted(init) for part in (name, init[name])))
-
-
-# ----------------------------------------------------------------------------------------------- what a search records
-
-# What a search shows of its architecture after each epoch.
-
-
-def alpha_weights(supernet: Supernet, decisions: Decisions | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixing weights (14, operations) of the normal and the reduction cells in float64 on the CPU, decided edges one-hot."""
+def alpha_weights(supernet: Supernet, decisions: darts_pt.Decisions | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixing weights (14, operations) of the normal and the reduction cells in float64 on the CPU; decided edges are one-hot."""
     mixing = tuple(alphas.detach().double().cpu().softmax(dim=1) for alphas in (supernet.alphas_normal, supernet.alphas_reduce))
     return mixing if decisions is None else decisions.apply(mixing)
 
 
-def current_genotype(supernet: Supernet, decisions: Decisions | None) -> Genotype:
-    """Of the present architecture: edge weights count where there are some, and what is decided wins over what is not.
+def current_genotype(supernet: Supernet, decisions: darts_pt.Decisions | None) -> Genotype:
+    """The genotype of the current architecture, by edge weights if it has some, and by decisions if any are made.
 
     ValueError if an architecture parameter is not finite.
     """
@@ -258,7 +203,7 @@ def current_genotype(supernet: Supernet, decisions: Decisions | None) -> Genotyp
     return by_alphas if decisions is None else select.from_weights(*alpha_weights(supernet, decisions), supernet.space)
 
 
-def architecture_record(supernet: Supernet, decisions: Decisions | None) -> dict:
+def architecture_record(supernet: Supernet, decisions: darts_pt.Decisions | None) -> dict:
     """Row entries: entropies, skips, the genotype, and the architecture parameters as nested lists."""
     found, (normal, reduce) = current_genotype(supernet, decisions), alpha_weights(supernet, decisions)
     return {

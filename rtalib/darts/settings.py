@@ -1,115 +1,18 @@
-"""Every number of a search, frozen and checked; the published values are in `presets`."""
+"""Every number of a search, frozen and checked, and the published settings of each method."""
 
-import math
 from dataclasses import dataclass, fields, replace
 
+from rtalib.darts.darts_pt import Projection
 from rtalib.darts.operations import STEMS
-from rtalib.darts.space import EDGES, NODES, Space, get_space
+from rtalib.darts.robust_darts import Adaptation, Curvature, StopRule
+from rtalib.darts.space import Space, get_space
 from rtalib.darts.supernet.pc_darts import MASKS
-from rtalib.errors import unknown
+from rtalib.errors import check_number, unknown
 from rtalib.training.recipes import RECIPES
 
 ORDERS = (1, 2)
-SOLVERS = ("lanczos", "dense")
 TERMS = ("differences", "exact")
-CRITERIA = ("accuracy", "loss")
-
-
-def _check(name: str, value: object, low: float, high: float = math.inf, *, integer: bool = False, below: bool = False) -> None:
-    """Raise ValueError unless `value` is a number in [low, high], or in [low, high) if `below`."""
-    wanted = f"at least {low}" if math.isinf(high) else f"{low} to {'below ' if below else ''}{high}"
-    if not isinstance(value, int if integer else (int, float)) or isinstance(value, bool):
-        raise ValueError(f"{name}: expected {'an integer' if integer else 'a number'}, {wanted}, got {value!r}")
-    if not low <= value <= high or (below and value == high):
-        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
-
-
-@dataclass(frozen=True)
-class Curvature:
-    """How the largest eigenvalue of the validation loss's Hessian by the architecture is measured (Zela et al., ICLR 2020).
-
-    every: epochs between two measurements; the last epoch is measured, too. images: on how many, in one batch (published: 64, which is
-    noisy: neighbouring measurements differ twofold). solver: 'lanczos' or 'dense'. The architecture's weight decay is added.
-    """
-
-    every: int = 2
-    images: int = 64
-    solver: str = "lanczos"
-
-    def __post_init__(self):
-        _check("curvature.every", self.every, 1, integer=True)
-        _check("curvature.images", self.images, 2, integer=True)
-        if self.solver not in SOLVERS:
-            raise unknown("solver", self.solver, SOLVERS)
-
-
-@dataclass(frozen=True)
-class StopRule:
-    """When the eigenvalue has risen too fast: its average over `window` measurements is above `ratio` times that of `lag` before.
-
-    centred: an average belongs to the middle one of its measurements, else to the last. The earlier one must belong to epoch `first` or
-    later. An average over a window that begins before the search takes the measurements there are, at least three.
-    """
-
-    window: int = 5
-    lag: int = 4
-    ratio: float = 1.3
-    first: int = 10
-    centred: bool = True
-
-    def __post_init__(self):
-        for name, low in (("window", 1), ("lag", 1), ("first", 0)):
-            _check(f"stop.{name}", getattr(self, name), low, integer=True)
-        _check("stop.ratio", self.ratio, 1)
-
-    @property
-    def delay(self) -> int:
-        """Measurements between the one that an average belongs to and the one that completes it."""
-        return self.window // 2 if self.centred else 0
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """DARTS-ADA (Zela et al., ICLR 2020): instead of stopping, roll back and multiply the weight decay by `factor`, up to `limit`."""
-
-    factor: float = 10.0
-    limit: float = 3e-2
-
-    def __post_init__(self):
-        _check("adaptation.factor", self.factor, 1)
-        _check("adaptation.limit", self.limit, 0)
-
-
-@dataclass(frozen=True)
-class Projection:
-    """DARTS-PT's second phase (Wang et al., ICLR 2021, algorithm 1): a decision per cell type every `interval` epochs, until 14
-    operations and the inputs of three nodes are decided. lr: of the weights, throughout; None: a tenth of the search's, as published.
-    criterion: 'accuracy' or 'loss' on the validation set, or on `images` of it, drawn anew each time.
-    """
-
-    interval: int = 5
-    lr: float | None = None
-    criterion: str = "accuracy"
-    images: int | None = None
-
-    def __post_init__(self):
-        _check("projection.interval", self.interval, 1, integer=True)
-        if self.lr is not None:
-            _check("projection.lr", self.lr, 0)
-        if self.images is not None:
-            _check("projection.images", self.images, 1, integer=True)
-        if self.criterion not in CRITERIA:
-            raise unknown("criterion", self.criterion, CRITERIA)
-
-    @property
-    def decisions(self) -> int:
-        """Per cell type: the operation of each edge, then the inputs of each node that has more than two."""
-        return len(EDGES) + NODES - 1
-
-    @property
-    def epochs(self) -> int:
-        """The last decision is followed by one epoch."""
-        return self.interval * (self.decisions - 1) + 1
+MOST_DROPPED = 0.99  # largest probability of drop path: at 1 nothing would be left to scale up
 
 
 @dataclass(frozen=True)
@@ -126,7 +29,7 @@ class Choice:
 
     def __post_init__(self):
         for name in ("epochs", "channels", "layers"):
-            _check(f"choice.{name}", getattr(self, name), 1, integer=True)
+            check_number(f"choice.{name}", getattr(self, name), 1, integer=True)
         if self.stem not in STEMS:
             raise unknown("stem", self.stem, STEMS)
         if self.recipe not in RECIPES:
@@ -144,7 +47,7 @@ class Settings:
     lr, lr_min, momentum, weight_decay, grad_clip: SGD on the weights, cosine from lr to lr_min. arch_lr, arch_weight_decay: Adam on the
         architecture, betas (0.5, 0.999). order: 1 or 2 (unrolled, with its second `term` by 'differences' or 'exact'). weights_first: the
         weights' step before the architecture's, as CF-DARTS' section 3.4 says; DARTS' own code does it the other way round.
-    warm_up: first epochs without architecture steps. fixed_alphas: none at all, the architecture parameters stay as initialised.
+    warm_up: first epochs without architecture steps. fixed_alphas: none at all, the architecture parameters stay as initialized.
     drop_path: probability reached at the last epoch, rising linearly; above 0, squares of `cutout` pixels are cut from both halves'
         images, too, with a probability that rises from 0 to 1 (RobustDARTS couples the two).
     grid: (weight_decay, drop_path) of several searches, of which `choice` takes one; empty: one search with the settings' own.
@@ -184,17 +87,16 @@ class Settings:
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "partial"):
-            _check(name, getattr(self, name), 1, integer=True)
+            check_number(name, getattr(self, name), 1, integer=True)
         if self.steps_per_epoch is not None:
-            _check("steps_per_epoch", self.steps_per_epoch, 1, integer=True)
-        for name in ("lr", "lr_min", "momentum", "weight_decay", "arch_lr", "arch_weight_decay"):
-            _check(name, getattr(self, name), 0)
+            check_number("steps_per_epoch", self.steps_per_epoch, 1, integer=True)
+        for name in ("lr", "lr_min", "momentum", "arch_lr", "arch_weight_decay"):
+            check_number(name, getattr(self, name))
         for name in ("warm_up", "cutout"):
-            _check(name, getattr(self, name), 0, integer=True)
-        _check("drop_path", self.drop_path, 0, 1, below=True)
-        for weight_decay, drop_path in self.grid:
-            _check("grid: weight_decay", weight_decay, 0)
-            _check("grid: drop_path", drop_path, 0, 1, below=True)
+            check_number(name, getattr(self, name), 0, integer=True)
+        for weight_decay, drop_path in (*self.grid, (self.weight_decay, self.drop_path)):
+            check_number("weight_decay", weight_decay)
+            check_number("drop_path", drop_path, 0, MOST_DROPPED)
         for name, options in (("order", ORDERS), ("term", TERMS), ("mask", MASKS), ("stem", STEMS)):
             if getattr(self, name) not in options:
                 raise ValueError(f"{name}: available are {', '.join(map(str, options))}, got {getattr(self, name)!r}")
@@ -250,7 +152,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "drop-path": replace(_ROBUST, grid=_DROP_PATH),
         "early-stop": replace(_ROBUST, **_STOP),  # DARTS-ES as the code has it
         "early-stop-paper": replace(
-            _ROBUST, curvature=Curvature(every=1), stop=StopRule(window=5, lag=5, ratio=1 / 0.75, first=0, centred=False)
+            _ROBUST, curvature=Curvature(every=1), stop=StopRule(window=5, lag=5, ratio=1 / 0.75, first=0, centered=False)
         ),
         "adaptive": replace(_ROBUST, **_STOP, adaptation=Adaptation()),  # DARTS-ADA
         "refinement": replace(_ROBUST, **_SHORT, grid=_L2, choice=Choice(epochs=20)),

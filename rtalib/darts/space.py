@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rtalib.darts.operations import KNOWN, NOISE, OPERATIONS
+from rtalib.darts.operations import KNOWN, NOISE, OPERATIONS, SHORT
 from rtalib.errors import unknown
 
 if TYPE_CHECKING:
@@ -58,14 +58,6 @@ S1_REDUCE = (
     "max avg, max dil3, max avg, max avg, skip dil5, max avg, max sep3, "
     "skip dil3, skip dil5, max avg, max avg, skip dil5, skip dil5, skip dil5"
 )
-SHORT = {
-    "skip": "skip_connect",
-    "max": "max_pool_3x3",
-    "avg": "avg_pool_3x3",
-    "sep3": "sep_conv_3x3",
-    "dil3": "dil_conv_3x3",
-    "dil5": "dil_conv_5x5",
-}
 
 
 def _expand(table: str) -> tuple[tuple[str, ...], ...]:

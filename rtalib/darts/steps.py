@@ -1,7 +1,13 @@
-"""The two half-steps of a search: architecture by validation loss, weights by training loss."""
+"""The two half-steps of a search: architecture by validation loss, weights by training loss (Liu et al., ICLR 2019, section 2.3).
+
+Second-order gradients (equations 6 to 8) need no copy of the model. Equation 8's differences assume a smooth training loss. ReLUs and max
+pooling give it kinks, which dominate over steps of 0.01: at initial weights, the differences miss the exact term by several times its size
+(C=4, L=3 and C=8, L=5), and at C=16, L=8 with 64 images of 32x32, steps of 0.01 and 0.02 give terms whose cosine is 0.6. 'exact' has no
+step; it keeps the graph of one gradient in memory instead.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,16 +18,93 @@ from rtalib.darts.darts_pt import Decisions
 from rtalib.darts.settings import Settings
 from rtalib.darts.supernet.plain import ARCHITECTURE, Supernet
 
-# -------------------------------------------------------------------------------------------------------- second order
-
-# Second-order architecture gradients (DARTS, Liu et al., ICLR 2019, section 2.3, equations 6 to 8), without a copy of the model.
-#
-# Equation 8's differences assume a smooth training loss. ReLUs and max pooling give it kinks, which dominate over steps of 0.01: at initial
-# weights, the differences miss the exact term by several times its size (C=4, L=3 and C=8, L=5), and at C=16, L=8 with 64 images of 32x32
-# steps of 0.01 and 0.02 give terms whose cosine is 0.6. 'exact' has no step; it keeps the graph of one gradient in memory instead.
-
 Loss = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # weights by name -> scalar; architecture parameters enter by themselves
 SCALE = 0.01  # footnote 2: epsilon = 0.01 / |v|
+
+
+class Steps:
+    """Supernet and optimizers of one search; saved and loaded like one optimizer. decisions: DARTS-PT's so far, or None."""
+
+    def __init__(self, supernet: Supernet, settings: Settings):
+        self.supernet, self.settings, self.decisions = supernet, settings, Decisions(supernet.space) if settings.projection else None
+        parameters = dict(supernet.named_parameters())
+        self.weights = {name: parameter for name, parameter in parameters.items() if not name.startswith(ARCHITECTURE)}
+        self.alphas = supernet.arch_parameters()
+        self.sgd = torch.optim.SGD(self.weights.values(), settings.lr, settings.momentum, weight_decay=settings.weight_decay, foreach=True)
+        self.adam = torch.optim.Adam(self.alphas, settings.arch_lr, betas=(0.5, 0.999), weight_decay=settings.arch_weight_decay)
+
+    def loss(self, batch: Batch, weights: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+        """Mean cross-entropy, with the given weights instead of the supernet's if there are any."""
+        images, labels = batch
+        mixing = () if self.decisions is None else (self.decisions.apply(self.supernet.mixing()),)
+        logits = functional_call(self.supernet, weights, (images, *mixing)) if weights else self.supernet(images, *mixing)
+        return F.cross_entropy(logits, labels)
+
+    def step(self, train_batch: Batch, val_batch: Batch | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Architecture, then weights, or the reverse; (training loss, validation loss). Without val_batch: weights alone, and 0."""
+        loss = self._weight_step(train_batch) if self.settings.weights_first else None
+        val_loss = torch.zeros((), device=train_batch[0].device) if val_batch is None else self._architecture_step(train_batch, val_batch)
+        return self._weight_step(train_batch) if loss is None else loss, val_loss
+
+    def _weight_step(self, batch: Batch) -> torch.Tensor:
+        loss = self.loss(batch)
+        weights = list(self.weights.values())
+        _set_gradients(weights, torch.autograd.grad(loss, weights, materialize_grads=True))
+        torch.nn.utils.clip_grad_norm_(weights, self.settings.grad_clip)
+        self.sgd.step()
+        self.sgd.zero_grad()
+        return loss.detach()
+
+    def _architecture_step(self, train_batch: Batch, val_batch: Batch) -> torch.Tensor:
+        """Differentiates by the architecture alone. Returns the loss, which with order 2 is that after the virtual step."""
+        if self.settings.order == 1:
+            loss = self.loss(val_batch)
+            gradients = torch.autograd.grad(loss, self.alphas, materialize_grads=True)
+        else:
+            gradients, loss = self._unrolled(train_batch, val_batch)
+        _set_gradients(self.alphas, gradients)
+        self.adam.step()
+        self.adam.zero_grad()
+        return loss.detach()
+
+    def _unrolled(self, train_batch: Batch, val_batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
+        momenta = [self.sgd.state[weight].get("momentum_buffer") for weight in self.weights.values()]
+        own = {name: self.sgd.param_groups[0][name] for name in ("lr", "momentum", "weight_decay")}
+        losses = (lambda weights: self.loss(train_batch, weights)), (lambda weights: self.loss(val_batch, weights))
+        own |= {"momenta": None if momenta[0] is None else momenta, "term": self.settings.term}
+        return unrolled_gradient(*losses, self.weights, self.alphas, **own)
+
+    def start_epoch(self, epoch: int) -> float:
+        """Learning rate (cosine from lr to lr_min, then the projection's) and drop path of the epoch; returns the learning rate."""
+        settings = self.settings
+        if epoch < settings.epochs:
+            lr = settings.lr_min + (settings.lr - settings.lr_min) * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+        else:
+            lr = settings.lr / 10 if settings.projection.lr is None else settings.projection.lr
+            if epoch == settings.epochs:
+                self.sgd.state.clear()  # a new optimizer
+        self.sgd.param_groups[0]["lr"] = lr
+        self.supernet.drop_path_prob = settings.drop_path * self.ramp(epoch)
+        return lr
+
+    def ramp(self, epoch: int) -> float:
+        """How strong drop path and cutout are: 0 in the first epoch, 1 in the last and after it."""
+        return min(1.0, epoch / max(1, self.settings.epochs - 1))
+
+    def state_dict(self) -> dict:
+        decisions = {} if self.decisions is None else {"decisions": self.decisions.state_dict()}
+        return {"sgd": self.sgd.state_dict(), "adam": self.adam.state_dict(), **decisions}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sgd.load_state_dict(state["sgd"])
+        self.adam.load_state_dict(state["adam"])
+        if self.decisions is not None:
+            self.decisions.load_state_dict(state["decisions"])
+
+
+def _set_gradients(parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
 
 
 @torch.no_grad()
@@ -35,7 +118,7 @@ def virtual_step(
 ) -> list[torch.Tensor]:
     """The weights w' after one SGD step, new leaves: w - lr * (momentum * m + gradient + weight_decay * w).
 
-    momenta: the optimiser's buffers m, None before its first step, which has none. Gradients are not clipped.
+    momenta: the optimizer's buffers m, None before its first step. Gradients are not clipped.
     """
     step = torch._foreach_add(gradients, weights, alpha=weight_decay)
     if momenta is not None:
@@ -63,16 +146,14 @@ def unrolled_gradient(
         forward and backward passes in all. Dividing by 2 and then multiplying by eps would scale the term by eps squared.
     'exact': by differentiating twice; two forward passes, whose first keeps the graph of its gradient.
 
-    All passes start from the present state of torch's global generators and leave it as it is: with other random numbers (noise, drop
-    path) for w+ than for w-, the difference would be one of draws. Weights and alphas stay as they are. `weights`: leaves that require
-    gradients. Returns the gradients in the order of `alphas` (zero for one that no loss depends on) and the validation loss.
+    All passes start from the current state of torch's global generators and restore it: with other random numbers (noise, drop path) for
+    w+ than for w-, the difference would be one of draws. Weights and alphas are not changed. `weights`: leaves that require gradients.
+    Returns the gradients in the order of `alphas` (zero for one that no loss depends on) and the validation loss.
     """
     leaves = list(weights.values())
     devices = sorted({leaf.device.index for leaf in leaves if leaf.is_cuda})
 
-    def gradients(
-        loss: Loss, at: list[torch.Tensor], by: list[torch.Tensor], graph: bool = False
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def gradients(loss: Loss, at: Sequence, by: Sequence, graph: bool = False) -> tuple[list[torch.Tensor], torch.Tensor]:
         with torch.random.fork_rng(devices):
             value = loss(dict(zip(weights, at, strict=True)))
         return list(torch.autograd.grad(value, by, create_graph=graph, materialize_grads=True)), value.detach()
@@ -85,113 +166,9 @@ def unrolled_gradient(
         second = torch.autograd.grad(inner, alphas, direction, materialize_grads=True)
     else:
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
-        epsilon = scale / norm.clamp_min(1e-30)  # where v is zero, so is the term
+        epsilon = scale / norm.clamp_min(1e-30)  # if v is zero, so is the term
         shift = [epsilon * part for part in direction]
-        plus, minus = (
-            gradients(train_loss, [leaf.detach() + sign * part for leaf, part in zip(leaves, shift, strict=True)], alphas)[0]
-            for sign in (1, -1)
-        )
+        ends = ([leaf.detach() + sign * part for leaf, part in zip(leaves, shift, strict=True)] for sign in (1, -1))
+        plus, minus = (gradients(train_loss, end, alphas)[0] for end in ends)
         second = [(p - m) / (2 * epsilon) for p, m in zip(plus, minus, strict=True)]
     return [first - lr * part for first, part in zip(outer, second, strict=True)], value
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-class Steps:
-    """Supernet and optimisers of one search; saved and loaded like one optimiser.
-
-    decisions: what DARTS-PT has decided so far; None where nothing is.
-    """
-
-    def __init__(self, supernet: Supernet, settings: Settings):
-        self.supernet, self.settings, self.decisions = supernet, settings, Decisions(supernet.space) if settings.projection else None
-        parameters = dict(supernet.named_parameters())
-        self.weights = {name: parameter for name, parameter in parameters.items() if not name.startswith(ARCHITECTURE)}
-        self.alphas = supernet.arch_parameters()
-        self.sgd = torch.optim.SGD(self.weights.values(), settings.lr, settings.momentum, weight_decay=settings.weight_decay, foreach=True)
-        self.adam = torch.optim.Adam(self.alphas, settings.arch_lr, betas=(0.5, 0.999), weight_decay=settings.arch_weight_decay)
-
-    def loss(self, batch: Batch, weights: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
-        """Mean cross-entropy, with other weights in the place of the supernet's if given."""
-        images, labels = batch
-        mixing = () if self.decisions is None else (self.decisions.apply(self.supernet.mixing()),)
-        logits = functional_call(self.supernet, weights, (images, *mixing)) if weights else self.supernet(images, *mixing)
-        return F.cross_entropy(logits, labels)
-
-    def step(self, train_batch: Batch, val_batch: Batch | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Architecture, then weights, or the other way round; returns (training loss, validation loss).
-
-        No val_batch: weights alone, validation loss 0.
-        """
-        loss = self._weight_step(train_batch) if self.settings.weights_first else None
-        val_loss = torch.zeros((), device=train_batch[0].device) if val_batch is None else self._architecture_step(train_batch, val_batch)
-        return self._weight_step(train_batch) if loss is None else loss, val_loss
-
-    def _weight_step(self, batch: Batch) -> torch.Tensor:
-        loss = self.loss(batch)
-        weights = list(self.weights.values())
-        _set_gradients(weights, torch.autograd.grad(loss, weights, materialize_grads=True))
-        torch.nn.utils.clip_grad_norm_(weights, self.settings.grad_clip)
-        self.sgd.step()
-        self.sgd.zero_grad()
-        return loss.detach()
-
-    def _architecture_step(self, train_batch: Batch, val_batch: Batch) -> torch.Tensor:
-        """Autograd is asked for the architecture alone. Returns the loss, which with order 2 is that after the virtual step."""
-        if self.settings.order == 1:
-            loss = self.loss(val_batch)
-            gradients = torch.autograd.grad(loss, self.alphas, materialize_grads=True)
-        else:
-            gradients, loss = self._unrolled(train_batch, val_batch)
-        _set_gradients(self.alphas, gradients)
-        self.adam.step()
-        self.adam.zero_grad()
-        return loss.detach()
-
-    def _unrolled(self, train_batch: Batch, val_batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
-        momenta = [self.sgd.state[weight].get("momentum_buffer") for weight in self.weights.values()]
-        group = self.sgd.param_groups[0]
-        return unrolled_gradient(
-            lambda weights: self.loss(train_batch, weights),
-            lambda weights: self.loss(val_batch, weights),
-            self.weights,
-            self.alphas,
-            lr=group["lr"],
-            momentum=group["momentum"],
-            momenta=None if momenta[0] is None else momenta,
-            weight_decay=group["weight_decay"],
-            term=self.settings.term,
-        )
-
-    def start_epoch(self, epoch: int) -> float:
-        """Learning rate (cosine from lr to lr_min, then the projection's) and drop path of the epoch; returns the learning rate."""
-        settings = self.settings
-        if epoch < settings.epochs:
-            lr = settings.lr_min + (settings.lr - settings.lr_min) * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
-        else:
-            lr = settings.lr / 10 if settings.projection.lr is None else settings.projection.lr
-            if epoch == settings.epochs:
-                self.sgd.state.clear()  # a new optimiser
-        self.sgd.param_groups[0]["lr"] = lr
-        self.supernet.drop_path_prob = settings.drop_path * self.ramp(epoch)
-        return lr
-
-    def ramp(self, epoch: int) -> float:
-        """From 0 in the first epoch to 1 in the last, and 1 from then on: how far drop path and cutout have come."""
-        return min(1.0, epoch / max(1, self.settings.epochs - 1))
-
-    def state_dict(self) -> dict:
-        decisions = {} if self.decisions is None else {"decisions": self.decisions.state_dict()}
-        return {"sgd": self.sgd.state_dict(), "adam": self.adam.state_dict(), **decisions}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.sgd.load_state_dict(state["sgd"])
-        self.adam.load_state_dict(state["adam"])
-        if self.decisions is not None:
-            self.decisions.load_state_dict(state["decisions"])
-
-
-def _set_gradients(parameters: list[torch.Tensor], gradients: list[torch.Tensor] | tuple[torch.Tensor, ...]) -> None:
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient

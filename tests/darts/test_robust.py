@@ -41,7 +41,7 @@ def test_rule_never_triggers_before_epoch_22_or_on_a_flat_curve():
 def test_averages_belong_to_the_middle_or_to_the_last_measurement():
     values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     assert averages(values, StopRule()) == {0: 2.0, 1: 2.5, 2: 3.0, 3: 4.0}
-    assert averages(values, StopRule(centred=False)) == {2: 2.0, 3: 2.5, 4: 3.0, 5: 4.0}
+    assert averages(values, StopRule(centered=False)) == {2: 2.0, 3: 2.5, 4: 3.0, 5: 4.0}
     paper = PRESETS["robust-darts"]["early-stop-paper"].stop
     stop = early_stop(range(40), [0.2] * 20 + [0.2 * 1.1**i for i in range(20)], paper)
     assert stop.back_to == stop.epoch - 5 and 1 / stop.ratio < 0.75
@@ -184,8 +184,7 @@ def test_refinements_are_short_and_a_warm_start_needs_no_warm_up():
         ({"arch_lrr": 1.0}, "unknown setting 'arch_lrr'. Did you mean 'arch_lr'"),
         ({"space": "s6"}, "unknown search space 's6'"),
         ({"partial": 0}, "partial: expected at least 1"),
-        ({"epochs": 2.5}, "epochs: expected an integer"),
-        ({"drop_path": 1.0}, "drop_path: expected 0 to below 1"),
+        ({"drop_path": 1.0}, "drop_path: expected 0 to 0.99"),
         ({"stop": StopRule()}, "stop: needs the eigenvalue"),
         ({"adaptation": Adaptation()}, "adaptation: needs"),
         ({"method": "robust-darts", "weight_decay": 0.1}, r"weight_decay: the grid sets it; pass grid=\(\)"),
@@ -196,6 +195,8 @@ def test_refinements_are_short_and_a_warm_start_needs_no_warm_up():
 def test_bad_settings_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         search(TRAIN, VAL, **changes)
+    with pytest.raises(TypeError, match="epochs: expected an integer"):
+        search(TRAIN, VAL, epochs=2.5)
 
 
 def test_bad_parts_of_settings_are_named():

@@ -2,7 +2,7 @@
 
 All edges that leave a node see the same input and the same stride, so their operations are computed together: each convolution of the
 separable operations of all these edges is one grouped convolution (3x3 kernels embedded in 5x5 ones where both occur), batch
-normalisation, per channel and without parameters, is one call over all their channels, and the mixing weights are its scale. What has
+normalization, per channel and without parameters, is one call over all their channels, and the mixing weights are its scale. What has
 no parameters is computed once per node and spread over the edges by one matrix product with the mixing weights.
 """
 

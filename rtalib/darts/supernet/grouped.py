@@ -1,7 +1,7 @@
 """Several operations of one kind on the same input, computed together: M operations are M blocks of C channels of one tensor.
 
 Everything is in channels-last order, so that blocks can be taken apart and copied without moving pixels. A convolution of dilation 2
-is an undilated one on each of the four subgrids of every second pixel, which take the place of the batch: batch normalisation sums
+is an undilated one on each of the four subgrids of every second pixel, which take the place of the batch: batch normalization sums
 over all of them alike, and the order of the pixels is restored only once the operations have been added up.
 """
 

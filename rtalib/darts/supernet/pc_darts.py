@@ -1,4 +1,4 @@
-"""Partial channel connections and edge normalisation (PC-DARTS, Xu et al., ICLR 2020, sections 3.2 and 3.3).
+"""Partial channel connections and edge normalization (PC-DARTS, Xu et al., ICLR 2020, sections 3.2 and 3.3).
 
 Only the first 1/K of a node's channels are mixed, the others bypass the operations; edges are weighted by parameters beta of their own.
 Channels are shuffled afterwards, so that the next edge mixes others. The published "random" variant neither shuffles nor samples;
@@ -21,7 +21,7 @@ def shuffle(x: torch.Tensor, groups: int) -> torch.Tensor:
 
 
 def edge_weights(betas: torch.Tensor) -> torch.Tensor:
-    """Edge normalisation: softmax of betas (14,) over the 2, 3, 4, 5 edges into each node separately."""
+    """Edge normalization: softmax of betas (14,) over the 2, 3, 4, 5 edges into each node separately."""
     if betas.shape != (len(EDGES),):
         raise ValueError(f"betas: expected shape ({len(EDGES)},), got {tuple(betas.shape)}")
     return torch.cat([part.softmax(dim=0) for part in betas.split(INCOMING)])

@@ -1,8 +1,8 @@
 """The weight-sharing network of a DARTS search: every edge mixes all its candidates (Liu et al., ICLR 2019, equation 2).
 
 Computed as written, a cell runs 14 edges x 8 operations. The same sums are had for less: 'none' adds nothing and is skipped; pools
-(normalised without parameters), the identity and the leading ReLU depend on the source node alone, not on the edge, and are
-computed once for all edges that leave it; an operation's mixing weight is the scale of its last batch normalisation.
+(normalized without parameters), the identity and the leading ReLU depend on the source node alone, not on the edge, and are
+computed once for all edges that leave it; an operation's mixing weight is the scale of its last batch normalization.
 With partial channels (see `partial`), both parts of a node are summed over its edges first, then joined and shuffled once.
 """
 
@@ -23,7 +23,7 @@ ARCHITECTURE = ("alphas_", "betas_")  # how the names of architecture parameters
 
 
 def standardize(x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
-    """Batch normalisation of (N,C,H,W) by this batch's own statistics, times a scalar tensor `scale`."""
+    """Batch normalization of (N,C,H,W) by this batch's own statistics, times a scalar tensor `scale`."""
     # A real copy: the channels-last kernel of PyTorch's CPU backward pass reads a stride-0 weight as if it were dense (seen in 2.15).
     weight = None if scale is None else scale.expand(x.shape[1]).contiguous()
     return F.batch_norm(x, None, None, weight, None, training=True)
@@ -150,10 +150,10 @@ def total(terms: Iterator[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Te
 
 
 class Supernet(nn.Module):
-    """float32 NCHW in [0,1] -> logits (N,K); normalises inside itself.
+    """float32 NCHW in [0,1] -> logits (N,K); normalizes inside itself.
 
     `space` is a name in SPACES or a Space. Architecture parameters are `alphas_normal` and `alphas_reduce`, (14, operations),
-    initialised with 1e-3 N(0,1) and shared by all cells of a type. Batch normalisation always uses the batch's own statistics,
+    initialized with 1e-3 N(0,1) and shared by all cells of a type. Batch normalization always uses the batch's own statistics,
     in eval mode too, and has no parameters except in the stem.
 
     `partial` is PC-DARTS' K: above 1, only C/K channels are mixed, and there are `betas_normal` and `betas_reduce`, (14,), too.
@@ -210,7 +210,7 @@ class Supernet(nn.Module):
         return self.alphas_normal.softmax(dim=-1), self.alphas_reduce.softmax(dim=-1)
 
     def edge_weights(self) -> tuple[torch.Tensor, torch.Tensor] | tuple[None, None]:
-        """Normalised betas (14,) of the normal and the reduction cells; None where all channels are mixed."""
+        """Normalized betas (14,) of the normal and the reduction cells; None where all channels are mixed."""
         if self.partial == 1:
             return None, None
         return partial_channels.edge_weights(self.betas_normal), partial_channels.edge_weights(self.betas_reduce)
