@@ -75,7 +75,7 @@ def collect(names: Iterable[str], *, scale: str, dataset: str, hours: float | No
     assumed = None if hours is None else hours * grid.HOUR
     for table, cells in planned.items():
         missing = [store.plain(cell) | {"table": table} for key, cell in cells.items() if store.read_row(run, table, key) is None]
-        lines.append(Line(table, len(cells), len(cells) - len(missing), tuple(costs.of(cell) or assumed for cell in missing)))
+        lines.append(Line(table, len(cells), len(cells) - len(missing), tuple(costs.of(cell, assumed) for cell in missing)))
     return lines
 
 

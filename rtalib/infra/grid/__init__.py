@@ -76,7 +76,7 @@ def run(
     store.write_plan(run, table, [job.key for job in jobs])
     left = {job.key: store.plain(job.cell) | {"table": table} for job in missing}
     if not ordered:
-        missing.sort(key=lambda job: -(costs.of(left[job.key]) or float("inf")))
+        missing.sort(key=lambda job: -costs.of(left[job.key], float("inf")))
     progress, where = Progress(table, len(unique), left, costs), (executor, workers, gpus, address)
     failures = _compute(deque(missing), progress, describe, retries, stop, where) if missing else []
     if failures:

@@ -22,10 +22,10 @@ class Costs:
         if "seconds" in row:
             self._spent.setdefault(_kind(row), []).append(seconds(row))
 
-    def of(self, cell: Mapping) -> float | None:
-        """Expected seconds of a cell; None if no row is of its kind. cell: its fields and its table."""
+    def of(self, cell: Mapping, unknown: float | None = None) -> float | None:
+        """Expected seconds of a cell, `unknown` if no row is of its kind. cell: its fields and its table."""
         spent = self._spent.get(_kind(cell))
-        return sum(spent) / len(spent) if spent else None
+        return sum(spent) / len(spent) if spent else unknown
 
 
 def _kind(facts: Mapping) -> tuple[str, ...]:
@@ -75,6 +75,5 @@ class Progress:
     def _line(self, elapsed: float) -> str:
         done = self.total - len(self.left)
         mean = elapsed * self.workers / (done - self.stored)
-        expected = [mean if (cost := self.costs.of(cell)) is None else cost for cell in self.left.values()]
-        left = clock(shared_out(expected, self.workers))
-        return f"[{self.table}] {done}/{self.total} cells, {clock(elapsed)} elapsed, about {left} left"
+        left = shared_out([self.costs.of(cell, mean) for cell in self.left.values()], self.workers)
+        return f"[{self.table}] {done}/{self.total} cells, {clock(elapsed)} elapsed, about {clock(left)} left"

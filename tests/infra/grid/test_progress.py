@@ -34,6 +34,11 @@ def test_rows_learned_later_count():
     assert costs.of({"table": "t", "method": "a"}) == 20.0
 
 
+def test_a_cell_that_costs_nothing_is_known():
+    costs = Costs([row("a", 0.0)])
+    assert costs.of({"table": "t", "method": "a"}, 7.0) == 0.0 and costs.of({"table": "t", "method": "b"}, 7.0) == 7.0
+
+
 def test_what_mostly_waited_counts_its_own_work():
     assert seconds(row("a", 100.0, 10.0)) == 10.0
     assert seconds(row("a", 20.0, 10.0)) == 20.0
