@@ -31,6 +31,7 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "wide_resnet10_2": partial(WideResNet, 10, 2),
     "convnet": ConvNet,
     "convnet_small": partial(ConvNet, widths=(16, 32, 32)),
+    "convnet_wide": partial(ConvNet, widths=(32, 64, 128)),
     "tiny": Tiny,
 }
 MODELS: tuple[str, ...] = tuple(_BUILDERS)

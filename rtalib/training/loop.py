@@ -16,6 +16,7 @@ from rtalib.errors import check_images, check_number, unknown
 from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training import checkpoints
 from rtalib.training.batches import Batches
+from rtalib.training.muon import Muon
 from rtalib.training.recipes import Recipe
 from rtalib.training.validation import Validation
 
@@ -123,6 +124,8 @@ def _check(model: nn.Module, data: LabeledImages, recipe: Recipe, objective: Obj
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    if recipe.muon:
+        return Muon(model, recipe.lr, recipe.momentum, recipe.weight_decay)
     return torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad],
         lr=recipe.lr,
@@ -181,7 +184,7 @@ def _train_epoch(run: _Run, epoch: int) -> dict:
 def _step(run: _Run, x: torch.Tensor, y: torch.Tensor, lr: float) -> torch.Tensor:
     """One update; returns the loss, still on the device."""
     for group in run.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
         loss = run.objective(run.model, x, y)
     run.optimizer.zero_grad(set_to_none=True)  # after the objective: an attack inside it may have left gradients on the weights
