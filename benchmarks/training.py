@@ -35,7 +35,7 @@ FIELDS = (
     "recipe network parameters epochs images passes seed precision accuracy test_images cpu_seconds wall_seconds loss load dataset"
 ).split()
 RUNS = ("speedrun:convnet_wide:5", "fast:convnet:7", "fast:resnet18:1:13000")
-LINE = "{recipe:9} {network:13} {epochs:2} epochs of {images} {precision} seed {seed}: {accuracy:.2f} % in {cpu_seconds} CPU-s"
+LINE = "{recipe:9} {network:13} {epochs:2} epochs of {images} {precision} seed {seed}: {accuracy:.2f} % in {cpu_seconds:.1f} CPU-s"
 
 
 def measure(run: str, seed: int, precision: str, data: LabeledImages, test: LabeledImages) -> dict:
@@ -48,8 +48,8 @@ def measure(run: str, seed: int, precision: str, data: LabeledImages, test: Labe
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     row = {"recipe": recipe, "network": network, "parameters": count_parameters(model), "epochs": int(epochs), "images": len(data)}
     row |= {"passes": int(epochs) * len(data), "seed": seed, "precision": precision, "accuracy": 100 * evaluate(model, test)}
-    row |= {"test_images": len(test), "cpu_seconds": round(cpu, 1), "wall_seconds": round(wall, 1), "loss": history[-1]["loss"]}
-    return row | {"load": round(os.getloadavg()[0], 1), "dataset": data.name}
+    row |= {"test_images": len(test), "cpu_seconds": cpu, "wall_seconds": wall, "loss": history[-1]["loss"]}
+    return row | {"load": os.getloadavg()[0], "dataset": data.name}
 
 
 def main() -> None:
