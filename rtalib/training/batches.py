@@ -35,7 +35,8 @@ def draw(n: int, size: tuple[int, int], recipe: Recipe, seed: int, epoch: int, d
     top, left, hole_y, hole_x = (
         (words[:, 2 + i] * high) >> 32 for i, high in enumerate((2 * recipe.crop_padding + 1, 2 * recipe.crop_padding + 1, *size))
     )
-    flip = (words[:, 6] & 1).bool() & recipe.flip
+    coin = rng.words(seed, index, rng.stream("training", 0), 8)[:, 6] + epoch if recipe.alternating_flip else words[:, 6]
+    flip = (coin & 1).bool() & recipe.flip
     return Draws(torch.argsort(key, stable=True), top, left, flip, hole_y, hole_x)
 
 

@@ -16,6 +16,7 @@ from rtalib.errors import check_images, check_number, unknown
 from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training import checkpoints
 from rtalib.training.batches import Batches
+from rtalib.training.muon import Muon
 from rtalib.training.recipes import Recipe
 from rtalib.training.validation import Validation
 
@@ -65,12 +66,10 @@ def train(
     precision = resolve_precision(precision, device)
     labels = smooth(data.labels, recipe.label_smoothing, classes) if recipe.label_smoothing > 0 else data.labels
     batches = Batches(data.images, labels, recipe, device, n_labeled)
-    rates = {name: getattr(recipe, name) for name in ("lr", "momentum", "nesterov", "weight_decay")}
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **rates, fused=True)
-    run = _Run(model, recipe, batches, optimizer, objective or _cross_entropy(recipe), seed, precision)
+    run = _Run(model, recipe, batches, _optimizer(model, recipe), objective or _cross_entropy(recipe), seed, precision)
     made_for = {"recipe": asdict(recipe), "seed": seed, "data": data.digest, "precision": precision} if checkpoint is not None else {}
     made_for |= {name: value for name, value in (("halves", n_labeled), ("keep_best", validation and validation.keep_best)) if value}
-    history, best = [], None
+    optimizer, history, best = run.optimizer, [], None
     if checkpoint is not None and (history := checkpoints.load(checkpoint, model, optimizer, made_for)):
         best = checkpoints.best(checkpoint)
     for epoch in range(len(history), recipe.epochs):
@@ -124,6 +123,13 @@ def _check(model: nn.Module, data: LabeledImages, recipe: Recipe, objective: Obj
     return classes
 
 
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    if recipe.muon:
+        return Muon(model, recipe.lr, recipe.momentum, recipe.weight_decay)
+    rates = {name: getattr(recipe, name) for name in ("lr", "momentum", "nesterov", "weight_decay")}
+    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **rates, fused=True)
+
+
 def smooth(labels: torch.Tensor, alpha: float, classes: int) -> torch.Tensor:
     """(1 - alpha) y + alpha / K as float32 (N,K), the released code's form, from hard (N,) or soft (N,K) labels."""
     return (1 - alpha) * soft_labels(labels, classes) + alpha / classes
@@ -172,7 +178,7 @@ def _train_epoch(run: _Run, epoch: int) -> dict:
 def _step(run: _Run, x: torch.Tensor, y: torch.Tensor, lr: float) -> torch.Tensor:
     """One update; returns the loss, still on the device."""
     for group in run.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
         loss = run.objective(run.model, x, y)
     run.optimizer.zero_grad(set_to_none=True)  # after the objective: an attack inside it may have left gradients on the weights

@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from rtalib.errors import check_number, unknown
 
-SCHEDULES = ("step", "cosine", "onecycle")
+SCHEDULES = ("step", "cosine", "onecycle", "linear")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Recipe:
     """How to train with SGD.
 
     schedule: 'step' multiplies lr by `gamma` at each epoch in `milestones` (counted from 0); 'cosine' falls to 0 over the epochs, one value
-    per epoch, as in DARTS; 'onecycle' rises linearly from lr/5 over the first quarter of all steps and falls linearly to 0.
+    per epoch, as in DARTS; 'onecycle' rises linearly from lr/5 over the first quarter of all steps and falls linearly to 0;
+    'linear' falls to 0 from the first step.
     label_smoothing a: labels become (1-a) y + a/K. cutout: side of the erased square in pixels (0: none). grad_clip: largest gradient norm.
     drop_path: probability reached at the end, rising linearly with the epoch. auxiliary_weight: weight of an auxiliary head's loss.
     """
@@ -35,6 +36,9 @@ class Recipe:
     grad_clip: float | None = None
     drop_path: float = 0.0
     auxiliary_weight: float = 0.0
+
+    muon: ClassVar[bool] = False
+    alternating_flip: ClassVar[bool] = False
 
     def __post_init__(self):
         check_number("epochs", self.epochs, 1, integer=True)
@@ -80,7 +84,21 @@ class Recipe:
         if self.schedule == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         done = (epoch + step / steps) / self.epochs
+        if self.schedule == "linear":
+            return self.lr * (1 - done)
         return self.lr * (0.2 + 0.8 * done / 0.25 if done < 0.25 else (1 - done) / 0.75)
+
+
+@dataclass(frozen=True)
+class MuonRecipe(Recipe):
+    """How to train with Muon, see training.muon: lr and momentum are those of the filters.
+
+    A class of its own, so that the keys of stored networks, which hold the fields of their recipe, stay as they are. alternating_flip: a
+    coin decides whether an image is mirrored in the first epoch; after that each epoch shows the other side (Jordan 2024).
+    """
+
+    muon: ClassVar[bool] = True
+    alternating_flip: bool = True
 
 
 _DARTS = Recipe(600, 96, 0.025, weight_decay=3e-4, schedule="cosine", cutout=16, grad_clip=5.0, drop_path=0.2, auxiliary_weight=0.4)
@@ -100,4 +118,6 @@ RECIPES: dict[str, Recipe] = {
     "brief": replace(_FAST, batch_size=32, lr=0.03),
     "small_darts": replace(_FAST, batch_size=32, lr=0.05, weight_decay=3e-4, grad_clip=5.0),
     "smaller_darts": replace(_FAST, batch_size=32, lr=0.1, weight_decay=3e-4, grad_clip=5.0),
+    # After airbench94_muon (Jordan 2024), for "convnet_wide" on one CPU core: see benchmarks/training.py for what it reaches.
+    "speedrun": MuonRecipe(5, 250, 0.12, momentum=0.6, schedule="linear", label_smoothing=0.2, crop_padding=2),
 }

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from rtalib import models
+from rtalib import load_dataset, models
 from rtalib.models.small import haar_filters
 
 # Sizes for ten classes. Contest networks: the organisers' 23.52 M, 1.00 M, 5.85 M and 11.17 M (AAAI-22 data-centric contest),
@@ -16,7 +16,7 @@ PUBLISHED = {
     "densenet121_k32": 6_956_298,
     "resnet18": 11_173_962,
 }
-SMALL = ("resnet8", "wide_resnet10_1", "wide_resnet10_2", "convnet", "convnet_small", "tiny")
+SMALL = ("resnet8", "wide_resnet10_1", "wide_resnet10_2", "convnet", "convnet_small", "convnet_wide", "tiny")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -102,6 +102,15 @@ def test_haar_filters_are_an_orthonormal_basis_and_its_negatives():
     basis = haar_filters().reshape(24, 12)
     torch.testing.assert_close(basis[:12] @ basis[:12].T, torch.eye(12))
     assert torch.equal(basis[12:], -basis[:12])
+
+
+def test_haar_filters_nearly_whiten_patches_of_images():
+    """Correlations between the twelve outputs are far smaller than those between the twelve pixel values of a patch."""
+    images = load_dataset("shapes10", "train", limit=100).images.float() / 255
+    patches = nn.functional.unfold(images, 2).transpose(1, 2).reshape(-1, 12)
+    outputs = nn.functional.conv2d(images, haar_filters()[:12]).permute(0, 2, 3, 1).reshape(-1, 12)
+    pixels, haar = (torch.corrcoef(values.T).sub(torch.eye(12)).abs().mean() for values in (patches, outputs))
+    assert pixels > 0.3 and haar < 0.03
 
 
 def test_convnet_s_convolutions_begin_as_the_identity():

@@ -40,6 +40,12 @@ def test_onecycle_rises_to_lr_at_a_quarter_and_falls_towards_zero():
     assert rates[:21] == sorted(rates[:21]) and rates[20:] == sorted(rates[20:], reverse=True) and 0 < rates[-1] < 0.01
 
 
+def test_linear_falls_from_lr_towards_zero():
+    recipe = Recipe(4, lr=0.4, schedule="linear")
+    rates = [recipe.learning_rate(e, s, 10) for e in range(4) for s in range(10)]
+    assert rates == pytest.approx([0.4 * (1 - k / 40) for k in range(40)])
+
+
 def test_presets_are_the_papers():
     table1, final, darts = RECIPES["table1"], RECIPES["final"], RECIPES["darts"]
     assert (table1.epochs, table1.weight_decay, table1.label_smoothing, table1.milestones) == (110, 1e-4, 0.0, (100, 105))

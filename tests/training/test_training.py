@@ -9,9 +9,10 @@ from rtalib import models
 from rtalib.data.images import LabeledImages
 from rtalib.models.inference import evaluate, extract_features, predict, score, scores
 from rtalib.training.loop import resolve_precision, smooth, train
-from rtalib.training.recipes import RECIPES, Recipe
+from rtalib.training.recipes import RECIPES, MuonRecipe, Recipe
 
 CLASSES = tuple("abcd")
+MUON = MuonRecipe(4, batch_size=16, lr=0.1, momentum=0.6, schedule="linear", label_smoothing=0.1, crop_padding=2)
 QUICK = Recipe(4, batch_size=16, lr=0.05, milestones=(2,), label_smoothing=0.1, crop_padding=2, cutout=8)
 
 
@@ -45,6 +46,14 @@ def test_training_learns_and_reports_each_epoch():
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6]
     assert history[-1]["loss"] < history[0]["loss"] and evaluate(model, make(100, seed=1)) > 0.8
     assert [row["lr"] for row in history] == pytest.approx([0.05, 0.05] + [0.005] * 4)
+
+
+def test_training_learns_by_muon_and_its_filters_keep_their_norm():
+    model, history = fit(make(200), replace(MUON, epochs=3))
+    assert history[-1]["loss"] < history[0]["loss"] and evaluate(model, make(100, seed=1)) > 0.8
+    assert [row["lr"] for row in history] == pytest.approx([0.1 * (1 - k / 39) for k in (12, 25, 38)])
+    for conv in (m for m in model.modules() if isinstance(m, nn.Conv2d)):  # normalized before the last step, which was short
+        assert float(conv.weight.detach().norm()) == pytest.approx(len(conv.weight) ** 0.5, rel=0.01)
 
 
 def test_a_step_is_torch_s_sgd_on_smoothed_cross_entropy():
@@ -131,7 +140,7 @@ DARTS = RECIPES["darts"].scaled(4)
 
 
 @pytest.mark.parametrize(
-    ("build", "recipe"), [(tiny, QUICK), (Dropping, replace(DARTS, batch_size=16)), (tiny, replace(QUICK, momentum=0.0))]
+    ("build", "recipe"), [(tiny, QUICK), (Dropping, replace(DARTS, batch_size=16)), (tiny, replace(QUICK, momentum=0.0)), (tiny, MUON)]
 )
 @pytest.mark.parametrize("every", [1, 2])
 def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, build, recipe, every):
