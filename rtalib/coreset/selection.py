@@ -1,8 +1,8 @@
 """Choosing a few failures that stand for all: k-center greedy (Sener & Savarese, ICLR 2018) and what it is compared with.
 
 CF-DARTS (Ren et al., Pattern Recognition 2022) selects by the rule of its equation 6: the largest distance from a failure to its
-nearest center is minimized, where the centers are the training examples and the failures chosen so far. Its Algorithm 1, read to
-the letter, never updates the distances and returns one example B times; with that example removed after each turn it is `farthest`.
+nearest center is minimized; centers are the training examples and the failures chosen so far. Its Algorithm 1, read literally,
+never updates the distances and returns one example B times; if that example is removed after each turn, it is `farthest`.
 """
 
 import torch
@@ -37,7 +37,7 @@ def _check_groups(groups: torch.Tensor, count: int) -> int:
 
 
 def _centered(candidates: torch.Tensor, centers: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Both sets minus the candidates' mean, in float32: distances stay, and the products below lose fewer digits."""
+    """Both sets minus the candidates' mean, in float32: distances do not change, and the products below lose fewer digits."""
     _check_features(candidates, "candidates")
     mean = candidates.mean(dim=0, dtype=torch.float64)
     moved = (candidates - mean.to(candidates.dtype)).float().detach()
@@ -74,8 +74,8 @@ def _greedy_in_pool(
 ) -> torch.Tensor:
     """The next picks, at least one and at most `most`, that follow from the POOL largest distances alone.
 
-    Distances only shrink. So a pick inside the pool is the pick over all candidates for as long as it is farther than every
-    candidate outside was at the start; an equal one outside may have the lower index, and ends the turn.
+    Distances only shrink. A pick inside the pool is therefore the pick over all candidates as long as it is farther than every candidate
+    outside was at the start. An equal one outside may have the lower index and ends the turn.
     """
     if len(x) <= POOL:
         pool, outside = torch.arange(len(x), device=x.device), -torch.inf
@@ -104,9 +104,9 @@ def k_center_greedy(
     """Greedy 2-approximation of k-center with fixed centers.
 
     candidates: features (N,D); centers: features (M,D) that are centers already, or None; budget: 1 to N.
-    groups: int64 (N,), of which at most one candidate each is picked (a partition constraint, under which the factor 2 is no promise):
-    after a pick all rows of its group are out, and the budget is at most the number of groups. The picks then come from the loop in plain
-    torch, on any device. Memory: a second copy of the features in float32.
+    groups: int64 (N,); at most one candidate of each group is picked (a partition constraint, under which the factor 2 is not guaranteed),
+    so the budget is at most the number of groups. The picks then come from the loop in plain torch, on any device.
+    Memory: a second copy of the features in float32.
     Returns int64 (budget,): indices of candidates in order of selection, on the candidates' device. Each is the candidate farthest
     (Euclidean, float32) from all centers and earlier picks, the lowest index of equals; without centers the first is the candidate
     farthest from the candidates' mean. A smaller budget gives a prefix of a larger one's answer.
@@ -140,7 +140,7 @@ def k_center_greedy(
 
 
 def _on_device(x: torch.Tensor) -> bool:
-    """Whether the kernel picks: on a GPU the turns below would wait for the host at every pick."""
+    """Whether the kernel picks: on a GPU the turns above would wait for the host at every pick."""
     return x.is_cuda and kernels.usable()
 
 
@@ -151,7 +151,7 @@ def _taken(distance: torch.Tensor, picks: torch.Tensor, groups: torch.Tensor | N
 
 
 def balanced_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, labels: torch.Tensor, budget: int) -> torch.Tensor:
-    """`k_center_greedy` in each class by itself, one pick of each class in turn; a class that runs out is passed over.
+    """`k_center_greedy` in each class separately, one pick of each class in turn; a class that runs out is skipped.
 
     labels: int64 (N,), the classes of the candidates. Result, nesting and errors as in `k_center_greedy`; ValueError for other labels.
     """
@@ -170,7 +170,7 @@ def balanced_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, labe
 def farthest(candidates: torch.Tensor, centers: torch.Tensor | None, budget: int) -> torch.Tensor:
     """The `budget` candidates farthest from the initial centers (from the candidates' mean without centers), farthest first.
 
-    Algorithm 1 of CF-DARTS to the letter, with each pick removed from the candidates: an outlier ranking that ignores how near the
+    Algorithm 1 of CF-DARTS read literally, with each pick removed from the candidates: an outlier ranking that ignores how near the
     picks are to each other. Arguments, result, ties and errors as in `k_center_greedy`.
     """
     x, fixed = _centered(candidates, centers)

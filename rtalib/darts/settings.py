@@ -17,9 +17,8 @@ MOST_DROPPED = 0.99  # largest probability of drop path: at 1 nothing would be l
 
 @dataclass(frozen=True)
 class Choice:
-    """How one of several genotypes is chosen: each trained from scratch for a short time, the best validation accuracy wins
-    (Liu et al., ICLR 2019: 100 epochs). recipe: a name in training.RECIPES; channels, layers, stem: of the networks.
-    """
+    """How one of several genotypes is chosen: by validation accuracy after a short training from scratch (Liu et al., ICLR 2019: 100
+    epochs). recipe: a name in training.RECIPES; channels, layers, stem: of the networks."""
 
     epochs: int = 100
     recipe: str = "darts"
@@ -42,17 +41,17 @@ class Settings:
 
     space: a name in SPACES, or a Space. channels, layers, stem: of the supernet. partial: K of partial channels (1: all are mixed), `mask`
         which channels ('fixed' or 'random').
-    epochs: with architecture and weights in turns (those of `projection` come on top); steps_per_epoch: default len(train) / batch_size,
+    epochs: with architecture and weights in turns (the epochs of `projection` are added); steps_per_epoch: default len(train) / batch_size,
         rounded up; batches are drawn with replacement.
     lr, lr_min, momentum, weight_decay, grad_clip: SGD on the weights, cosine from lr to lr_min. arch_lr, arch_weight_decay: Adam on the
         architecture, betas (0.5, 0.999). order: 1 or 2 (unrolled, with its second `term` by 'differences' or 'exact'). weights_first: the
-        weights' step before the architecture's, as CF-DARTS' section 3.4 says; DARTS' own code does it the other way round.
-    warm_up: first epochs without architecture steps. fixed_alphas: none at all, the architecture parameters stay as initialized.
+        weights' step before the architecture's, as in CF-DARTS' section 3.4; DARTS' own code does the reverse.
+    warm_up: first epochs without architecture steps. fixed_alphas: none at all, the architecture parameters keep their initial values.
     drop_path: probability reached at the last epoch, rising linearly; above 0, squares of `cutout` pixels are cut from both halves'
-        images, too, with a probability that rises from 0 to 1 (RobustDARTS couples the two).
-    grid: (weight_decay, drop_path) of several searches, of which `choice` takes one; empty: one search with the settings' own.
-    curvature, stop, adaptation: the eigenvalue's measurement, early stopping by it, and DARTS-ADA; None: not.
-    projection: DARTS-PT's selection; None: the strongest operations and edges, by alphas and, where there are some, betas.
+        images as well, with a probability that rises from 0 to 1 (RobustDARTS couples the two).
+    grid: (weight_decay, drop_path) of several searches, one of which `choice` selects; empty: one search with the settings' own.
+    curvature, stop, adaptation: measurement of the eigenvalue, early stopping by it, and DARTS-ADA; None: off.
+    projection: DARTS-PT's selection; None: the strongest operations and edges, by alphas and, if there are any, betas.
     """
 
     space: str | Space = "darts"
@@ -116,10 +115,6 @@ class Settings:
         return self.epochs + (self.projection.epochs if self.projection else 0)
 
 
-# ------------------------------------------------------------------------------------------------------------- presets
-
-# The published settings of each method, and short ones for refining a search.
-
 _DARTS = Settings()
 _PC = Settings(partial=4, batch_size=256, lr=0.1, lr_min=0.0, arch_lr=6e-4, warm_up=15)  # Xu et al., ICLR 2020
 _PT = Settings(space="no-none", projection=Projection())  # Wang et al., ICLR 2021
@@ -165,8 +160,8 @@ METHODS = tuple(PRESETS)
 def settings_for(method: str, preset: str = "published", *, warm_start: bool = False, **changes: object) -> Settings:
     """The settings of a method's preset with `changes` to its fields.
 
-    warm_start: the supernet is trained already, so a refinement needs no warm-up. ValueError for an unknown method, preset or field, and
-    for a weight decay or drop path next to a grid of them.
+    warm_start: the supernet is already trained, so a refinement needs no warm-up. ValueError for an unknown method, preset or field, and
+    for a weight decay or drop path beside a grid of them.
     """
     if method not in PRESETS:
         raise unknown("search method", method, METHODS)

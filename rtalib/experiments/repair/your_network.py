@@ -18,7 +18,7 @@ from rtalib.data.images import LabeledImages, concat
 from rtalib.errors import unknown
 from rtalib.experiments.repair.baselines import augmented_examples
 from rtalib.experiments.repair.images import Study, halves, with_examples
-from rtalib.experiments.repair.protocol import check_budget, correct, deploy
+from rtalib.experiments.repair.protocol import check_budget, correct, deploy, search_settings
 from rtalib.models.base import seeded
 from rtalib.models.inference import evaluate, extract_features
 from rtalib.training.loop import train as train_network
@@ -102,7 +102,7 @@ def repair(
     before = _accuracies(network, left, test)
     if not isinstance(network, darts.Network):
         return RepairResult(core, rows, radius, None, None, before, {}, _advice(network, core, failures, len(wrong)))
-    genotype = _refined(network, train, core, setup, iterations, seed, tell)
+    genotype = _refined(network, train, core, scale, iterations, seed, tell)
     tell(f"training the refined network on {len(train) + extended * budget} images")
     repaired = _retrained(network, genotype, concat([train, core], "train with failures") if extended else train, setup, seed)
     after = _accuracies(repaired, left, test)
@@ -199,17 +199,14 @@ def alphas_of(genotype: darts.Genotype) -> dict[str, torch.Tensor]:
 
 
 def _refined(
-    network: darts.Network, train: LabeledImages, core: LabeledImages, setup: scales.RepairScale, iterations: int, seed: int, tell: Callable
+    network: darts.Network, train: LabeledImages, core: LabeledImages, scale: str, iterations: int, seed: int, tell: Callable
 ) -> darts.Genotype:
     """The genotype that the search with the failures finds."""
-    data = with_examples(halves(train), core, seed)
-    settings = {"channels": setup.search_channels, "layers": setup.search_layers, "stem": setup.stem}
-    settings |= {"batch_size": setup.search_batch, "lr": setup.search_lr, "arch_lr": setup.arch_lr, "order": setup.order}
+    study, data = Study(train.name, scale, scales.get(scale).repair), with_examples(halves(train), core, seed)
     state, found = alphas_of(network.genotype), network.genotype
     for turn in range(iterations):
         tell(f"searching with the failures, iteration {turn + 1} of {iterations}")
-        steps = {"epochs": setup.refine_epochs if turn else setup.search_epochs, "steps_per_epoch": setup.steps_per_epoch}
-        result = darts.search(*data, init=state, seed=seed + 1000 * turn, **steps, **settings)
+        result = darts.search(*data, init=state, seed=seed + 1000 * turn, **search_settings(study, refine=turn > 0))
         state, found = result.state, result.genotype
     return found
 
