@@ -10,7 +10,7 @@ from rtalib.scales import SCALES
 from rtalib.sources.cards import SOURCES
 from rtalib.sources.heads import HEADS
 from rtalib.sources.public_weights import FORMATS
-from rtalib.sources.train import AROUND, objective
+from rtalib.sources.train import CONTEXTS, objective
 
 CLEAN = {"clean_resnet50", "clean_wideresnet"}
 CONTEST = {
@@ -38,7 +38,7 @@ def test_every_plan_names_what_there_is(name: str) -> None:
     for stage in plan:
         assert (objective(stage.objective) is None) == (stage.objective == "clean")
         assert stage.budget in ("clean", "robust", "plan") and stage.data in ("train", "half", "mixed", "other")
-        assert stage.begin in ("fresh", "previous", "new head") and stage.head in ("", *HEADS) and stage.weights in AROUND
+        assert stage.begin in ("fresh", "previous", "new head") and stage.head in ("", *HEADS) and stage.weights in CONTEXTS
         assert stage.validation in ("", "best", "collapse") and stage.epochs > 0 and 0 < stage.lr <= 1 and 0 <= stage.warm_up < 1
     assert plan[0].begin == "fresh" and plan[0].data != "mixed" and plan[-1].data != "other"
     assert len(plan) == 1 or all(stage.budget == "plan" for stage in plan)  # a stage's key names its previous one only then
