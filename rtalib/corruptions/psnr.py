@@ -8,47 +8,17 @@ import torch
 from rtalib.corruptions.api import corrupt
 from rtalib.corruptions.constants import BENCHMARKS, CORRUPTIONS, SEVERITIES
 from rtalib.errors import check_images
+from rtalib.infra.data_files import read_csv
 
 LEAST_ERROR = 1e-2  # squared grey levels; an image that is not changed at all would have infinitely many decibels
 
-# {benchmark: {type: (mean PSNR in dB at severities 1 to 5, tolerance)}} over 500 JPEG-stored CIFAR-10 test photographs, measured with the
-# published generators; the tolerance covers the movement of seeds and rounding. The package's frost is left out: its current fork draws
+# {benchmark: {type: mean PSNR in dB at severities 1 to 5, then a tolerance}} over 500 JPEG-stored CIFAR-10 test photographs, measured with
+# the published generators; the tolerance covers the movement of seeds and rounding. The package's frost is left out: its current fork draws
 # from six textures, not five. CIFAR-10-C's was made with the photographs. The JPEG storage raises the jpeg row, and slightly all others.
-ORIGINALS = {
-    "cifar10-c": {
-        "gaussian_noise": (28.1, 24.6, 22.2, 21.2, 20.3, 0.15),
-        "shot_noise": (30.4, 27.4, 23.5, 22.3, 20.6, 0.3),
-        "impulse_noise": (25.2, 22.2, 20.3, 18.1, 16.7, 0.25),
-        "defocus_blur": (42.5, 34.8, 31.2, 28.9, 25.8, 0.6),
-        "glass_blur": (21.8, 22.0, 22.7, 18.8, 19.3, 0.4),
-        "motion_blur": (27.8, 24.5, 22.6, 22.6, 21.4, 0.4),
-        "zoom_blur": (25.7, 24.3, 22.9, 21.7, 20.7, 0.4),
-        "snow": (25.7, 19.7, 18.6, 15.8, 13.4, 0.3),
-        "frost": (18.4, 15.1, 14.1, 14.9, 15.3, 0.6),
-        "fog": (26.3, 20.3, 18.1, 16.7, 14.9, 0.3),
-        "brightness": (27.8, 21.7, 18.2, 15.9, 12.8, 0.2),
-        "contrast": (26.4, 20.3, 18.8, 17.4, 15.7, 0.4),
-        "elastic_transform": (18.1, 18.9, 19.8, 20.3, 21.9, 0.5),
-        "pixelate": (33.1, 30.5, 29.4, 27.5, 25.7, 0.5),
-        "jpeg_compression": (40.0, 35.1, 31.7, 29.0, 28.6, 0.6),
-    },
-    "imagecorruptions": {
-        "gaussian_noise": (22.2, 18.8, 15.6, 12.9, 10.5, 0.15),
-        "shot_noise": (21.4, 17.8, 14.9, 11.7, 9.9, 0.3),
-        "impulse_noise": (20.4, 17.3, 15.6, 12.8, 10.8, 0.25),
-        "defocus_blur": (21.6, 20.3, 18.5, 17.6, 16.8, 0.4),
-        "glass_blur": (20.6, 21.0, 18.0, 18.6, 18.3, 0.4),
-        "motion_blur": (20.5, 18.5, 17.1, 16.1, 15.6, 0.4),
-        "zoom_blur": (24.3, 22.9, 22.2, 21.4, 20.5, 0.4),
-        "snow": (15.1, 11.1, 11.1, 9.6, 8.3, 0.3),
-        "fog": (15.1, 14.2, 13.5, 13.4, 12.9, 0.3),
-        "brightness": (21.7, 15.9, 12.8, 10.8, 9.4, 0.2),
-        "contrast": (18.8, 17.4, 16.3, 15.2, 14.8, 0.4),
-        "elastic_transform": (19.3, 17.9, 16.6, 16.0, 15.3, 0.4),
-        "pixelate": (25.3, 24.5, 22.2, 20.7, 20.2, 0.4),
-        "jpeg_compression": (26.8, 25.8, 25.1, 23.6, 22.3, 0.4),
-    },
-}
+ORIGINALS: dict[str, dict[str, tuple[float, ...]]] = {}
+for _line in read_csv(__package__, "original_psnr.csv"):
+    _benchmark, _type, *_values = _line.values()
+    ORIGINALS.setdefault(_benchmark, {})[_type] = tuple(map(float, _values))
 
 
 def psnr(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from rtalib.darts.operations import KNOWN, OPERATIONS, SHORT
+from rtalib.darts.operations import KNOWN, OPERATIONS
 from rtalib.errors import unknown
+from rtalib.infra.data_files import read_toml
 
 Edge = tuple[str, int]
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
@@ -99,31 +100,7 @@ def _nodes(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in text.split())
 
 
-def _published(normal: str, reduce: str) -> Genotype:
-    def cell(text: str) -> tuple[Edge, ...]:
-        return tuple((SHORT[word[:-1]], int(word[-1])) for word in text.split())
-
-    return Genotype(cell(normal), (2, 3, 4, 5), cell(reduce), (2, 3, 4, 5))
-
-
-# Each word is an operation and its source; two words per node.
-GENOTYPES = {
-    # Liu et al., ICLR 2019: first order, second order
-    "darts_v1": _published("sep31 sep30 skip0 sep31 skip0 sep31 sep30 skip2", "max0 max1 skip2 max0 max0 skip2 skip2 avg0"),
-    "darts_v2": _published("sep30 sep31 sep30 sep31 sep31 skip0 skip0 dil32", "max0 max1 skip2 max1 max0 skip2 skip2 max1"),
-    # Xu et al., ICLR 2020: searched on CIFAR-10, on ImageNet
-    "pc_darts_cifar": _published("sep31 skip0 sep30 dil31 sep50 sep31 avg0 dil31", "sep51 max0 sep51 sep52 sep30 sep33 sep31 sep32"),
-    "pc_darts_imagenet": _published("skip1 sep30 sep30 skip1 sep31 sep33 sep31 dil54", "sep30 skip1 dil52 max1 sep32 sep31 sep50 sep33"),
-    # Wang et al., ICLR 2021, by seed (github.com/ruocwang/darts-pt): perturbation-based selection, and with the alphas fixed
-    "darts_pt_s0": _published("sep30 sep31 sep50 dil31 skip0 skip2 skip0 max4", "sep30 avg1 dil51 dil32 avg0 max2 sep32 skip4"),
-    "darts_pt_s1": _published("sep30 sep31 sep30 dil31 max0 skip2 skip0 dil34", "dil50 avg1 max0 sep52 max1 dil33 sep50 sep34"),
-    "darts_pt_s2": _published("skip0 sep31 sep30 dil31 skip2 dil33 max1 skip2", "avg0 max1 avg0 sep31 dil52 skip3 sep32 sep54"),
-    "darts_pt_s3": _published("sep30 sep31 sep30 sep31 skip0 skip2 sep31 skip3", "avg0 sep51 max1 skip2 dil51 max3 sep52 skip3"),
-    "darts_pt_fixed_s0": _published("sep30 sep51 sep30 sep31 avg1 skip3 max0 avg2", "skip0 sep51 dil31 sep52 max0 skip3 max0 max2"),
-    "darts_pt_fixed_s1": _published("avg0 avg1 sep30 max2 skip2 sep33 sep50 sep51", "max0 dil51 sep30 skip1 avg2 max3 sep53 sep54"),
-    "darts_pt_fixed_s2": _published("avg0 dil31 sep50 max1 max0 skip1 sep51 avg2", "sep30 avg1 avg0 sep51 max0 sep53 max2 dil54"),
-    "darts_pt_fixed_s3": _published("sep30 sep31 sep30 skip1 max2 sep33 avg0 sep51", "dil50 sep51 sep50 dil31 avg1 skip2 max0 skip4"),
-}
+GENOTYPES = {name: Genotype.parse(text) for name, text in read_toml(__package__, "genotypes.toml").items()}  # published cells
 
 
 def random_genotype(seed: int, operations: tuple[str, ...] = OPERATIONS[1:]) -> Genotype:

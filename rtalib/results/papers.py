@@ -5,16 +5,16 @@ CF_DARTS: core-failure-set guided DARTS (tables 1-7). published/papers.toml hold
 a cell that a paper leaves empty is absent. CLAIMS: see claims.py.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rtalib.errors import unknown
+from rtalib.infra.data_files import read_toml
 from rtalib.results.claims import CLAIMS as CLAIMS
 from rtalib.results.claims import Claim as Claim
 from rtalib.results.published import FOLDER, read_csv
 
-_FACTS = tomllib.loads(FOLDER.joinpath("papers.toml").read_text(encoding="utf-8"))
+_FACTS = read_toml("rtalib.results.published", "papers.toml")
 NAMES, SHORT = _FACTS["names"], _FACTS["short_names"]
 FAMILIES = {family: tuple(headings) for family, headings in _FACTS["corruptions"].items()}
 # Library name of a corruption -> its heading in the CF-DARTS tables, in the benchmark's order; LABELS has the other columns, too.
