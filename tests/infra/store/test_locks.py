@@ -1,5 +1,6 @@
 """Locks: one holder at a time, dead and silent ones are replaced by one of many, nothing stays behind."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -40,12 +41,17 @@ path = Path(sys.argv[1])
 """
 
 
-def program(code: str, *arguments: object, host: str | None = None, **constants: float) -> subprocess.Popen:
-    """A process of its own, on a machine of its own if `host` is given; constants: of the module under test."""
+@contextlib.contextmanager
+def program(code: str, *arguments: object, host: str | None = None, **constants: float):
+    """A process of its own, on a machine of its own if `host` is given, killed at the end; constants: of the module under test."""
     head = PROGRAM + "".join(f"locks.{name} = {value}\n" for name, value in constants.items())
     head += f"locks.host = lambda: {host!r}\n" if host else ""
     command = [sys.executable, "-c", head + code, *map(str, arguments)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 HOLD = """
@@ -140,6 +146,7 @@ def test_who_waits_watches_another_host_whatever_the_clocks_say(path, age, monke
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_takes_no_lock_away(path):
     """A waiter on another host sees the holder's touches, although the holder's clock jumps back and forth by hours."""
     file = hold(path, f"{ELSEWHERE}_1_2_aaaa")
@@ -152,14 +159,12 @@ def test_a_clock_that_jumps_takes_no_lock_away(path):
 
     holder = threading.Thread(target=touch)
     holder.start()
-    waiter = program(HOLD, path, STALE=1.0)
-    time.sleep(2.5)
-    assert file.exists()
-    ended.set()
-    holder.join()
-    with waiter:
-        assert waiter.stdout.readline() == "held\n"
-        waiter.kill()
+    with program(HOLD, path, STALE=3.0) as waiter:
+        time.sleep(6)
+        kept = file.exists()
+        ended.set()
+        holder.join()
+        assert kept and waiter.stdout.readline() == "held\n"
 
 
 def test_a_slow_waiter_cannot_take_a_fresh_lock(path):
@@ -185,10 +190,12 @@ for _ in range(8):
 @pytest.mark.slow
 def test_waiters_of_three_machines_race_for_a_stale_lock(path, tmp_path):
     hold(path, f"{ELSEWHERE}_1_2_aaaa", age=1e6)
-    racers = [program(RACE, path, tmp_path / "log", tmp_path / "go", host=f"host-{i % 3}", STALE=3.0) for i in range(6)]
-    time.sleep(1.5)
-    (tmp_path / "go").touch()
-    assert [racer.wait(120) for racer in racers] == [0] * 6
+    with contextlib.ExitStack() as stack:
+        arguments = RACE, path, tmp_path / "log", tmp_path / "go"
+        racers = [stack.enter_context(program(*arguments, host=f"host-{i % 3}", STALE=3.0)) for i in range(6)]
+        time.sleep(1.5)
+        (tmp_path / "go").touch()
+        assert [racer.wait(120) for racer in racers] == [0] * 6
     assert (tmp_path / "log").read_text().split() == ["in", "out"] * 48  # never two at a time
     assert list(path.parent.iterdir()) == []
 
@@ -204,18 +211,19 @@ except store.LockLost as error:
 """
 
 
+@pytest.mark.slow
 def test_a_suspended_holder_is_replaced_by_another_machine_and_notices(path):
     """SIGSTOP does to a process what a closed lid does to a laptop."""
-    with program(SUSPENDED, path, host="laptop", BEAT=0.1) as laptop, program(HOLD, path, STALE=2.0) as waiter:
+    with program(SUSPENDED, path, host="laptop", BEAT=0.1) as laptop:
         assert laptop.stdout.readline() == "held\n"
-        time.sleep(3)
-        assert [name.partition("_")[0] for name in os.listdir(path)] == ["laptop"]  # it gives signs of life, so it keeps the lock
-        os.kill(laptop.pid, signal.SIGSTOP)
-        assert waiter.stdout.readline() == "held\n"
-        os.kill(laptop.pid, signal.SIGCONT)
-        assert "another process has taken over" in laptop.communicate("confirm\n", timeout=60)[0]
-        assert store.is_locked(path)  # the loser's release has left it alone
-        waiter.kill()
+        with program(HOLD, path, STALE=4.0) as waiter:
+            time.sleep(6)
+            assert [name.partition("_")[0] for name in os.listdir(path)] == ["laptop"]  # it gives signs of life, so it keeps the lock
+            os.kill(laptop.pid, signal.SIGSTOP)
+            assert waiter.stdout.readline() == "held\n"
+            os.kill(laptop.pid, signal.SIGCONT)
+            assert "another process has taken over" in laptop.communicate("confirm\n", timeout=60)[0]
+            assert store.is_locked(path)  # the loser's release has left it alone
 
 
 def test_the_holder_that_was_replaced_notices(path):
