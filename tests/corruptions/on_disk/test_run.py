@@ -211,7 +211,7 @@ def test_a_failing_disk_is_one_line_and_exit_status_1(shapes, tmp_path, monkeypa
     monkeypatch.setattr(os, "replace", lambda *paths: exec("raise OSError(28, 'No space left on device')"))
     assert cli.main(["corrupt", "--dataset", str(shapes), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "1"]) == 1
     error = capsys.readouterr().err
-    assert "No space left on device; what is finished is kept" in error and error.count("\n") == 1
+    assert "No space left on device: " in error and "; what is finished is kept" in error and error.count("\n") == 1
 
 
 @pytest.mark.slow
