@@ -118,6 +118,6 @@ RECIPES: dict[str, Recipe] = {
     "brief": replace(_FAST, batch_size=32, lr=0.03),
     "small_darts": replace(_FAST, batch_size=32, lr=0.05, weight_decay=3e-4, grad_clip=5.0),
     "smaller_darts": replace(_FAST, batch_size=32, lr=0.1, weight_decay=3e-4, grad_clip=5.0),
-    # After airbench94_muon (Jordan 2024), for "convnet_wide" on one CPU core: see benchmarks/training.py for what it reaches.
+    # After airbench94_muon (Jordan 2024), for "convnet_wide" on one CPU core; benchmarks/README.md has what it reaches.
     "speedrun": MuonRecipe(5, 250, 0.12, momentum=0.6, schedule="linear", label_smoothing=0.2, crop_padding=2),
 }
