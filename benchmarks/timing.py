@@ -73,7 +73,7 @@ def duel(ours: Run, peer: Run, same: Run | None = None, *, rounds: int, device: 
     """The row of a race of two: `value`, how many times as fast we are (median of the rounds' own ratios, with the extremes).
 
     Our first run is `first_seconds`: compiling, capturing, choosing algorithms. same: the peer at our precision, for `same_precision`.
-    field: 'wall' where work goes on in other processes.
+    field: 'wall' if other processes do the work.
     """
     runs = {"ours": ours, "peer": peer} | ({} if same is None else {"same": same})
     first = [timed(run, device).wall for run in runs.values()] if warm_up else []

@@ -37,7 +37,7 @@ class RtaScale:
     plan_warm_up: int = 0  # epochs over which the attack grows to its full size; short trainings stay on their first plateau otherwise
     plan_lr: float = 0.0  # least share of the recipe's learning rate in a stage; few steps need more than the papers' small ones
     pretraining: str = "shapes10"  # another data set, for adversarial pre-training; further images where it is the same
-    unlabelled: str = ""  # a data set of yours for RST: its images get pseudo-labels in the place of half of the training images
+    unlabelled: str = ""  # a data set of yours for RST: its images get pseudo-labels and stand for half of the training images
     user_weights: bool = False  # whether published weights in public_weights.folder() go before substitutes
     restarts: int | None = None  # of ODI-BIM; None: the preset's 14
     copies: int = 4
@@ -78,7 +78,7 @@ class RepairScale:
 
     images: int  # of the training split; 50,000 in the paper
     tests: int  # base test images; each is corrupted at five severities
-    sizes: tuple[int, ...]  # of the failure set, in the place of Table 6's 1,000 to 20,000; the first is B of all other tables
+    sizes: tuple[int, ...]  # of the failure set, for Table 6's 1,000 to 20,000; the first is B of all other tables
     search_epochs: int
     refine_epochs: int
     steps_per_epoch: int
@@ -103,7 +103,7 @@ class RepairScale:
     choice: tuple[str, int] = ("darts", 20)  # how one of several cells is chosen: a preset of RECIPES and its epochs
     choice_channels: int = 16
     choice_layers: int = 8
-    candidates: int = 5  # further searches, of which the best is Org. DNN-v2
+    candidates: int = 5  # further searches; the best one is Org. DNN-v2
     transfer: str = "tiny-imagenet"  # Table 4's data set
     transfer_images: int = 100_000
     transfer_classes: int = 0  # its first so many classes; 0: all
@@ -118,7 +118,7 @@ class RepairScale:
         return self.sizes[0]
 
     def recipe(self, side: int = 32) -> Recipe:
-        """Of networks for images of `side` pixels; published are DARTS' for 32, of which Tiny-ImageNet's 64 keep the shares."""
+        """Of networks for images of `side` pixels; DARTS published those for 32, and Tiny-ImageNet's 64 keep their shares."""
         preset, epochs = self.budget
         recipe = RECIPES["darts_tiny_imagenet" if preset == "darts" and side >= 64 else preset].scaled(epochs)
         return recipe if self.auxiliary else replace(recipe, auxiliary_weight=0.0)

@@ -80,7 +80,7 @@ def collect(names: Iterable[str], *, scale: str, dataset: str, hours: float | No
 
 
 def compute(names: Iterable[str], **how) -> list[str]:
-    """Run the tables; returns the names of those of which cells failed."""
+    """Run the tables; returns the names of the tables with failed cells."""
     failed = []
     for name in named(names):
         try:

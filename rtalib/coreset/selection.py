@@ -198,7 +198,7 @@ def covering_radius(candidates: torch.Tensor, centers: torch.Tensor | None, sele
 def covering_radii(candidates: torch.Tensor, centers: torch.Tensor | None, selected: torch.Tensor) -> torch.Tensor:
     """float32 (len(selected) + 1,): `covering_radius` of every prefix of `selected`, the empty one first, in one pass.
 
-    Infinite where there is no center yet. Errors as in `k_center_greedy`.
+    Infinite without a center. Errors as in `k_center_greedy`.
     """
     x, fixed = _centered(candidates, centers)
     distance = x.new_full((len(x),), torch.inf) if fixed is None else _nearest(x, fixed)

@@ -78,7 +78,7 @@ def _tail(log: BinaryIO, size: int = 2000) -> str:
 
 
 class _Engine(NBClientEngine):
-    """Papermill's own engine with `_Client` in the place of its client."""
+    """Papermill's own engine with `_Client` instead of its client."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, *, folder, watchdog, stdout_file, stderr_file, **unused):

@@ -50,7 +50,7 @@ def _version(name: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command in the source folder; None where there is no git or no repository (an installed wheel)."""
+    """Output of a git command in the source folder; None without git or a repository (an installed wheel)."""
     try:
         done = subprocess.run(("git", *arguments), cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
     except (FileNotFoundError, subprocess.TimeoutExpired):

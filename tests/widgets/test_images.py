@@ -307,7 +307,7 @@ def test_every_explorer_of_a_notebook_leaves_a_filmstrip_that_its_head_names(pat
     assert text.count("widgets.filmstrip(") >= text.count(".explore_")
     for cell in cells:
         if "widgets.filmstrip(" in cell:
-            name = re.search(r'figures.save[(].*, "([a-z-]+)"', cell)[1]
+            name = re.search(r'page.figure[(].*, "([a-z-]+)"', cell)[1]
             assert f"`figures/{name}.png`" in head
 
 

@@ -41,7 +41,7 @@ def _words(out, index, seed, stream, blocks, total, BLOCK: tl.constexpr):
 
 
 def words(seed: int, index: torch.Tensor, stream: int, count: int) -> torch.Tensor:
-    """See `rtalib.rng.words`; one launch in the place of a hundred."""
+    """See `rtalib.rng.words`; one launch instead of a hundred."""
     blocks = -(-count // 4)
     out = torch.empty(len(index), 4 * blocks, dtype=torch.int64, device=index.device)
     total = len(index) * blocks

@@ -141,7 +141,7 @@ def _write(task: Task, left: list[str], facts: dict) -> None:
         rows = grid.run(partial(layouts.write, task), blocks, ordered=True, stop=True, describe=finish, **names, **where)
     except grid.GridError as error:
         raise OSError(str(error).strip().splitlines()[-1]) from error
-    for row in rows:  # of parts of which an earlier run had finished some blocks
+    for row in rows:  # parts with blocks that an earlier run had finished
         if not manifest.is_finished(task, row["part"], facts):
             manifest.commit(task, facts, row)
 

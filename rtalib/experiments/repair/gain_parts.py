@@ -77,7 +77,7 @@ def gain_matrix(rows: Sequence[Mapping], method: str) -> pd.DataFrame:
 
 def with_families(rows: Sequence[Mapping]) -> list[dict]:
     """The rows, and for CF-DARTS and CF-DARTSE and each seed two more: `gain` in the guide's own family without the guide, and in the
-    other families, each the mean over corruptions and then over guides, of those seeds of which every guide was measured."""
+    other families, each the mean over corruptions and then over guides, of the seeds for which every guide was measured."""
     found, guides = [], sorted({row["corruption"] for row in rows})
     for method in (CF.name, CFE.name):
         pairs = {(row["seed"], row["corruption"], row["method"]): row for row in rows if row["method"] in (method, AGAIN.name)}

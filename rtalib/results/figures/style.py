@@ -87,7 +87,7 @@ def figure(width: float, height: float, *, layout: str | None = "constrained") -
 def sheet(
     width: float, height: float, foot: str = "", *, shape: tuple[int, int] = (1, 1), **options: object
 ) -> Iterator[tuple[Drawing, Axes]]:
-    """Context for drawing a figure: inside the style, yields the figure and the first of its panels, of which there are `shape`.
+    """Context for drawing a figure: inside the style, yields the figure and the first of its `shape` panels.
 
     foot: the origin of the numbers, in small letters below. options: of Figure.subplots.
     """
