@@ -4,30 +4,32 @@ The cache folder is $RTALIB_CACHE, else ~/.cache/rtalib/decoded. An entry is a f
 its source files; it is built under a temporary name and renamed when whole, so a crash never leaves half an entry.
 """
 
+import errno
 import hashlib
-import io
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from rtalib.data import pictures
+from rtalib.data.bounds import check_memory
+from rtalib.data.pictures import MAX_PIXELS
 
 Raw = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # images uint8 (N,3,H,W), labels int64 (N,) or float32 (N,K), class names
-Encoded = tuple[str, Path | bytes]  # what to call the picture in an error, and its file or its bytes
+Encoded = tuple[str, pictures.Source]  # what to call the picture in an error, and its file or its bytes
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
-BATCH = 2048
-MAX_PIXELS = 2**26  # of one picture, refused by its header alone; Pillow only warns below 2.7 times as many
+BATCH, BATCH_BYTES = 2048, 2**26  # encoded pictures in memory at a time
 ORPHAN_SECONDS = 86_400
-VERSION = 1  # part of every key: raise it when decoding changes
+VERSION = 2  # part of every key: raise it when decoding changes. 2: EXIF orientation, 16-bit levels, transparency
 
 
 def cache_folder() -> Path:
@@ -65,7 +67,7 @@ def _key(files: list[Path], reading: str) -> str:
     state = hashlib.sha256(f"decoded {VERSION} {reading}".encode())
     for file in files:
         stat = file.stat()
-        state.update(f"\n{file.absolute()} {stat.st_size} {stat.st_mtime_ns}".encode())
+        state.update(os.fsencode(f"\n{file.absolute()} {stat.st_size} {stat.st_mtime_ns}"))
     return state.hexdigest()[:24]
 
 
@@ -78,6 +80,9 @@ def _write(work: Path, build: Callable[[Allocate], Raw]) -> None:
 
 def claimed(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """A new uint8 .npy file of that shape, memory-mapped. Its space is claimed now: a full disk is an OSError here, no bus error later."""
+    size, free = math.prod(shape), shutil.disk_usage(path.parent).free
+    if size > free:  # before anything is taken: some file systems give all they have before they fail
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {size:,} bytes needed, {free:,} free", str(path))
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with open(path, "r+b") as file:
         os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
@@ -109,32 +114,30 @@ def _remove_orphans(folder: Path) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def decode(pictures: Iterable[Encoded], count: int, allocate: Allocate) -> np.ndarray:
-    """uint8 (count,3,H,W) of `count` encoded pictures, all of one size, grey or palette ones turned to RGB.
+def decode(encoded: Iterable[Encoded], count: int, allocate: Allocate) -> np.ndarray:
+    """uint8 (count,3,H,W) of `count` encoded pictures, all of one size; see pictures.read.
 
-    Raises ValueError naming the picture that cannot be decoded or whose size differs from the first.
+    Raises ValueError naming the picture that cannot be decoded or whose size differs from the first, or if memory does not hold them all.
     """
-    pictures = iter(pictures)
-    first = next(pictures, None)
+    encoded = iter(encoded)
+    first = next(encoded, None)
     if first is None:
         raise ValueError("expected at least one image, got none")
     pixels = decode_one(first)
-    images = allocate((count, *pixels.shape))
+    images = _allocated(allocate, (count, *pixels.shape), f"{count:,} pictures as large as {first[0]}")
     images[0] = pixels
+    like = (first[0], pixels.shape[:0:-1])
 
     def work(job: tuple[int, list[Encoded]]) -> int:
         start, batch = job
         for k, picture in enumerate(batch):
-            pixels = decode_one(picture)
-            if pixels.shape != images.shape[1:]:
-                sizes = f"{picture[0]} is {_size(pixels.shape)} pixels, but {first[0]} is {_size(images.shape[1:])}"
-                raise ValueError(f"{sizes}; all images must share one size")
-            images[start + k] = pixels
+            images[start + k] = decode_one((*picture, like))
         return len(batch)
 
     done = 1
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        while rows := list(islice(pictures, BATCH)):
+    threads = max(1, min(8, os.cpu_count() or 1, MAX_PIXELS // pixels[0].size))  # together they hold no more than one largest picture
+    with ThreadPoolExecutor(threads) as pool:
+        for rows in _batches(encoded):
             jobs = [(done + k, rows[k : k + 64]) for k in range(0, len(rows), 64)]
             done += sum(pool.map(work, jobs))
     if done != count:
@@ -142,20 +145,34 @@ def decode(pictures: Iterable[Encoded], count: int, allocate: Allocate) -> np.nd
     return images
 
 
-def decode_one(picture: Encoded) -> np.ndarray:
-    """uint8 (3,H,W) of one encoded picture, grey or palette ones turned to RGB; ValueError naming the picture that cannot be decoded."""
-    label, source = picture
+def _batches(encoded: Iterator[Encoded]) -> Iterator[list[Encoded]]:
+    """At most BATCH pictures and, of those in memory, about BATCH_BYTES at a time."""
+    rows: list[Encoded] = []
+    held = 0
+    for label, source in encoded:
+        rows.append((label, source))
+        held += len(source) if isinstance(source, bytes) else 0
+        if len(rows) == BATCH or held >= BATCH_BYTES:
+            yield rows
+            rows, held = [], 0
+    if rows:
+        yield rows
+
+
+def decode_one(picture: Encoded | tuple[str, pictures.Source, pictures.Like]) -> np.ndarray:
+    """uint8 (3,H,W): pictures.read of `picture`. ValueError naming the picture that cannot be decoded."""
+    return np.asarray(pictures.read(*picture)).transpose(2, 0, 1)
+
+
+def _allocated(allocate: Allocate, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """ValueError if an array in memory cannot be held; on disk, the space is claimed already."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"its header says {image.width}x{image.height} pixels, more than {MAX_PIXELS:,} in all")
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{label} cannot be decoded as an image: {error}") from error
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[2]}x{shape[1]}"
+        images = allocate(shape)
+    except MemoryError as error:
+        raise ValueError(f"{what}: {error}") from error
+    if not isinstance(images, np.memmap):
+        check_memory(images.nbytes, what)
+    return images
 
 
 def in_range(labels: np.ndarray, classes: int, where: str) -> np.ndarray:
