@@ -173,10 +173,3 @@ def _allocated(allocate: Allocate, shape: tuple[int, ...], what: str) -> np.ndar
     if not isinstance(images, np.memmap):
         check_memory(images.nbytes, what)
     return images
-
-
-def in_range(labels: np.ndarray, classes: int, where: str) -> np.ndarray:
-    """The labels, if all lie in 0 to classes - 1; otherwise ValueError naming the file `where`."""
-    if len(labels) and not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(f"{where}: expected labels 0 to {classes - 1}, got values from {labels.min()} to {labels.max()}")
-    return labels

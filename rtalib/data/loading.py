@@ -2,11 +2,13 @@
 
 import os
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 
 import torch
 
 from rtalib.data import decoding, parquet_npz, readers
+from rtalib.data.folders import SPLIT_NAMES
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.errors import unknown
 
@@ -31,17 +33,21 @@ def load_dataset(
     folder, or parquet; 'test' is its labelled validation split); 'cifar10-c/<corruption>/<severity>' and
     'tiny-imagenet-c/<corruption>/<severity>' ('test' only); or a path to a folder of class folders, a .npz or a .parquet. A folder may hold
     train/ and test/ (or val/), else one file in five is a test image; a file is taken whole, unless a .npz names its arrays by split.
-    A folder that holds data.npy and label.npy (see readers.read_data_label) is taken whole, too.
+    A folder that holds data.npy and label.npy (see readers.read_data_label) is taken whole, too. Pictures are turned upright by their EXIF
+    orientation, transparent pixels are composed over white, 16-bit levels become 8-bit (see pictures.read). Grey images become RGB.
     root: where named data sets are looked for; default $RTALIB_DATA, else ~/.cache/rtalib.
     limit: keep that many images, classes balanced as far as they reach, chosen by `seed`; every prefix is balanced too.
     download: fetch cifar10 by torchvision when it is not there; allowed for cifar10 alone.
 
     Images must share one size. Raises ValueError (bad name, split, limit or content), TypeError (dtype) or FileNotFoundError (what was
-    looked for, and where). Pickles are read by an unpickler that executes nothing.
+    looked for, and where). Nothing in a file is executed. What a folder holds and is left out is named in one warning.
     """
     name = str(name)
+    if not name:  # an unset variable of a shell script; as a path it would be the working folder
+        raise ValueError("name: expected a data set or a path, got nothing")
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
+    limit, seed = limit if limit is None else _integer("limit", limit), _integer("seed", seed)
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1 image, got {limit}")
     if download and name != "cifar10":
@@ -50,6 +56,12 @@ def load_dataset(
         return _shapes10(split, limit, seed)
     data = _read(name, split, root, download)
     return data if limit is None else data.subset(balanced(data.hard_labels, data.num_classes, limit, seed))
+
+
+def _integer(argument: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{argument}: expected an integer, got {value!r}")
+    return int(value)
 
 
 def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:
@@ -73,7 +85,17 @@ def _drawn(split: str, limit: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
 
 def root_folder(root: str | Path | None = None) -> Path:
     """Where named data sets are looked for: `root`, else $RTALIB_DATA, else ~/.cache/rtalib."""
-    return Path(root if root is not None else os.environ.get("RTALIB_DATA") or Path.home() / ".cache" / "rtalib").expanduser()
+    base = _expanded(root if root is not None else os.environ.get("RTALIB_DATA") or "~/.cache/rtalib")
+    try:
+        base.is_dir()
+    except OSError as error:  # it is too long, say; a folder that is not there is no error yet
+        raise ValueError(f"{'RTALIB_DATA' if root is None else 'root'}: {error.strerror}: {str(base)[:100]}") from error
+    return base
+
+
+def _expanded(name: str | Path) -> Path:
+    """With a home folder in the place of ~, if there is one of that name; Path.expanduser fails if there is none."""
+    return Path(os.path.expanduser(name))
 
 
 def _read(name: str, split: str, root: str | Path | None, download: bool) -> LabeledImages:
@@ -153,8 +175,8 @@ def _read_corrupted(family: str, corruption: str, severity: str, split: str, bas
 
 def _path(name: str, base: Path) -> Path:
     """An existing path, as given or below `base`; otherwise the error that helps most."""
-    for path in (Path(name).expanduser(), base / name):
-        if path.exists():
+    for path in (_expanded(name), base / name):
+        if os.path.exists(path):  # False, not an error, for names that are too long
             return path
     if not (os.sep in name or Path(name).suffix in (".npz", ".parquet")):
         raise unknown("data set", name, [*NAMES, "a path to a folder, a .npz or a .parquet"])
@@ -165,8 +187,10 @@ def _read_path(path: Path, split: str) -> decoding.Raw:
     if path.is_dir():
         if (path / readers.DATA_FILE).is_file():
             return readers.read_data_label(path)
-        files = parquet_npz.parquet_files(path, readers.SPLIT_NAMES[split])
-        return parquet_npz.read_parquet(files) if files else readers.read_class_folders(path, split)
+        files = parquet_npz.parquet_files(path, SPLIT_NAMES[split])
+        if not files:
+            return readers.read_class_folders(path, split)
+        return parquet_npz.read_parquet(files, others=parquet_npz.other_shards(path, split))
     if path.suffix == ".npz":
         return parquet_npz.read_npz(path, split)
     if path.suffix == ".parquet":
