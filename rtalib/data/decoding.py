@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from rtalib.data import pictures
-from rtalib.data.bounds import check_memory
+from rtalib.data.bounds import check_memory, memory
 from rtalib.data.pictures import MAX_PIXELS
 
 Raw = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # images uint8 (N,3,H,W), labels int64 (N,) or float32 (N,K), class names
@@ -114,35 +114,52 @@ def _remove_orphans(folder: Path) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def decode(encoded: Iterable[Encoded], count: int, allocate: Allocate) -> np.ndarray:
-    """uint8 (count,3,H,W) of `count` encoded pictures, all of one size; see pictures.read.
+def decode(encoded: Iterable[Encoded], count: int, allocate: Allocate, side: int | None = None) -> np.ndarray:
+    """uint8 (count,3,H,W) of `count` encoded pictures, all of one size, or scaled and cropped to `side`; see pictures.read and square.
 
-    Raises ValueError naming the picture that cannot be decoded or whose size differs from the first, or if memory does not hold them all.
+    Raises ValueError naming all pictures that cannot be decoded or whose size differs from the first (20 at most), or if memory does not
+    hold them all.
     """
-    encoded = iter(encoded)
-    first = next(encoded, None)
-    if first is None:
-        raise ValueError("expected at least one image, got none")
-    pixels = decode_one(first)
-    images = _allocated(allocate, (count, *pixels.shape), f"{count:,} pictures as large as {first[0]}")
-    images[0] = pixels
-    like = (first[0], pixels.shape[:0:-1])
+    encoded, errors = iter(encoded), []
+    first, pixels = _first_decoded(encoded, side, errors)
+    images = _allocated(allocate, (count, *pixels.shape), f"{count:,} pictures as large as {first}")
+    images[len(errors)] = pixels
+    form = side or (first, pixels.shape[:0:-1])
 
     def work(job: tuple[int, list[Encoded]]) -> int:
         start, batch = job
         for k, picture in enumerate(batch):
-            images[start + k] = decode_one((*picture, like))
+            try:
+                images[start + k] = decode_one((*picture, form))
+            except ValueError as error:
+                errors.append((picture[0], str(error)))
         return len(batch)
 
-    done = 1
-    threads = max(1, min(8, os.cpu_count() or 1, MAX_PIXELS // pixels[0].size))  # together they hold no more than one largest picture
-    with ThreadPoolExecutor(threads) as pool:
+    done = len(errors) + 1
+    most = MAX_PIXELS // pixels[0].size if side is None else memory() // (64 * MAX_PIXELS)  # of one largest picture; a quarter of memory
+    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1, most))) as pool:
         for rows in _batches(encoded):
             jobs = [(done + k, rows[k : k + 64]) for k in range(0, len(rows), 64)]
             done += sum(pool.map(work, jobs))
+            if len(errors) >= pictures.SHOWN:
+                break
+    if errors:
+        raise pictures.all_errors(sorted(errors))
     if done != count:
         raise ValueError(f"expected {count} images, got {done}")
     return images
+
+
+def _first_decoded(encoded: Iterator[Encoded], side: int | None, errors: list[tuple[str, str]]) -> tuple[str, np.ndarray]:
+    """(label, pixels) of the first picture that can be decoded; what is wrong with those before it is added to `errors`."""
+    for picture in encoded:
+        try:
+            return picture[0], decode_one((*picture, side))
+        except ValueError as error:
+            errors.append((picture[0], str(error)))
+            if len(errors) >= pictures.SHOWN:
+                break
+    raise pictures.all_errors(errors) if errors else ValueError("expected at least one image, got none")
 
 
 def _batches(encoded: Iterator[Encoded]) -> Iterator[list[Encoded]]:
@@ -159,9 +176,10 @@ def _batches(encoded: Iterator[Encoded]) -> Iterator[list[Encoded]]:
         yield rows
 
 
-def decode_one(picture: Encoded | tuple[str, pictures.Source, pictures.Like]) -> np.ndarray:
-    """uint8 (3,H,W): pictures.read of `picture`. ValueError naming the picture that cannot be decoded."""
-    return np.asarray(pictures.read(*picture)).transpose(2, 0, 1)
+def decode_one(picture: tuple[str, pictures.Source] | tuple[str, pictures.Source, pictures.Like | int | None]) -> np.ndarray:
+    """uint8 (3,H,W): pictures.read of (label, source, like), or pictures.square of (label, source, side). ValueError naming the picture."""
+    read = pictures.square if isinstance(picture[-1], int) else pictures.read
+    return np.asarray(read(*picture)).transpose(2, 0, 1)
 
 
 def _allocated(allocate: Allocate, shape: tuple[int, ...], what: str) -> np.ndarray:

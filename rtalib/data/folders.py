@@ -77,14 +77,14 @@ def class_files(folder: Path, classes: tuple[str, ...] | None = None) -> Labelle
     loose, found = _by_folder(folder, left_out)
     if classes is None:
         classes = tuple(name for name in found if found[name])
+    left_out["empty class folders"] += [folder / name for name in found if not found[name] and name not in set(classes)]
+    left_out["pictures outside of class folders"] += loose
+    warn_left_out(folder, left_out)
     if strange := [name for name in found if found[name] and name not in set(classes)]:
         raise ValueError(f"{folder}: class folders {', '.join(strange)} are not in train/, or are empty there")
     files = [(file, k) for k, name in enumerate(classes) for file in found.get(name, [])]
     if not files:
         raise ValueError(f"{folder}: no image found; expected class folders that hold {', '.join(sorted(SUFFIXES))} files")
-    left_out["empty class folders"] += [folder / name for name in found if name not in set(classes)]
-    left_out["pictures outside of class folders"] += loose
-    warn_left_out(folder, left_out)
     return files, classes
 
 

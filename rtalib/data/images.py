@@ -11,7 +11,7 @@ from rtalib import rng
 from rtalib.errors import check_images
 
 
-@dataclass(frozen=True, eq=False)  # two sets are compared by their digests: tensors have no one truth value
+@dataclass(frozen=True, eq=False, repr=False)  # two sets are compared by their digests: tensors have no one truth value
 class LabeledImages:
     """Images at rest: uint8 (N,3,H,W), with labels int64 (N,) or soft float32 (N,K), the K class names, and a name for reports.
 
@@ -39,6 +39,11 @@ class LabeledImages:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        height, width = self.images.shape[2:]
+        kind = "" if self.labels.ndim == 1 else ", soft labels"
+        return f"LabeledImages({self.name!r}: {len(self):,} images of {width}x{height} px, {self.num_classes} classes{kind})"
 
     @property
     def num_classes(self) -> int:

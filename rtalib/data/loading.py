@@ -1,13 +1,17 @@
 """load_dataset, the one place that reads image files."""
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
-from rtalib.data import decoding, parquet_npz, readers
+from rtalib.data import decoding, parquet_npz, pictures, readers
+from rtalib.data.bounds import check_memory
 from rtalib.data.folders import SPLIT_NAMES
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.errors import unknown
@@ -16,6 +20,7 @@ SPLITS = ("train", "test")
 NAMES = ("shapes10", "cifar10", "tiny-imagenet", "cifar10-c/<corruption>/<severity>", "tiny-imagenet-c/<corruption>/<severity>")
 C_FOLDERS = {"cifar10-c": ("CIFAR-10-C", "cifar10-c"), "tiny-imagenet-c": ("Tiny-ImageNet-C", "tiny-imagenet-c")}
 CIFAR10_TAR = "cifar-10-python.tar.gz"
+MAX_SIDE = 8192
 
 
 def load_dataset(
@@ -25,6 +30,7 @@ def load_dataset(
     root: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
+    side: int | None = None,
     download: bool = False,
 ) -> LabeledImages:
     """Images and labels of one split, 'train' or 'test', from any source.
@@ -37,10 +43,11 @@ def load_dataset(
     orientation, transparent pixels are composed over white, 16-bit levels become 8-bit (see pictures.read). Grey images become RGB.
     root: where named data sets are looked for; default $RTALIB_DATA, else ~/.cache/rtalib.
     limit: keep that many images, classes balanced as far as they reach, chosen by `seed`; every prefix is balanced too.
+    side: images become side x side pixels, the longer side cropped around the middle; without it, all must have one size.
     download: fetch cifar10 by torchvision when it is not there; allowed for cifar10 alone.
 
-    Images must share one size. Raises ValueError (bad name, split, limit or content), TypeError (dtype) or FileNotFoundError (what was
-    looked for, and where). Nothing in a file is executed. What a folder holds and is left out is named in one warning.
+    Raises ValueError (bad name, split, limit or content), TypeError (dtype) or FileNotFoundError (what was looked for, and where). Nothing
+    in a file is executed. What a folder holds and is left out is named in one warning.
     """
     name = str(name)
     if not name:  # an unset variable of a shell script; as a path it would be the working folder
@@ -52,10 +59,23 @@ def load_dataset(
         raise ValueError(f"limit: expected at least 1 image, got {limit}")
     if download and name != "cifar10":
         raise ValueError(f"download: only 'cifar10' can be downloaded, not {name!r}")
+    if side is not None and not 1 <= _integer("side", side) <= MAX_SIDE:
+        raise ValueError(f"side: expected 1 to {MAX_SIDE:,} pixels, got {side}")
     if name == "shapes10":
-        return _shapes10(split, limit, seed)
-    data = _read(name, split, root, download)
-    return data if limit is None else data.subset(balanced(data.hard_labels, data.num_classes, limit, seed))
+        data = _shapes10(split, limit, seed)
+    else:
+        data = _read(name, split, root, download, side)
+        data = data if limit is None else data.subset(balanced(data.hard_labels, data.num_classes, limit, seed))
+    return data if side is None or data.images.shape[2:] == (side, side) else _scaled(data, side)
+
+
+def _scaled(data: LabeledImages, side: int) -> LabeledImages:
+    """Of arrays: pictures in files are scaled as they are decoded, since their sizes may differ."""
+    check_memory(3 * side**2 * len(data), f"side: {len(data):,} images of {side}x{side}")
+    images = torch.empty(len(data), 3, side, side, dtype=torch.uint8)
+    for image, scaled in zip(data.images, images, strict=True):
+        scaled.copy_(torch.from_numpy(np.array(pictures.fitted(Image.fromarray(image.permute(1, 2, 0).numpy()), side))).permute(2, 0, 1))
+    return data.with_images(images)
 
 
 def _integer(argument: str, value: object) -> int:
@@ -98,7 +118,7 @@ def _expanded(name: str | Path) -> Path:
     return Path(os.path.expanduser(name))
 
 
-def _read(name: str, split: str, root: str | Path | None, download: bool) -> LabeledImages:
+def _read(name: str, split: str, root: str | Path | None, download: bool, side: int | None) -> LabeledImages:
     base = root_folder(root)
     family, *rest = name.split("/")
     if family in C_FOLDERS:
@@ -111,7 +131,7 @@ def _read(name: str, split: str, root: str | Path | None, download: bool) -> Lab
         raw, label = _read_tiny_imagenet(base, split), name
     else:
         path = _path(name, base)
-        raw, label = _read_path(path, split), path.stem
+        raw, label = _read_path(path, split, side), path.stem
     images, labels, classes = raw
     return LabeledImages(torch.from_numpy(images), torch.from_numpy(labels), classes, label)
 
@@ -151,13 +171,13 @@ def _read_tiny_imagenet(base: Path, split: str) -> decoding.Raw:
     wanted = []
     for place in (base / "tiny-imagenet", base / "tiny-imagenet-200", base / "tiny-imagenet-32"):
         for folder in (place, place / "tiny-imagenet-200"):
-            if (folder / "val" / "val_annotations.txt").is_file() and (folder / "train").is_dir():
+            if (folder / "val" / readers.ANNOTATIONS).is_file() and (folder / "train").is_dir():
                 return readers.read_tiny_imagenet_folder(folder, split)
         names = ("train",) if split == "train" else ("valid", "validation", "val", "test")
         files = parquet_npz.parquet_files(place, names)
         if files:
             return parquet_npz.read_parquet(files)
-        wanted += [f"{place}/val/val_annotations.txt", f"{place}/{names[0]}-*.parquet"]
+        wanted += [f"{place}/val/{readers.ANNOTATIONS}", f"{place}/{names[0]}-*.parquet"]
     raise _missing("tiny-imagenet", wanted)
 
 
@@ -183,19 +203,30 @@ def _path(name: str, base: Path) -> Path:
     raise FileNotFoundError(f"name: no such file or folder: {name!r} (looked in {Path.cwd()} and {base})")
 
 
-def _read_path(path: Path, split: str) -> decoding.Raw:
+def _read_path(path: Path, split: str, side: int | None) -> decoding.Raw:
     if path.is_dir():
-        if (path / readers.DATA_FILE).is_file():
-            return readers.read_data_label(path)
+        if read := _reader_of_folder(path):
+            return read(path, split)
         files = parquet_npz.parquet_files(path, SPLIT_NAMES[split])
-        if not files:
-            return readers.read_class_folders(path, split)
-        return parquet_npz.read_parquet(files, others=parquet_npz.other_shards(path, split))
+        if files:
+            return parquet_npz.read_parquet(files, others=parquet_npz.other_shards(path, split), side=side)
+        return readers.read_class_folders(path, split, side)
     if path.suffix == ".npz":
         return parquet_npz.read_npz(path, split)
     if path.suffix == ".parquet":
-        return parquet_npz.read_parquet([path])
+        return parquet_npz.read_parquet([path], side=side)
     raise ValueError(f"name: expected a folder, a .npz or a .parquet, got {str(path)!r}")
+
+
+def _reader_of_folder(path: Path) -> Callable[[Path, str], decoding.Raw] | None:
+    """Of a folder that holds arrays, or that is published CIFAR-10 or Tiny-ImageNet under any name."""
+    if (path / readers.DATA_FILE).is_file():
+        return lambda path, split: readers.read_data_label(path)
+    if any((path / batch).is_file() for batches in readers.CIFAR10_BATCHES.values() for batch in batches):
+        return readers.read_cifar10_folder
+    if (path / "val" / readers.ANNOTATIONS).is_file() and (path / "train").is_dir():
+        return readers.read_tiny_imagenet_folder
+    return None
 
 
 def _missing(name: str, wanted: list[str], also: str = "") -> FileNotFoundError:

@@ -3,7 +3,7 @@
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -73,24 +73,30 @@ def _check_shards(files: list[Path]) -> None:
         raise FileNotFoundError(f"{place}: number {min(missing)} is missing among {first} ... {files[-1].name}")
 
 
-def read_parquet(files: list[Path], classes: tuple[str, ...] | None = None, others: list[Path] | None = None) -> Raw:
+def read_parquet(
+    files: list[Path], classes: tuple[str, ...] | None = None, others: list[Path] | None = None, side: int | None = None
+) -> Raw:
     """Image column `img`, `image` or `images` (encoded bytes, or a struct with them) and an integer column `label`, `labels` or `y`.
 
     Class names are `classes`, else those in the file's Hugging Face metadata, else the numbers 0 to the largest label in `files` and in
-    `others`, the files of another split.
+    `others`, the files of another split. side: as in decode.
     """
     others = others or []
-    return cached([*files, *others], f"{classes}", lambda allocate: _decode_parquet(files, classes, others, allocate))
+
+    def build(allocate: Allocate) -> Raw:
+        labels, named = _parquet_labels(files)
+        names = classes or named or numbered_classes(_parquet_labels([*files, *others])[0], str(files[0]))
+        labels = in_range(labels, len(names), str(files[0]))
+        return decode(parquet_pictures(files), len(labels), allocate, side), labels, names
+
+    return cached([*files, *others], f"{classes}{f' side {side}' if side else ''}", lambda allocate: _whole(files, build, allocate))
 
 
-def _decode_parquet(files: list[Path], classes: tuple[str, ...] | None, others: list[Path], allocate: Allocate) -> Raw:
+def _whole(files: list[Path], build: Callable[[Allocate], Raw], allocate: Allocate) -> Raw:
     import pyarrow as pa
 
     try:
-        labels, named = _parquet_labels(files)
-        classes = classes or named or numbered_classes(_parquet_labels([*files, *others])[0], str(files[0]))
-        labels = in_range(labels, len(classes), str(files[0]))
-        return decode(parquet_pictures(files), len(labels), allocate), labels, classes
+        return build(allocate)
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own error, not the file's content

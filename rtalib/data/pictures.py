@@ -4,12 +4,12 @@ Pillow recognizes a file by its content, and some of its 40 formats run other pr
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ExifTags import Base
 from PIL.Image import Transpose
 
@@ -28,6 +28,7 @@ TURNS = {  # EXIF's orientation -> what turns the picture upright
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+SHOWN = 20  # broken pictures after which no more are looked for
 Source = Path | bytes
 Like = tuple[str, tuple[int, int]]  # what to call a picture in an error, and its width and height
 
@@ -45,8 +46,18 @@ def read(label: str, source: Source, like: Like | None = None) -> Image.Image:
         picture = _upright_rgb(image) if may_fit else image
     if like is not None and picture.size != like[1]:
         sizes = f"{label} is {picture.width}x{picture.height} pixels, but {like[0]} is {like[1][0]}x{like[1][1]}"
-        raise ValueError(f"{sizes}; all images must share one size")
+        raise ValueError(f"{sizes}; all images must share one size, which side= gives them")
     return picture
+
+
+def square(label: str, source: Source, side: int) -> Image.Image:
+    """The picture, side x side pixels large; see `read` and `fitted`."""
+    return fitted(read(label, source), side)
+
+
+def fitted(picture: Image.Image, side: int) -> Image.Image:
+    """side x side pixels: the longer side cropped around the middle, each pixel the mean of those under it."""
+    return ImageOps.fit(picture, (side, side), Image.Resampling.BOX)
 
 
 def size(label: str, source: Source) -> tuple[int, int]:
@@ -67,6 +78,15 @@ def opened(label: str, source: Source) -> Iterator[Image.Image]:
         raise ValueError(f"{label} cannot be decoded as an image: it is no {', '.join(FORMATS)}, or is damaged") from error
     except Exception as error:  # a damaged picture can raise nearly anything
         raise ValueError(f"{label} cannot be decoded as an image: {one_line(error)}") from error
+
+
+def all_errors(errors: Sequence[tuple[str, str]]) -> ValueError:
+    """One error for all (label, message) that were found, to be raised by the caller: the first in full, of the others the labels."""
+    (_, first), *others = errors
+    if not others:
+        return ValueError(first)
+    names = ", ".join(label for label, _ in others[: SHOWN - 1])
+    return ValueError(f"{first} (and {len(others)}{' or more' if len(errors) >= SHOWN else ''} other pictures cannot be used: {names})")
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

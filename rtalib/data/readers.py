@@ -25,7 +25,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 CIFAR10_BATCHES = {"train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"]}
 CIFAR10_FOLDER = "cifar-10-batches-py"
 MAX_BATCH, MAX_MEMBERS = 2**26, 100  # bytes of a pickled batch, which has 31 MB as published; members of its tar file, which has 9
-DATA_FILE, LABEL_FILE = "data.npy", "label.npy"
+DATA_FILE, LABEL_FILE, ANNOTATIONS = "data.npy", "label.npy", "val_annotations.txt"
 
 
 # CIFAR-10 as published: pickled batches, in a folder or in a tar file.
@@ -178,7 +178,7 @@ def read_tiny_imagenet_folder(folder: Path, split: str) -> Raw:
         files, _ = class_files(folder / "train", classes)
         _check_classes(folder / "train", classes, {classes[k] for _, k in files})
         return _read_labelled((files, classes))
-    table, images = folder / "val" / "val_annotations.txt", folder / "val" / "images"
+    table, images = folder / "val" / ANNOTATIONS, folder / "val" / "images"
     rows = [line.split("\t") for line in read_text(table).splitlines() if line.strip()]
     number = {name: k for k, name in enumerate(classes)}
     files = []
@@ -195,12 +195,12 @@ def read_tiny_imagenet_folder(folder: Path, split: str) -> Raw:
     return _read_labelled((files, classes))
 
 
-def read_class_folders(folder: Path, split: str) -> Raw:
-    """The images of class_folder_files, all of one size."""
-    return _read_labelled(class_folder_files(folder, split))
+def read_class_folders(folder: Path, split: str, side: int | None = None) -> Raw:
+    """The images of class_folder_files, all of one size, or scaled and cropped to `side`."""
+    return _read_labelled(class_folder_files(folder, split), side)
 
 
-def _read_labelled(listing: Labelled) -> Raw:
+def _read_labelled(listing: Labelled, side: int | None = None) -> Raw:
     files, classes = listing
     paths, labels = [file for file, _ in files], np.array([k for _, k in files], np.int64)
     missing = next((path for path in paths if not path.is_file()), None)
@@ -208,6 +208,7 @@ def _read_labelled(listing: Labelled) -> Raw:
         raise FileNotFoundError(f"{missing} is listed but missing")
 
     def build(allocate: Allocate) -> Raw:
-        return decode(((str(path), path) for path in paths), len(paths), allocate), labels, classes
+        return decode(((str(path), path) for path in paths), len(paths), allocate, side), labels, classes
 
-    return cached(paths, f"{classes} {hashlib.sha256(labels.tobytes()).hexdigest()}", build)
+    scaled = f" side {side}" if side else ""
+    return cached(paths, f"{classes} {hashlib.sha256(labels.tobytes()).hexdigest()}{scaled}", build)

@@ -222,6 +222,15 @@ def test_what_is_missing_in_tiny_imagenet_is_named(tmp_path):
         load_dataset("tiny-imagenet", "train", root=tmp_path)
 
 
+def test_published_folders_are_known_by_what_they_hold(tmp_path):
+    images, files = cifar_batches()
+    write_batches(tmp_path / "here", files)
+    same(load_dataset(tmp_path / "here", "test"), images["test_batch"], [0, 1, 2, 3])
+    tiny_imagenet(tmp_path / "tiny")
+    assert load_dataset(tmp_path / "tiny", "test").labels.tolist() == [1, 0, 0]
+    assert load_dataset(tmp_path / "tiny", "train").classes == ("n01", "n02")
+
+
 # Corruption benchmarks
 
 

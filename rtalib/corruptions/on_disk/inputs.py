@@ -184,8 +184,7 @@ def _listed(base: Path, classes: tuple[str, ...] | None, limit: int | None) -> F
         raise ValueError(f"dataset: no picture found in {base}; expected {', '.join(sorted(pictures.SUFFIXES))} files")
     numbers = range(len(files)) if limit is None else _balanced_choice(files, limit)
     files = [files[k] for k in numbers]
-    with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(_size, [base / file for file in files]))
+    sizes = _sizes([base / file for file in files])
     state = hashlib.sha256()
     for file, number in zip(files, numbers, strict=True):
         stat = (base / file).stat()
@@ -206,6 +205,24 @@ def _decoded(path: Path) -> np.ndarray:
         return decode_one((str(path), path))
     except ValueError as error:
         raise OSError(str(error)) from error
+
+
+def _sizes(paths: list[Path]) -> list[tuple[int, int]]:
+    """Of all pictures, by their headers. ValueError naming all that cannot be used."""
+    errors: list[tuple[str, str]] = []
+
+    def size(path: Path) -> tuple[int, int]:
+        try:
+            return _size(path)
+        except ValueError as error:
+            errors.append((str(path), str(error)))
+            return 0, 0
+
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(size, paths))
+    if errors:
+        raise pictures.all_errors(sorted(errors))
+    return sizes
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from rtalib import models, scales
 from rtalib.data import export, pictures, readers
@@ -123,7 +122,7 @@ def prepare(order: Order) -> str:
 
 def _picture(file: Path, side: int) -> np.ndarray:
     """uint8 (side, side, 3): the longer side cropped around the middle, each pixel the mean of those under it."""
-    return np.asarray(ImageOps.fit(pictures.read(str(file), file), (side, side), Image.Resampling.BOX))
+    return np.asarray(pictures.square(str(file), file, side))
 
 
 def spec_of(order: Order, dataset: str) -> rta_search.SearchSpec:

@@ -215,6 +215,10 @@ def test_pictures_that_cannot_be_used_are_named(photos, tmp_path):
     small.write_bytes(b"GIF89a")
     with pytest.raises(ValueError, match=r"klein\.png cannot be decoded"):
         generate.plan(photos, tmp_path / "out")
+    (photos / "übergroß" / "x.bmp").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"klein\.png cannot be decoded.*\(and 1 other pictures cannot be used: .*x\.bmp\)"):
+        generate.plan(photos, tmp_path / "out")
+    (photos / "übergroß" / "x.bmp").unlink()
     small.unlink()
     whole = photos / "hund nr 1" / "c.png"
     whole.write_bytes(whole.read_bytes()[:-400])  # the header is good
