@@ -30,6 +30,7 @@ def check_images(images: torch.Tensor, argument: str = "images") -> None:
         raise TypeError(f"{argument}: expected dtype torch.uint8 with values 0-255, got {images.dtype}")
     if images.ndim != 4 or images.shape[1] != 3:
         hint = " (channels last: permute to NCHW first)" if images.ndim == 4 and images.shape[3] == 3 else ""
+        hint = " (one channel: images.expand(-1, 3, -1, -1) makes it RGB)" if images.ndim == 4 and images.shape[1] == 1 else hint
         raise ValueError(f"{argument}: expected shape (N,3,H,W), got {tuple(images.shape)}{hint}")
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import io
 import math
 import os
 from functools import lru_cache
@@ -138,9 +137,9 @@ def _read(path: Path, digest: str) -> np.ndarray:
     found = hashlib.sha256(data).hexdigest()
     if not found.startswith(digest):
         raise ValueError(f"RTALIB_FROST: {path} is not the published texture (SHA-256 {found[:12]}, expected {digest})")
-    from PIL import Image
+    from rtalib.data import pictures
 
-    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    return np.array(pictures.read(str(path), data))
 
 
 @lru_cache(maxsize=4)

@@ -4,31 +4,32 @@ The cache folder is $RTALIB_CACHE, else ~/.cache/rtalib/decoded. An entry is a f
 its source files; it is built under a temporary name and renamed when complete, so a crash never leaves half an entry.
 """
 
+import errno
 import hashlib
-import io
 import json
+import math
 import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from rtalib.data import pictures
+from rtalib.data.bounds import check_memory, memory
+from rtalib.data.pictures import MAX_PIXELS
 from rtalib.infra.store.files import remove, replacing
 
 Raw = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # images uint8 (N,3,H,W), labels int64 (N,) or float32 (N,K), class names
-Encoded = tuple[str, Path | bytes]  # what to call the picture in an error, and its file or its bytes
+Encoded = tuple[str, pictures.Source]  # what to call the picture in an error, and its file or its bytes
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
-BATCH = 2048
-MAX_PIXELS = 2**26  # of one picture, refused by its header alone; Pillow only warns below 2.7 times as many
+BATCH, BATCH_BYTES = 2048, 2**26  # encoded pictures in memory at a time
 ORPHAN_SECONDS = 86_400
-VERSION = 1  # part of every key: raise it when decoding changes
+VERSION = 2  # part of every key: raise it when decoding changes. 2: EXIF orientation, 16-bit levels, transparency
 
 
 def cache_folder() -> Path:
@@ -65,7 +66,7 @@ def _key(files: list[Path], reading: str) -> str:
     state = hashlib.sha256(f"decoded {VERSION} {reading}".encode())
     for file in files:
         stat = file.stat()
-        state.update(f"\n{file.absolute()} {stat.st_size} {stat.st_mtime_ns}".encode())
+        state.update(os.fsencode(f"\n{file.absolute()} {stat.st_size} {stat.st_mtime_ns}"))
     return state.hexdigest()[:24]
 
 
@@ -79,6 +80,9 @@ def _write(work: Path, build: Callable[[Allocate], Raw]) -> None:
 
 def claimed(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """A new uint8 .npy file of that shape, memory-mapped. Its space is claimed now: a full disk is an OSError here, no bus error later."""
+    size, free = math.prod(shape), shutil.disk_usage(path.parent).free
+    if size > free:  # before anything is taken: some file systems give all they have before they fail
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {size:,} bytes needed, {free:,} free", str(path))
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with open(path, "r+b") as file:
         os.posix_fallocate(file.fileno(), 0, images.offset + images.nbytes)
@@ -98,57 +102,80 @@ def _remove_orphans(folder: Path) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def decode(pictures: Iterable[Encoded], count: int, allocate: Allocate) -> np.ndarray:
-    """uint8 (count,3,H,W) of `count` encoded pictures, all of one size, grey or palette ones turned to RGB.
+def decode(encoded: Iterable[Encoded], count: int, allocate: Allocate, side: int | None = None) -> np.ndarray:
+    """uint8 (count,3,H,W) of `count` encoded pictures, all of one size, or scaled and cropped to `side`; see pictures.read and square.
 
-    Raises ValueError naming the picture that cannot be decoded or whose size differs from the first.
+    Raises ValueError naming all pictures that cannot be decoded or whose size differs from the first (20 at most), or if memory does not
+    hold them all.
     """
-    pictures = iter(pictures)
-    first = next(pictures, None)
-    if first is None:
-        raise ValueError("expected at least one image, got none")
-    pixels = decode_one(first)
-    images = allocate((count, *pixels.shape))
-    images[0] = pixels
+    encoded, errors = iter(encoded), []
+    first, pixels = _first_decoded(encoded, side, errors)
+    images = _allocated(allocate, (count, *pixels.shape), f"{count:,} pictures as large as {first}")
+    images[len(errors)] = pixels
+    form = side or (first, pixels.shape[:0:-1])
 
     def work(job: tuple[int, list[Encoded]]) -> int:
         start, batch = job
         for k, picture in enumerate(batch):
-            pixels = decode_one(picture)
-            if pixels.shape != images.shape[1:]:
-                sizes = f"{picture[0]} is {_size(pixels.shape)} pixels, but {first[0]} is {_size(images.shape[1:])}"
-                raise ValueError(f"{sizes}; all images must share one size")
-            images[start + k] = pixels
+            try:
+                images[start + k] = decode_one((*picture, form))
+            except ValueError as error:
+                errors.append((picture[0], str(error)))
         return len(batch)
 
-    done = 1
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        while rows := list(islice(pictures, BATCH)):
+    done = len(errors) + 1
+    most = MAX_PIXELS // pixels[0].size if side is None else memory() // (64 * MAX_PIXELS)  # of one largest picture; a quarter of memory
+    with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1, most))) as pool:
+        for rows in _batches(encoded):
             jobs = [(done + k, rows[k : k + 64]) for k in range(0, len(rows), 64)]
             done += sum(pool.map(work, jobs))
+            if len(errors) >= pictures.SHOWN:
+                break
+    if errors:
+        raise pictures.all_errors(sorted(errors))
     if done != count:
         raise ValueError(f"expected {count} images, got {done}")
     return images
 
 
-def decode_one(picture: Encoded) -> np.ndarray:
-    """uint8 (3,H,W) of one encoded picture, grey or palette ones turned to RGB; ValueError naming the picture that cannot be decoded."""
-    label, source = picture
+def _first_decoded(encoded: Iterator[Encoded], side: int | None, errors: list[tuple[str, str]]) -> tuple[str, np.ndarray]:
+    """(label, pixels) of the first picture that can be decoded; what is wrong with those before it is added to `errors`."""
+    for picture in encoded:
+        try:
+            return picture[0], decode_one((*picture, side))
+        except ValueError as error:
+            errors.append((picture[0], str(error)))
+            if len(errors) >= pictures.SHOWN:
+                break
+    raise pictures.all_errors(errors) if errors else ValueError("expected at least one image, got none")
+
+
+def _batches(encoded: Iterator[Encoded]) -> Iterator[list[Encoded]]:
+    """At most BATCH pictures and, of those in memory, about BATCH_BYTES at a time."""
+    rows: list[Encoded] = []
+    held = 0
+    for label, source in encoded:
+        rows.append((label, source))
+        held += len(source) if isinstance(source, bytes) else 0
+        if len(rows) == BATCH or held >= BATCH_BYTES:
+            yield rows
+            rows, held = [], 0
+    if rows:
+        yield rows
+
+
+def decode_one(picture: tuple[str, pictures.Source] | tuple[str, pictures.Source, pictures.Like | int | None]) -> np.ndarray:
+    """uint8 (3,H,W): pictures.read of (label, source, like), or pictures.square of (label, source, side). ValueError naming the picture."""
+    read = pictures.square if isinstance(picture[-1], int) else pictures.read
+    return np.asarray(read(*picture)).transpose(2, 0, 1)
+
+
+def _allocated(allocate: Allocate, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """ValueError if an array in memory cannot be held; on disk, the space is claimed already."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"its header says {image.width}x{image.height} pixels, more than {MAX_PIXELS:,} in all")
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{label} cannot be decoded as an image: {error}") from error
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[2]}x{shape[1]}"
-
-
-def in_range(labels: np.ndarray, classes: int, where: str) -> np.ndarray:
-    """The labels, if all lie in 0 to classes - 1; otherwise ValueError naming the file `where`."""
-    if len(labels) and not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(f"{where}: expected labels 0 to {classes - 1}, got values from {labels.min()} to {labels.max()}")
-    return labels
+        images = allocate(shape)
+    except MemoryError as error:
+        raise ValueError(f"{what}: {error}") from error
+    if not isinstance(images, np.memmap):
+        check_memory(images.nbytes, what)
+    return images

@@ -11,10 +11,11 @@ from rtalib.errors import check_images
 from rtalib.infra.store import content_digest
 
 
-@dataclass(frozen=True, eq=False)  # two sets are compared by their digests: tensors have no one truth value
+@dataclass(frozen=True, eq=False, repr=False)  # two sets are compared by their digests: tensors have no one truth value
 class LabeledImages:
     """Images at rest: uint8 (N,3,H,W), with labels int64 (N,) or soft float32 (N,K), the K class names, and a name for reports.
 
+    Images of one channel, (N,1,H,W), become RGB by repetition.
     Raises TypeError or ValueError naming the field when a dtype, a shape, a label or a length is wrong, or when there is no image.
     """
 
@@ -24,16 +25,25 @@ class LabeledImages:
     name: str
 
     def __post_init__(self) -> None:
+        if isinstance(self.images, torch.Tensor) and self.images.ndim == 4 and self.images.shape[1] == 1:
+            object.__setattr__(self, "images", self.images.expand(-1, 3, -1, -1).contiguous())
         check_images(self.images)
         object.__setattr__(self, "classes", tuple(self.classes))
         if not len(self.images):
             raise ValueError(f"images: the set {self.name!r} is empty; expected at least one image")
+        if not self.images[0].numel():
+            raise ValueError(f"images: expected sides of at least 1 pixel, got {tuple(self.images.shape)}")
         if not self.classes:
             raise ValueError("classes: expected at least one class name, got none")
         _check_labels(self.labels, len(self.images), len(self.classes))
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        height, width = self.images.shape[2:]
+        kind = "" if self.labels.ndim == 1 else ", soft labels"
+        return f"LabeledImages({self.name!r}: {len(self):,} images of {width}x{height} px, {self.num_classes} classes{kind})"
 
     @property
     def num_classes(self) -> int:

@@ -1,12 +1,18 @@
 """load_dataset, the one place that reads image files."""
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
-from rtalib.data import decoding, parquet_npz, readers
+from rtalib.data import decoding, parquet_npz, pictures, readers
+from rtalib.data.bounds import check_memory
+from rtalib.data.folders import SPLIT_NAMES
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.errors import unknown
 
@@ -14,6 +20,7 @@ SPLITS = ("train", "test")
 NAMES = ("shapes10", "cifar10", "tiny-imagenet", "cifar10-c/<corruption>/<severity>", "tiny-imagenet-c/<corruption>/<severity>")
 C_FOLDERS = {"cifar10-c": ("CIFAR-10-C", "cifar10-c"), "tiny-imagenet-c": ("Tiny-ImageNet-C", "tiny-imagenet-c")}
 CIFAR10_TAR = "cifar-10-python.tar.gz"
+MAX_SIDE = 8192
 
 
 def load_dataset(
@@ -23,6 +30,7 @@ def load_dataset(
     root: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
+    side: int | None = None,
     download: bool = False,
 ) -> LabeledImages:
     """Images and labels of one split, 'train' or 'test', from any source.
@@ -31,25 +39,49 @@ def load_dataset(
     folder, or parquet; 'test' is its labelled validation split); 'cifar10-c/<corruption>/<severity>' and
     'tiny-imagenet-c/<corruption>/<severity>' ('test' only); or a path to a folder of class folders, a .npz or a .parquet. A folder may hold
     train/ and test/ (or val/), else one file in five is a test image; a file is taken whole, unless a .npz names its arrays by split.
-    A folder that holds data.npy and label.npy (see readers.read_data_label) is taken whole, too.
+    A folder that holds data.npy and label.npy (see readers.read_data_label) is taken whole, too. Pictures are turned upright by their EXIF
+    orientation, transparent pixels are composed over white, 16-bit levels become 8-bit (see pictures.read). Grey images become RGB.
     root: where named data sets are looked for; default $RTALIB_DATA, else ~/.cache/rtalib.
     limit: keep that many images, classes balanced as far as they reach, chosen by `seed`; every prefix is balanced too.
+    side: images become side x side pixels, the longer side cropped around the middle; without it, all must have one size.
     download: fetch cifar10 by torchvision when it is not there; allowed for cifar10 alone.
 
-    Images must share one size. Raises ValueError (bad name, split, limit or content), TypeError (dtype) or FileNotFoundError (what was
-    looked for, and where). Pickles are read by an unpickler that executes nothing.
+    Raises ValueError (bad name, split, limit or content), TypeError (dtype) or FileNotFoundError (what was looked for, and where). Nothing
+    in a file is executed. What a folder holds and is left out is named in one warning.
     """
     name = str(name)
+    if not name:  # an unset variable of a shell script; as a path it would be the working folder
+        raise ValueError("name: expected a data set or a path, got nothing")
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
+    limit, seed = limit if limit is None else _integer("limit", limit), _integer("seed", seed)
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1 image, got {limit}")
     if download and name != "cifar10":
         raise ValueError(f"download: only 'cifar10' can be downloaded, not {name!r}")
+    if side is not None and not 1 <= _integer("side", side) <= MAX_SIDE:
+        raise ValueError(f"side: expected 1 to {MAX_SIDE:,} pixels, got {side}")
     if name == "shapes10":
-        return _shapes10(split, limit, seed)
-    data = _read(name, split, root, download)
-    return data if limit is None else data.subset(balanced(data.hard_labels, data.num_classes, limit, seed))
+        data = _shapes10(split, limit, seed)
+    else:
+        data = _read(name, split, root, download, side)
+        data = data if limit is None else data.subset(balanced(data.hard_labels, data.num_classes, limit, seed))
+    return data if side is None or data.images.shape[2:] == (side, side) else _scaled(data, side)
+
+
+def _scaled(data: LabeledImages, side: int) -> LabeledImages:
+    """Of arrays: pictures in files are scaled as they are decoded, since their sizes may differ."""
+    check_memory(3 * side**2 * len(data), f"side: {len(data):,} images of {side}x{side}")
+    images = torch.empty(len(data), 3, side, side, dtype=torch.uint8)
+    for image, scaled in zip(data.images, images, strict=True):
+        scaled.copy_(torch.from_numpy(np.array(pictures.fitted(Image.fromarray(image.permute(1, 2, 0).numpy()), side))).permute(2, 0, 1))
+    return data.with_images(images)
+
+
+def _integer(argument: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{argument}: expected an integer, got {value!r}")
+    return int(value)
 
 
 def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:
@@ -73,10 +105,20 @@ def _drawn(split: str, limit: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
 
 def root_folder(root: str | Path | None = None) -> Path:
     """Where named data sets are looked for: `root`, else $RTALIB_DATA, else ~/.cache/rtalib."""
-    return Path(root if root is not None else os.environ.get("RTALIB_DATA") or Path.home() / ".cache" / "rtalib").expanduser()
+    base = _expanded(root if root is not None else os.environ.get("RTALIB_DATA") or "~/.cache/rtalib")
+    try:
+        base.is_dir()
+    except OSError as error:  # it is too long, say; a folder that is not there is no error yet
+        raise ValueError(f"{'RTALIB_DATA' if root is None else 'root'}: {error.strerror}: {str(base)[:100]}") from error
+    return base
 
 
-def _read(name: str, split: str, root: str | Path | None, download: bool) -> LabeledImages:
+def _expanded(name: str | Path) -> Path:
+    """With a home folder in the place of ~, if there is one of that name; Path.expanduser fails if there is none."""
+    return Path(os.path.expanduser(name))
+
+
+def _read(name: str, split: str, root: str | Path | None, download: bool, side: int | None) -> LabeledImages:
     base = root_folder(root)
     family, *rest = name.split("/")
     if family in C_FOLDERS:
@@ -89,7 +131,7 @@ def _read(name: str, split: str, root: str | Path | None, download: bool) -> Lab
         raw, label = _read_tiny_imagenet(base, split), name
     else:
         path = _path(name, base)
-        raw, label = _read_path(path, split), path.stem
+        raw, label = _read_path(path, split, side), path.stem
     images, labels, classes = raw
     return LabeledImages(torch.from_numpy(images), torch.from_numpy(labels), classes, label)
 
@@ -129,13 +171,13 @@ def _read_tiny_imagenet(base: Path, split: str) -> decoding.Raw:
     wanted = []
     for place in (base / "tiny-imagenet", base / "tiny-imagenet-200", base / "tiny-imagenet-32"):
         for folder in (place, place / "tiny-imagenet-200"):
-            if (folder / "val" / "val_annotations.txt").is_file() and (folder / "train").is_dir():
+            if (folder / "val" / readers.ANNOTATIONS).is_file() and (folder / "train").is_dir():
                 return readers.read_tiny_imagenet_folder(folder, split)
         names = ("train",) if split == "train" else ("valid", "validation", "val", "test")
         files = parquet_npz.parquet_files(place, names)
         if files:
             return parquet_npz.read_parquet(files)
-        wanted += [f"{place}/val/val_annotations.txt", f"{place}/{names[0]}-*.parquet"]
+        wanted += [f"{place}/val/{readers.ANNOTATIONS}", f"{place}/{names[0]}-*.parquet"]
     raise _missing("tiny-imagenet", wanted)
 
 
@@ -153,25 +195,38 @@ def _read_corrupted(family: str, corruption: str, severity: str, split: str, bas
 
 def _path(name: str, base: Path) -> Path:
     """An existing path, as given or below `base`; otherwise the error that helps most."""
-    for path in (Path(name).expanduser(), base / name):
-        if path.exists():
+    for path in (_expanded(name), base / name):
+        if os.path.exists(path):  # False, not an error, for names that are too long
             return path
     if not (os.sep in name or Path(name).suffix in (".npz", ".parquet")):
         raise unknown("data set", name, [*NAMES, "a path to a folder, a .npz or a .parquet"])
     raise FileNotFoundError(f"name: no such file or folder: {name!r} (looked in {Path.cwd()} and {base})")
 
 
-def _read_path(path: Path, split: str) -> decoding.Raw:
+def _read_path(path: Path, split: str, side: int | None) -> decoding.Raw:
     if path.is_dir():
-        if (path / readers.DATA_FILE).is_file():
-            return readers.read_data_label(path)
-        files = parquet_npz.parquet_files(path, readers.SPLIT_NAMES[split])
-        return parquet_npz.read_parquet(files) if files else readers.read_class_folders(path, split)
+        if read := _reader_of_folder(path):
+            return read(path, split)
+        files = parquet_npz.parquet_files(path, SPLIT_NAMES[split])
+        if files:
+            return parquet_npz.read_parquet(files, others=parquet_npz.other_shards(path, split), side=side)
+        return readers.read_class_folders(path, split, side)
     if path.suffix == ".npz":
         return parquet_npz.read_npz(path, split)
     if path.suffix == ".parquet":
-        return parquet_npz.read_parquet([path])
+        return parquet_npz.read_parquet([path], side=side)
     raise ValueError(f"name: expected a folder, a .npz or a .parquet, got {str(path)!r}")
+
+
+def _reader_of_folder(path: Path) -> Callable[[Path, str], decoding.Raw] | None:
+    """Of a folder that holds arrays, or that is published CIFAR-10 or Tiny-ImageNet under any name."""
+    if (path / readers.DATA_FILE).is_file():
+        return lambda path, split: readers.read_data_label(path)
+    if any((path / batch).is_file() for batches in readers.CIFAR10_BATCHES.values() for batch in batches):
+        return readers.read_cifar10_folder
+    if (path / "val" / readers.ANNOTATIONS).is_file() and (path / "train").is_dir():
+        return readers.read_tiny_imagenet_folder
+    return None
 
 
 def _missing(name: str, wanted: list[str], also: str = "") -> FileNotFoundError:

@@ -1,55 +1,34 @@
 """Readers of image files, one for each format. Each returns (images, labels, class names) or raises an error naming the file.
 
-No pickle is trusted: CIFAR-10's batches go through an unpickler that knows arrays, bytes and plain containers, and nothing else.
+No pickle is executed: CIFAR-10's batches are read by `pickles`, which knows arrays, bytes and plain containers, and nothing else.
 """
 
 import hashlib
-import io
-import json
-import os
-import pickle
+import lzma
 import tarfile
+import zlib
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 
-from rtalib.data.decoding import Allocate, Raw, cached, decode, in_range
+from rtalib.data import pickles
+from rtalib.data.bounds import in_range, numbered_classes, one_line, read_text
+from rtalib.data.decoding import Allocate, Raw, cached, decode
+from rtalib.data.folders import Labelled, LeftOut, class_files, class_folder_files, class_folders, pictures_in, warn_left_out
+from rtalib.data.parquet_npz import channels_first, load_npy
 from rtalib.errors import unknown
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_BATCHES = {"train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"]}
 CIFAR10_FOLDER = "cifar-10-batches-py"
-SUFFIXES = {".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
-DATA_FILE, LABEL_FILE = "data.npy", "label.npy"
-SPLIT_NAMES = {"train": ("train",), "test": ("test", "valid", "validation", "val")}
+MAX_BATCH, MAX_MEMBERS = 2**26, 100  # bytes of a pickled batch, which has 31 MB as published; members of its tar file, which has 9
+DATA_FILE, LABEL_FILE, ANNOTATIONS = "data.npy", "label.npy", "val_annotations.txt"
 
 
 # CIFAR-10 as published: pickled batches, in a folder or in a tar file.
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """How pickles of Python 2 spell bytes; any other codec is refused."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"codec {encoding!r} is not allowed")
-    return text.encode("latin1")
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickler that resolves no global but those that build numpy arrays."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
-        if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
-        if (module, name) == ("numpy", "dtype"):
-            return np.dtype
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np._core.multiarray._reconstruct
-        if module in ("numpy.core.numeric", "numpy._core.numeric") and name == "_frombuffer":
-            return np._core.numeric._frombuffer
-        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a data file")
 
 
 def read_cifar10_folder(folder: Path, split: str) -> Raw:
@@ -59,7 +38,7 @@ def read_cifar10_folder(folder: Path, split: str) -> Raw:
         if not (folder / batch).is_file():
             raise FileNotFoundError(f"{folder / batch} is missing: {split} needs {', '.join(CIFAR10_BATCHES[split])}")
         with open(folder / batch, "rb") as stream:
-            parts.append(_cifar10_batch(stream, str(folder / batch)))
+            parts.append(_cifar10_batch(stream.read(MAX_BATCH + 1), str(folder / batch)))
     return _join_batches(parts)
 
 
@@ -68,33 +47,55 @@ def read_cifar10_tar(path: Path, split: str) -> Raw:
     wanted = {f"{CIFAR10_FOLDER}/{batch}": batch for batch in CIFAR10_BATCHES[split]}
     parts = {}
     try:
-        with tarfile.open(path) as archive:
-            for member in archive:
+        with tarfile.open(path, tarinfo=_SmallMember) as archive:
+            for member in islice(archive, MAX_MEMBERS):
                 batch = wanted.get(member.name.removeprefix("./"))
                 if batch and member.isfile():
-                    parts[batch] = _cifar10_batch(io.BytesIO(archive.extractfile(member).read()), f"{path}:{member.name}")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a tar file ({error}); it may be truncated") from error
+                    parts[batch] = _cifar10_batch(archive.extractfile(member).read(MAX_BATCH + 1), f"{path}:{member.name}")
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a tar file ({one_line(error)}); it may be truncated") from error
     missing = [batch for batch in CIFAR10_BATCHES[split] if batch not in parts]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)} in {CIFAR10_FOLDER}/")
     return _join_batches([parts[batch] for batch in CIFAR10_BATCHES[split]])
 
 
-def _cifar10_batch(stream: BinaryIO, where: str) -> tuple[np.ndarray, np.ndarray]:
+class _SmallMember(tarfile.TarInfo):
+    """Refuses members, and long names, beyond the size of a batch: tarfile would read or skip whatever a header says."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_SmallMember":
+        member = super().frombuf(buf, encoding, errors)
+        if member.size > MAX_BATCH:
+            raise tarfile.ReadError(f"{member.name} has {member.size:,} bytes, more than {MAX_BATCH:,}")
+        return member
+
+
+def _cifar10_batch(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+    if len(data) > MAX_BATCH:
+        raise ValueError(f"{where}: expected at most {MAX_BATCH:,} bytes")
     try:
-        batch = _ArraysOnly(stream, encoding="bytes").load()
+        batch = pickles.load(data)
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise ValueError(f"{where} is refused or damaged: {error}") from error
+        raise ValueError(f"{where} is refused or damaged: {one_line(error)}") from error
     if not isinstance(batch, dict):
         raise ValueError(f"{where}: expected a dictionary, got {type(batch).__name__}")
-    batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-    data, labels = batch.get("data"), np.asarray(batch.get("labels"))
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+    batch = {key.decode(errors="replace") if isinstance(key, bytes) else key: value for key, value in batch.items()}
+    images, labels = batch.get("data"), _flat_integers(batch.get("labels"), where)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != 3072:
         raise ValueError(f"{where}: expected data as uint8 (N, 3072)")
-    if labels.shape != (len(data),) or labels.dtype.kind not in "iu":
-        raise ValueError(f"{where}: expected {len(data)} integer labels, got shape {labels.shape} of {labels.dtype}")
-    return data.reshape(-1, 3, 32, 32), in_range(labels.astype(np.int64), 10, where)
+    if len(labels) != len(images):
+        raise ValueError(f"{where}: expected {len(images)} integer labels, got {len(labels)}")
+    return images.reshape(-1, 3, 32, 32), in_range(labels, 10, where)
+
+
+def _flat_integers(values: Any, where: str) -> np.ndarray:
+    """Integers (N,) of an array, or of a list or tuple of plain integers below 2^63."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return values
+    if not isinstance(values, (list, tuple)) or not all(type(k) is int and abs(k) < 2**63 for k in values):
+        raise ValueError(f"{where}: expected labels as a flat list of integers")
+    return np.array(values, np.int64)
 
 
 def _join_batches(parts: list[tuple[np.ndarray, np.ndarray]]) -> Raw:
@@ -109,40 +110,43 @@ def read_cifar10_c(folder: Path, corruption: str, severity: int) -> Raw:
     names = sorted(file.stem for file in folder.glob("*.npy") if file.stem != "labels")
     if corruption not in names:
         raise unknown("corruption", corruption, names)
-    images, labels = _load_npy(folder / f"{corruption}.npy"), _load_npy(folder / "labels.npy")
+    images, labels = load_npy(folder / f"{corruption}.npy"), load_npy(folder / "labels.npy")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) % 5:
         raise ValueError(f"{folder / corruption}.npy: expected uint8 (5 N, H, W, 3), got {images.dtype} {images.shape}")
-    if labels.shape != (len(images),):
-        raise ValueError(f"{folder}/labels.npy: expected {len(images)} labels, got shape {labels.shape}")
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise ValueError(f"{folder}/labels.npy: expected {len(images)} integer labels, got {labels.dtype} {labels.shape}")
     count = len(images) // 5
     rows = slice((severity - 1) * count, severity * count)
-    return _channels_first(images[rows]), in_range(labels[rows].astype(np.int64), 10, f"{folder}/labels.npy"), CIFAR10_CLASSES
-
-
-def _load_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as an array ({error}); it may be truncated") from error
-
-
-def _channels_first(images: np.ndarray) -> np.ndarray:
-    return np.array(images.transpose(0, 3, 1, 2), order="C")  # always a copy, as what comes may be a read-only map of the file
+    pixels = channels_first(images[rows], f"{folder / corruption}.npy")
+    return pixels, in_range(labels[rows], 10, f"{folder}/labels.npy"), CIFAR10_CLASSES
 
 
 def read_tiny_imagenet_c(folder: Path, corruption: str, severity: int) -> Raw:
-    """JPEG files in <corruption>/<severity>/<class>/."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    """JPEG files in <corruption>/<severity>/<class>/; the classes are those of all corruptions and severities that are there."""
+    names = class_folders(folder)
     if corruption not in names:
         raise unknown("corruption", corruption, names)
-    return _read_labelled(_class_files(folder / corruption / str(severity)))
+    place = folder / corruption / str(severity)
+    if not place.is_dir():
+        raise FileNotFoundError(f"{place} is not a folder")
+    levels = [path for name in names for path in (folder / name).iterdir() if path.name in tuple("12345") and path.is_dir()]
+    classes = tuple(sorted({name for level in levels for name in class_folders(level)}))
+    _check_classes(place, classes, class_folders(place))
+    return _read_labelled(class_files(place, classes))
+
+
+def _check_classes(place: Path, expected: tuple[str, ...], found: Iterable[str]) -> None:
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
+        raise FileNotFoundError(f"{place} lacks {len(missing)} of {len(expected)} classes ({shown})")
 
 
 # Two arrays in a folder: the layout of the AAAI 2022 contest on data-centric robust learning.
 
 
 def read_data_label(folder: Path) -> Raw:
-    """data.npy, uint8 (N,H,W,3), and label.npy, integers (N,) or soft floats (N,K); the classes are named '0' to 'K-1'.
+    """data.npy, uint8 (N,H,W,3) or grey, and label.npy, integers (N,) or soft floats (N,K); the classes are named '0' to 'K-1'.
 
     Of integer labels K is the largest label plus one. Raises FileNotFoundError where label.npy is missing, TypeError for other images
     than uint8, and ValueError for other shapes or labels.
@@ -150,110 +154,53 @@ def read_data_label(folder: Path) -> Raw:
     data, label = folder / DATA_FILE, folder / LABEL_FILE
     if not label.is_file():
         raise FileNotFoundError(f"{label} is missing: {data} needs its labels")
-    images, labels = _load_npy(data), _load_npy(label)
-    if images.dtype != np.uint8:
-        raise TypeError(f"{data}: expected uint8 with values 0-255, got {images.dtype}")
-    if images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"{data}: expected shape (N,H,W,3), got {images.shape}")
+    images, labels = channels_first(load_npy(data), str(data)), load_npy(label)
     if (labels.ndim, labels.dtype.kind) not in ((1, "i"), (1, "u"), (2, "f")):
         raise ValueError(f"{label}: expected integers (N,) or soft floats (N,K), got {labels.dtype} {labels.shape}")
     if len(labels) != len(images):
         raise ValueError(f"{label}: expected {len(images)} labels, one for each image of {DATA_FILE}, got {len(labels)}")
-    count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
-    labels = labels.astype(np.float32) if labels.ndim == 2 else in_range(labels.astype(np.int64), count, str(label))
-    return _channels_first(images), labels, tuple(str(k) for k in range(count))
+    classes = numbered_classes(labels, str(label))
+    return images, labels.astype(np.float32) if labels.ndim == 2 else in_range(labels, len(classes), str(label)), classes
 
 
 # Folders of image files.
 
 
 def read_tiny_imagenet_folder(folder: Path, split: str) -> Raw:
-    """`tiny-imagenet-200` as published: train/<class>/images/*.JPEG; 'test' is val/, whose labels are in val_annotations.txt."""
-    classes = tuple(sorted(path.name for path in (folder / "train").iterdir() if path.is_dir()))
-    if split == "train":
-        return _read_labelled(_class_files(folder / "train"))
-    table = folder / "val" / "val_annotations.txt"
-    rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-    number = {name: k for k, name in enumerate(classes)}
-    strange = next((row for row in rows if len(row) < 2 or row[1] not in number), None)
-    if strange is not None:
-        raise ValueError(f"{table}: line {' '.join(strange)!r} names no class of train/")
-    return _read_labelled(([(folder / "val" / "images" / row[0], number[row[1]]) for row in rows], classes))
+    """`tiny-imagenet-200` as published: train/<class>/images/*.JPEG; 'test' is val/, whose labels are in val_annotations.txt.
 
-
-def read_class_folders(folder: Path, split: str) -> Raw:
-    """The images of class_folder_files, all of one size."""
-    return _read_labelled(class_folder_files(folder, split))
-
-
-def class_folder_files(folder: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
-    """([(file, class)], class names) of a folder of class folders, or of train/ and test/ (or val/, valid/, validation/) that hold such.
-
-    Without split folders one file in five, chosen by the hash of its class and name, is a test image: adding files never moves others.
-    What `python -m rtalib corrupt` wrote of one split is that split, whole.
+    A class of wnids.txt without pictures in train/ is an error, a picture of val/ without a label is named in a warning.
     """
-    made_of = _split_of_corrupted(folder)
-    if made_of is not None:
-        if made_of != split:
-            raise ValueError(f"split: {folder} holds corrupted images of the {made_of!r} split, got {split!r}")
-        return _class_files(folder)
-    found = split_folders(folder)
-    if not found:
-        files, classes = _class_files(folder)
-        files = [(file, k) for file, k in files if _is_test(file, classes[k]) == (split == "test")]
-        if not files:
-            raise ValueError(f"{folder}: too few images for a {split} split by file name; make train/ and test/ folders")
-        return files, classes
-    if found[split] is None:
-        raise FileNotFoundError(f"{folder} has train/ but no {'/, '.join(SPLIT_NAMES['test'])}/ folder for split={split!r}")
-    classes = _class_files(found["train"])[1]
-    return _class_files(found[split], classes)
-
-
-def split_folders(folder: Path) -> dict[str, Path | None]:
-    """{'train': folder or None, 'test': folder or None}; empty where there is no train/ with class folders in it."""
-    found = {part: next((folder / n for n in names if (folder / n).is_dir()), None) for part, names in SPLIT_NAMES.items()}
-    if found["train"] is None or not any(path.is_dir() for path in found["train"].iterdir()):  # `train` may be a class
-        return {}
-    return found
-
-
-def _is_test(file: Path, class_name: str) -> bool:
-    """By the name without suffix, so that a corrupted copy, which may be of another format, is on the side of its original."""
-    name = file.name
-    while Path(name).suffix.lower() in SUFFIXES:
-        name = Path(name).stem
-    return hashlib.sha256(os.fsencode(f"{class_name}/{name}")).digest()[0] % 5 == 0
-
-
-def _split_of_corrupted(folder: Path) -> str | None:
-    """The split that DIR/<type>/<severity> was made of, by DIR/manifest.json; None where it was no split, or for any other folder."""
-    try:
-        facts = json.loads((folder.absolute().parent.parent / "manifest.json").read_text(encoding="utf-8"))
-        return facts["parameters"]["split"] if facts["made_by"] == "rtalib corrupt" else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _class_files(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
-    """Every image file below each class folder with its class number; classes are the sorted folder names unless given."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder")
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    classes = tuple(names) if classes is None else classes
-    strange = set(names) - set(classes)
-    if strange:
-        raise ValueError(f"{folder}: class folders {', '.join(sorted(strange))} are not in train/")
+    classes, listed = class_folders(folder / "train"), folder / "wnids.txt"
+    if listed.is_file():
+        _check_classes(folder / "train", tuple(read_text(listed).split()), classes)
+    if split == "train":
+        files, _ = class_files(folder / "train", classes)
+        _check_classes(folder / "train", classes, {classes[k] for _, k in files})
+        return _read_labelled((files, classes))
+    table, images = folder / "val" / ANNOTATIONS, folder / "val" / "images"
+    rows = [line.split("\t") for line in read_text(table).splitlines() if line.strip()]
+    number = {name: k for k, name in enumerate(classes)}
     files = []
-    for k, name in enumerate(classes):
-        found = sorted((folder / name).rglob("*"))
-        files += [(f, k) for f in found if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file()]
-    if not files:
-        raise ValueError(f"{folder}: no image found; expected class folders that hold {', '.join(sorted(SUFFIXES))} files")
-    return files, classes
+    for row in rows:
+        if len(row) < 2 or row[1] not in number:
+            raise ValueError(f"{table}: line {' '.join(row)[:100]!r} names no class of train/")
+        if "/" in row[0] or row[0] in ("", ".", "..") or "\0" in row[0]:
+            raise ValueError(f"{table}: {row[0][:100]!r} is no name of a file in {images}")
+        files.append((images / row[0], number[row[1]]))
+    if images.is_dir():
+        left_out = LeftOut(list)
+        left_out[f"pictures without a line in {table.name}"] = sorted(set(pictures_in(images, left_out)) - {file for file, _ in files})
+        warn_left_out(images, left_out)
+    return _read_labelled((files, classes))
 
 
-def _read_labelled(listing: tuple[list[tuple[Path, int]], tuple[str, ...]]) -> Raw:
+def read_class_folders(folder: Path, split: str, side: int | None = None) -> Raw:
+    """The images of class_folder_files, all of one size, or scaled and cropped to `side`."""
+    return _read_labelled(class_folder_files(folder, split), side)
+
+
+def _read_labelled(listing: Labelled, side: int | None = None) -> Raw:
     files, classes = listing
     paths, labels = [file for file, _ in files], np.array([k for _, k in files], np.int64)
     missing = next((path for path in paths if not path.is_file()), None)
@@ -261,6 +208,7 @@ def _read_labelled(listing: tuple[list[tuple[Path, int]], tuple[str, ...]]) -> R
         raise FileNotFoundError(f"{missing} is listed but missing")
 
     def build(allocate: Allocate) -> Raw:
-        return decode(((str(path), path) for path in paths), len(paths), allocate), labels, classes
+        return decode(((str(path), path) for path in paths), len(paths), allocate, side), labels, classes
 
-    return cached(paths, f"{classes} {hashlib.sha256(labels.tobytes()).hexdigest()}", build)
+    scaled = f" side {side}" if side else ""
+    return cached(paths, f"{classes} {hashlib.sha256(labels.tobytes()).hexdigest()}{scaled}", build)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 from rtalib import rng
+from rtalib.data.bounds import check_memory
 from rtalib.data.images import LabeledImages
 from rtalib.errors import unknown
 
@@ -40,6 +41,7 @@ def numbers(split: str, n: int | None = None) -> tuple[Tensor, Tensor]:
     n = SIZES[split] if n is None else n
     if not 1 <= n <= TEST_OFFSET:
         raise ValueError(f"n: expected 1 to {TEST_OFFSET:,} images, got {n}")
+    check_memory(16 * n, f"n: numbering {n:,} images")
     index = torch.arange(n) + (TEST_OFFSET if split == "test" else 0)
     return index, index % len(CLASSES)
 
@@ -55,6 +57,7 @@ def render(index: Tensor, labels: Tensor, seed: int = 0, size: int = 32) -> Tens
         raise ValueError(f"size: expected at least 16 pixels, got {size}")
     if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < len(CLASSES)):
         raise ValueError(f"labels: expected classes 0-9, got {int(labels.min())} to {int(labels.max())}")
+    check_memory(3 * size**2 * len(index), f"index: drawing {len(index):,} images of {size}x{size}")
     chunk = max(1, CHUNK_PIXELS // size**2)
     parts = [_draw(i, k, seed, size) for i, k in zip(index.split(chunk), labels.split(chunk), strict=True)]
     return torch.cat(parts) if parts else torch.empty(0, 3, size, size, dtype=torch.uint8, device=index.device)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from rtalib.data import pictures
 
 PIXELS_PER_INCH = 118  # at which a figure of two columns (7.1 inches) fills the page
 
@@ -72,7 +72,7 @@ def figures(folder: Path) -> list[Picture]:
     found = []
     for path in sorted((folder / "figures").glob("*.png")):
         vectors = tuple(p.relative_to(folder).as_posix() for kind in (".svg", ".pdf") if (p := path.with_suffix(kind)).exists())
-        with Image.open(path) as image:
+        with pictures.opened(str(path), path) as image:
             words = str(image.info.get("Description", ""))
             scale = PIXELS_PER_INCH / image.info.get("dpi", (PIXELS_PER_INCH,))[0]
             size = [round(scale * side) for side in image.size]

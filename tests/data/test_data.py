@@ -3,9 +3,12 @@
 import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from image_files import pictures, write_parquet
+from image_files import pictures, png, same, write_folder, write_parquet
+from PIL import Image, ImageOps
 
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
@@ -126,3 +129,48 @@ def test_real_cifar10():
     assert data.images.shape == (10_000, 3, 32, 32) and data.labels.bincount().tolist() == [1000] * 10
     mean = data.images.double().mean(dim=(0, 2, 3)) / 255
     torch.testing.assert_close(mean, torch.tensor([0.4914, 0.4822, 0.4465]).double(), atol=0.005, rtol=0)
+
+
+# Sizes, broken pictures, and how a set shows itself
+
+
+def test_side_scales_photographs_and_arrays(tmp_path):
+    photos = [pictures(1, 40)[0][:30], pictures(1, 33, seed=1)[0], pictures(1, 24, seed=2)[0][:, :20]]
+    expected = [np.asarray(ImageOps.fit(Image.fromarray(photo), (12, 12), Image.Resampling.BOX)) for photo in photos]
+    write_folder(tmp_path / "set" / "train", photos, [0, 1, 1], "ab")
+    table = pa.table({"image": [png(photo) for photo in photos], "label": [0, 1, 1]})
+    pq.write_table(table, tmp_path / "set.parquet")
+    for path in (tmp_path / "set", tmp_path / "set.parquet"):
+        same(load_dataset(path, "train", side=12), np.stack(expected), [0, 1, 1])
+        with pytest.raises(ValueError, match="all images must share one size, which side= gives them"):
+            load_dataset(path, "train")
+        assert load_dataset(path, "train", side=16).images.shape == (3, 3, 16, 16)
+    np.savez(tmp_path / "wide.npz", images=photos[0][None], labels=np.zeros(1, int))
+    same(load_dataset(tmp_path / "wide.npz", "train", side=12), expected[0][None], [0])
+    assert load_dataset("shapes10", "test", limit=5, side=28).images.shape == (5, 3, 28, 28)
+    plain = load_dataset("shapes10", "test", limit=5)
+    assert load_dataset("shapes10", "test", limit=5, side=32).digest == plain.digest
+    for side, error in ((0, ValueError), (10**6, ValueError), (2.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="^side: expected"):
+            load_dataset("shapes10", "test", limit=5, side=side)
+
+
+def test_all_broken_pictures_are_named_at_once(tmp_path):
+    write_folder(tmp_path / "train", pictures(30), [0] * 30, "a")
+    good = (tmp_path / "train/a/0000.png").read_bytes()
+    for name, data in (("0000", b""), ("0007", good[:50]), ("0019", b"no picture"), ("0023", png(pictures(1, 9)[0]))):
+        (tmp_path / "train" / "a" / f"{name}.png").write_bytes(data)
+    with pytest.raises(ValueError) as error:
+        load_dataset(tmp_path, "train")
+    assert "a/0000.png cannot be decoded as an image" in str(error.value) and "(and 3 other pictures cannot be used: " in str(error.value)
+    assert all(f"a/{name}.png" in str(error.value) for name in ("0007", "0019", "0023")) and "0001" not in str(error.value)
+    for k in range(30):
+        (tmp_path / "train" / "a" / f"{k:04d}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="and 19 or more other pictures cannot be used"):
+        load_dataset(tmp_path, "train")
+
+
+def test_a_set_shows_itself_in_one_line():
+    assert repr(small()) == "LabeledImages('small': 6 images of 8x8 px, 3 classes)"
+    soft = LabeledImages(small().images, torch.full((6, 3), 1 / 3), tuple("abc"), "soft")
+    assert repr(soft) == "LabeledImages('soft': 6 images of 8x8 px, 3 classes, soft labels)"

@@ -218,3 +218,143 @@ def test_bad_npz_is_reported(tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match="cannot be read as .npz"):
         load_dataset(path, "train")
+
+
+# Shards, by whatever their names say
+
+
+def shards(folder, *names):
+    for k, name in enumerate(names):
+        write_parquet(folder / name, pictures(2, 16, seed=k), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["train-00000-of-00002-6f3344faa23e9b0a.parquet"], "is one of 2 files, but only 1 are there"),
+        (["train_00001_of_00003.parquet", "train_00002_of_00003.parquet"], "is one of 3 files, but only 2 are there"),
+        (["Train-00001-of-00002.parquet"], "is one of 2 files, but only 1 are there"),
+        (["train-0.parquet", "train-2.parquet"], "number 1 is missing among train-0.parquet ... train-2.parquet"),
+        (["train_1.parquet", "train_2.parquet", "train_5.parquet"], "number 3 is missing"),
+        (["train/0000.parquet", "train/0002.parquet"], "number 1 is missing"),
+        (["default/train/0001.parquet", "default/train/0003.parquet"], "number 2 is missing"),
+        (["data/train-00000-of-00003.parquet"], "is one of 3 files, but only 1 are there"),
+    ],
+)
+def test_missing_shards_are_named(tmp_path, names, words):
+    shards(tmp_path, *names)
+    with pytest.raises(FileNotFoundError, match=words):
+        load_dataset(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train.parquet", "train-00000-of-00001.parquet"],
+        ["train-00000-of-00001.parquet", "train-00000-of-00001-6f3344faa23e9b0a.parquet"],
+        ["train-00000-of-00002.parquet", "train-00001-of-00003.parquet"],
+        ["train.parquet", "Train.parquet"],
+    ],
+)
+def test_two_copies_of_one_split_are_refused(tmp_path, names):
+    shards(tmp_path, *names)
+    with pytest.raises(ValueError, match="of one split: .*keep one set|the same split twice"):
+        load_dataset(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train-00000-of-00002-aa11.parquet", "train-00001-of-00002-bb22.parquet"],
+        ["train-00001-of-00002.parquet", "train-00002-of-00002.parquet"],
+        ["train-0.parquet", "train-1.parquet"],
+        ["TRAIN_1.parquet", "TRAIN_2.parquet"],
+        ["train/0000.parquet", "train/0001.parquet"],
+        ["plain_text/train/0000.parquet", "plain_text/train/0001.parquet"],
+        ["train-cats.parquet", "train-dogs.parquet"],
+    ],
+)
+def test_whole_sets_are_read_in_order(tmp_path, names):
+    shards(tmp_path, *names)
+    (tmp_path / "train-notes.txt").write_text("not a shard")
+    same(load_dataset(tmp_path, "train"), np.concatenate([pictures(2, 16, seed=k) for k in range(2)]), [0, 1, 0, 1])
+
+
+def test_classes_are_counted_over_all_splits(tmp_path):
+    write_parquet(tmp_path / "p" / "train.parquet", pictures(4), [0, 1, 2, 3])
+    write_parquet(tmp_path / "p" / "test.parquet", pictures(2), [0, 1])
+    assert load_dataset(tmp_path / "p", "test").classes == load_dataset(tmp_path / "p", "train").classes == tuple("0123")
+    np.savez(tmp_path / "k.npz", x_train=pictures(10), y_train=np.arange(10), x_test=pictures(3), y_test=np.arange(3))
+    assert load_dataset(tmp_path / "k.npz", "test").num_classes == 10
+
+
+# Metadata of Hugging Face
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "{x",
+        "[]",
+        "7",
+        '{"info": null}',
+        '{"info": []}',
+        '{"info": {"features": []}}',
+        '{"info": {"features": {"label": null}}}',
+        '{"info": {"features": {"label": {"names": 7}}}}',
+        '{"info": {"features": {"label": {"names": "ab"}}}}',
+        '{"info": {"features": {"label": {"names": [["a"], null]}}}}',
+        '{"info": {"features": {"label": {"names": ["a", "\\ud800"]}}}}',
+        "[" * 100_000,
+        '{"info":' * 50_000,
+    ],
+)
+def test_metadata_is_not_believed(tmp_path, metadata):
+    write_parquet(tmp_path / "mine.parquet", pictures(4), [0, 1, 0, 1])
+    table = pq.read_table(tmp_path / "mine.parquet").replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "mine.parquet")
+    with pytest.raises(ValueError, match="mine.parquet"):
+        load_dataset(tmp_path / "mine.parquet", "train")
+
+
+@pytest.mark.parametrize("metadata", ["{}", '{"info": {}}', '{"info": {"features": {"label": {"dtype": "int64", "_type": "Value"}}}}'])
+def test_metadata_without_names_number_the_classes(tmp_path, metadata):
+    write_parquet(tmp_path / "mine.parquet", pictures(4), [0, 1, 0, 1])
+    table = pq.read_table(tmp_path / "mine.parquet").replace_schema_metadata({"huggingface": metadata})
+    pq.write_table(table, tmp_path / "mine.parquet")
+    assert load_dataset(tmp_path / "mine.parquet", "train").classes == ("0", "1")
+
+
+# One channel, and other forms of .npz
+
+
+@pytest.mark.parametrize("form", ["NHW", "NHW1", "N1HW"])
+def test_grey_images_become_rgb_by_repetition(tmp_path, form):
+    grey = pictures(4, 28)[..., 0]
+    shaped = {"NHW": grey, "NHW1": grey[..., None], "N1HW": grey[:, None]}[form]
+    np.savez(tmp_path / "medmnist.npz", train_images=shaped, train_labels=np.arange(4)[:, None].astype(np.uint8))
+    data = load_dataset(tmp_path / "medmnist.npz", "train")
+    same(data, np.repeat(grey[..., None], 3, axis=3), [0, 1, 2, 3])
+    if form != "N1HW":
+        (tmp_path / "folder").mkdir()
+        np.save(tmp_path / "folder" / "data.npy", shaped)
+        np.save(tmp_path / "folder" / "label.npy", np.arange(4))
+        assert torch.equal(load_dataset(tmp_path / "folder", "train").images, data.images)
+
+
+def test_names_in_capitals_and_val_are_taken(tmp_path):
+    np.savez(tmp_path / "a.npz", X_train=pictures(2), Y_train=np.arange(2), X_val=pictures(1, seed=1), Y_val=np.zeros(1, int))
+    same(load_dataset(tmp_path / "a.npz", "test"), pictures(1, seed=1), [0])
+    np.savez(tmp_path / "b.npz", images=pictures(2), labels=np.arange(2), classes=np.array([b"caf\xc3\xa9", b"tea"]))
+    assert load_dataset(tmp_path / "b.npz", "test").classes == ("café", "tea")
+
+
+def test_a_damaged_member_is_named(tmp_path):
+    np.savez_compressed(tmp_path / "mine.npz", images=np.zeros((50, 8, 8, 3), np.uint8), labels=np.zeros(50, int))
+    whole = (tmp_path / "mine.npz").read_bytes()
+    for at in range(30, len(whole) - 200, 7):
+        (tmp_path / "mine.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            load_dataset(tmp_path / "mine.npz", "train")
+        except (ValueError, TypeError) as error:
+            assert "mine.npz" in str(error)

@@ -182,6 +182,55 @@ def test_tiny_imagenet_folder_and_parquet(tmp_path):
     same(load_dataset("tiny-imagenet", "test", root=tmp_path / "b"), images, [0, 1, 1, 0, 2, 2])
 
 
+def tiny_imagenet(folder):
+    for k in range(2):
+        write_folder(folder / "train", pictures(2, 16, seed=k), [k, k], ("n01", "n02"))
+    write_folder(folder / "val", pictures(3, 16, seed=2), [0, 0, 0], ["images"])
+    (folder / "val" / "val_annotations.txt").write_text("0000.png\tn02\t0\n0001.png\tn01\t0\n0002.png\tn01\t0\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../../../secret.png", "../images/0000.png", "..", "", "a\0b"])
+def test_annotations_name_no_file_outside_of_their_folder(tmp_path, name):
+    (tmp_path / "secret.png").write_bytes(png(pictures(1, 16)[0]))
+    base = tiny_imagenet(tmp_path / "tiny-imagenet-200")
+    line = f"{name.format(outside=tmp_path / 'secret.png')}\tn01\t0\n"
+    (base / "val" / "val_annotations.txt").write_text("0000.png\tn02\t0\n" + line)
+    with pytest.raises(ValueError, match="val_annotations.txt: .* is no name of a file in .*val/images"):
+        load_dataset("tiny-imagenet", "test", root=tmp_path)
+
+
+def test_what_is_missing_in_tiny_imagenet_is_named(tmp_path):
+    base = tiny_imagenet(tmp_path / "tiny-imagenet-200")
+    assert load_dataset("tiny-imagenet", "test", root=tmp_path).labels.tolist() == [1, 0, 0]
+    (base / "val" / "val_annotations.txt").write_text("0000.png\tn02\t0\n")
+    with pytest.warns(UserWarning, match=r"2 pictures without a line in val_annotations.txt \(0001.png, 0002.png\)"):
+        assert len(load_dataset("tiny-imagenet", "test", root=tmp_path)) == 1
+    (base / "val" / "val_annotations.txt").write_text("0000.png\tn02\t0\n0009.png\tn02\t0\n")
+    with pytest.raises(FileNotFoundError, match="0009.png is listed but missing"):
+        with pytest.warns(UserWarning, match="0001.png"):
+            load_dataset("tiny-imagenet", "test", root=tmp_path)
+    (base / "val" / "val_annotations.txt").write_bytes(b"\xff\tn02")
+    with pytest.raises(ValueError, match="val_annotations.txt is no UTF-8 text"):
+        load_dataset("tiny-imagenet", "test", root=tmp_path)
+    (base / "wnids.txt").write_text("n02\nn01\nn03\n")
+    for split in ("train", "test"):
+        with pytest.raises(FileNotFoundError, match=r"train lacks 1 of 3 classes \(n03\)"):
+            load_dataset("tiny-imagenet", split, root=tmp_path)
+    (base / "train" / "n03").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"train lacks 1 of 3 classes \(n03\)"):
+        load_dataset("tiny-imagenet", "train", root=tmp_path)
+
+
+def test_published_folders_are_known_by_what_they_hold(tmp_path):
+    images, files = cifar_batches()
+    write_batches(tmp_path / "here", files)
+    same(load_dataset(tmp_path / "here", "test"), images["test_batch"], [0, 1, 2, 3])
+    tiny_imagenet(tmp_path / "tiny")
+    assert load_dataset(tmp_path / "tiny", "test").labels.tolist() == [1, 0, 0]
+    assert load_dataset(tmp_path / "tiny", "train").classes == ("n01", "n02")
+
+
 # Corruption benchmarks
 
 
@@ -215,3 +264,6 @@ def test_tiny_imagenet_c(tmp_path):
     same(data, images, [0, 1, 1, 1])
     with pytest.raises(FileNotFoundError, match="fog/4 is not a folder"):
         load_dataset("tiny-imagenet-c/fog/4", "test", root=tmp_path)
+    write_folder(tmp_path / "Tiny-ImageNet-C" / "snow" / "1", images, [0, 1, 2, 1], ("n01", "n02", "n03"))
+    with pytest.raises(FileNotFoundError, match=r"fog/3 lacks 1 of 3 classes \(n03\)"):  # or else later labels would move
+        load_dataset("tiny-imagenet-c/fog/3", "test", root=tmp_path)

@@ -114,7 +114,7 @@ def test_a_run_s_folder_is_one_name_below_outputs(dataset):
     assert "/" not in run_name("demo", dataset) and run_name("demo", dataset) not in (".", "..")
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "..", ".hidden", ""])
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "..", ".hidden", "", "a\0b", "é" * 128])
 def test_a_class_name_is_no_path(tmp_path, name):
     write_parquet(tmp_path / "evil.parquet", pictures(4, size=32), [0, 1, 0, 1], ["good", name])
     with pytest.raises(ValueError, match="cannot be the name of a folder"):

@@ -18,10 +18,10 @@ from statistics import median
 
 import numpy as np
 import torch
-from PIL import Image
 
 from rtalib.corruptions.api import MIN_SIDE
-from rtalib.data import parquet_npz, readers
+from rtalib.data import folders, parquet_npz, pictures, readers
+from rtalib.data.bounds import check_memory
 from rtalib.data.decoding import decode_one
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.data.loading import SPLITS, load_dataset, root_folder
@@ -29,6 +29,7 @@ from rtalib.errors import unknown
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # rows int64 (B,), images uint8 (B,3,H,W)
 NAMED = ("shapes10", "cifar10", "tiny-imagenet")
+HELD_BYTES = 400  # of one pixel while it is corrupted: glass_blur takes most
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,8 @@ class Loaded:
     def names(self, format: str) -> list[str]:
         """class/NNNN.png or class/NNNN.JPEG, where NNNN is the image's number in its split."""
         for name in self.classes:
-            if not name or name.startswith(".") or "/" in name:
-                raise ValueError(f"dataset: class name {name!r} cannot be the name of a folder")
+            if not name or name.startswith(".") or "/" in name or "\0" in name or len(os.fsencode(name)) > 255:
+                raise ValueError(f"dataset: class name {name[:100]!r} cannot be the name of a folder")
         suffix, digits = ".JPEG" if format == "jpeg" else ".png", max(4, len(str(int(self.index.max()))))
         labels = self.data.labels.tolist()
         return [f"{self.classes[k]}/{number:0{digits}d}{suffix}" for k, number in zip(labels, self.index.tolist(), strict=True)]
@@ -117,8 +118,10 @@ class Folder:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             for (width, height), group in groupby(sorted(range(len(self)), key=self.sizes.__getitem__), key=self.sizes.__getitem__):
                 for rows in torch.tensor(list(group)).split(max(1, budget // (width * height))):
-                    paths = [self.base / self.files[row] for row in rows]
-                    yield rows, torch.from_numpy(np.stack(list(pool.map(_decoded, paths))))
+                    decoded = list(pool.map(_decoded, [self.base / self.files[row] for row in rows]))
+                    for shape in dict.fromkeys(image.shape for image in decoded):  # the header's size is that before EXIF's turn
+                        same = [k for k, image in enumerate(decoded) if image.shape == shape]
+                        yield rows[same], torch.from_numpy(np.stack([decoded[k] for k in same]))
 
     def names(self, format: str) -> list[str]:
         """The files' own names with the suffix of the format. If two names would become one (a.jpg and a.bmp), it is added: a.jpg.png."""
@@ -146,26 +149,37 @@ def find(dataset: str, split: str, limit: int | None, root: str | Path | None, l
     names = readers.SPLIT_NAMES[split]
     folder = next((path for path in places if path.is_dir() and not parquet_npz.parquet_files(path, names)), None)
     if folder is None:
-        return load(dataset, split, limit, None if root is None else str(root)), split
-    parts = readers.split_folders(folder)
+        return Loaded(dataset, split, limit, None if root is None else str(root)), split
+    parts = folders.split_folders(folder)
     if not parts:
-        return _listed(folder, folder, limit), None
+        return _listed(folder, None, limit), None
     if parts[split] is None:
-        raise FileNotFoundError(f"split: {folder} has train/, but no {'/, '.join(names)}/ folder")
-    return _listed(parts[split], parts["train"], limit), split
+        names = "/, ".join(folders.SPLIT_NAMES["test"])
+        raise FileNotFoundError(f"split: {folder} has train/, but no {names}/ folder with class folders")
+    return _listed(parts[split], None if split == "train" else folders.class_files(parts["train"])[1], limit), split
 
 
-def _listed(base: Path, classes: Path, limit: int | None) -> Folder:
-    """Every picture below `base`, except hidden ones; the folders in `classes` name the classes. ValueError for a file that is no picture
-    or too small, by its header."""
-    paths = (path.relative_to(base) for path in base.rglob("*") if path.suffix.lower() in readers.SUFFIXES and path.is_file())
-    files = sorted(str(path) for path in paths if not any(part.startswith(".") for part in path.parts))
+def _picture_folder(dataset: str, split: str, root: str | Path | None) -> Path | None:
+    for path in (Path(os.path.expanduser(dataset)), root_folder(root) / dataset):
+        if os.path.isdir(path):
+            arrays = (path / readers.DATA_FILE).is_file() or parquet_npz.parquet_files(path, folders.SPLIT_NAMES[split])
+            return None if arrays else path
+    return None
+
+
+def _listed(base: Path, classes: tuple[str, ...] | None, limit: int | None) -> Folder:
+    """Every picture below `base`, its header read: what is no picture or too small is named before work begins; see folders for the rest.
+
+    Classes are the folders in `base` that hold pictures, unless given.
+    """
+    found, named = folders.all_pictures(base)
+    classes = named if classes is None else classes
+    files = sorted(str(path.relative_to(base)) for path in found)
     if not files:
-        raise ValueError(f"dataset: no picture found in {base}; expected {', '.join(sorted(readers.SUFFIXES))} files")
-    numbers = list(range(len(files))) if limit is None else _balanced_choice(files, limit)
+        raise ValueError(f"dataset: no picture found in {base}; expected {', '.join(sorted(pictures.SUFFIXES))} files")
+    numbers = range(len(files)) if limit is None else _balanced_choice(files, limit)
     files = [files[k] for k in numbers]
-    with ThreadPoolExecutor(8) as pool:
-        sizes = tuple(pool.map(_size, [base / file for file in files]))
+    sizes = _sizes([base / file for file in files])
     state = hashlib.sha256()
     for file, number in zip(files, numbers, strict=True):
         stat = (base / file).stat()
@@ -189,12 +203,27 @@ def _decoded(path: Path) -> np.ndarray:
         raise OSError(str(error)) from error
 
 
+def _sizes(paths: list[Path]) -> list[tuple[int, int]]:
+    """Of all pictures, by their headers. ValueError naming all that cannot be used."""
+    errors: list[tuple[str, str]] = []
+
+    def size(path: Path) -> tuple[int, int]:
+        try:
+            return _size(path)
+        except ValueError as error:
+            errors.append((str(path), str(error)))
+            return 0, 0
+
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(size, paths))
+    if errors:
+        raise pictures.all_errors(sorted(errors))
+    return sizes
+
+
 def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be decoded as an image: {error}") from error
+    width, height = pictures.size(str(path), path)
     if min(width, height) < MIN_SIDE:
         raise ValueError(f"{path} is {width}x{height} pixels; expected sides of at least {MIN_SIDE}")
+    check_memory(HELD_BYTES * width * height, f"{path}: corrupting its {width}x{height} pixels")
     return width, height

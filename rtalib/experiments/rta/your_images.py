@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from rtalib import scales
-from rtalib.data import export, readers
+from rtalib.data import export, pictures, readers
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import SPLITS, load_dataset
 from rtalib.errors import check_number, unknown
@@ -115,18 +114,13 @@ def prepare(order: SetRequest) -> str:
             arrays[f"{split}_labels"] = np.array([k for _, k in files])
         np.savez(work / "images.npz", **arrays)
 
-    entry = store.make("your-images", 1, {"files": facts, "side": order.side}, build, label=folder.name)
+    entry = store.make("your-images", 2, {"files": facts, "side": order.side}, build, label=folder.name)
     return str(entry.path / "images.npz")
 
 
 def _picture(file: Path, side: int) -> np.ndarray:
     """uint8 (side, side, 3): the longer side cropped around the middle, each pixel the mean of those under it."""
-    try:
-        with Image.open(file) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.BOX))
-    except OSError as error:
-        raise ValueError(f"images: {file} cannot be read as a picture: {error}") from error
+    return np.asarray(pictures.square(str(file), file, side))
 
 
 def spec_of(order: SetRequest, dataset: str) -> rta_search.SearchSpec:

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from corrupted_sets import TYPES, N, content, expected, hidden, write
+from encoded import ORIENTATION, oriented, png_of
 from image_files import pictures, write_folder
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
 from rtalib import generate
 from rtalib.cli import main as cli
 from rtalib.corruptions import corrupt
+from rtalib.data import bounds
 from rtalib.data.loading import load_dataset
 
 # Layouts
@@ -111,7 +114,7 @@ def test_a_folder_of_any_sizes_keeps_its_names(photos, tmp_path):
         for kind in TYPES:
             image = np.asarray(Image.open(tmp_path / "out" / kind / "4" / name))
             assert np.array_equal(image, expected(clean, kind, 4, index=torch.tensor([number]))[0])
-    assert (tmp_path / "out" / "fog" / "1" / "leer").is_dir(), "class numbers come from the names of all folders"
+    assert not (tmp_path / "out" / "fog" / "1" / "leer").exists(), "a folder without pictures is no class"
     assert manifest["parameters"]["split"] is None and manifest["parameters"]["images"] == 7
     command = "find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
     done = subprocess.run(command, shell=True, cwd=tmp_path / "out" / "fog" / "4", capture_output=True, text=True, check=True)
@@ -160,6 +163,50 @@ def test_files_that_would_get_one_name_are_both_kept(tmp_path):
     assert sorted(content(tmp_path / "jpeg")) == [f"contrast/1/a/{name}" for name in ("x.jpg.jpg", "x.png.jpg", "y.jpg")]
 
 
+def test_photos_are_written_upright_whatever_sizes_lie_together(tmp_path):
+    """Three of one size in the header, of which EXIF turns two, one of them by a chunk behind its pixels."""
+    (tmp_path / "phone" / "a").mkdir(parents=True)
+    image = pictures(1, 32)[0][:20]
+    whole = oriented(image, "PNG", 6)
+    at = whole.index(b"eXIf") - 4
+    end = at + 12 + int.from_bytes(whole[at : at + 4], "big")
+    behind = whole[:at] + whole[end:-12] + whole[at:end] + whole[-12:]
+    for k, data in enumerate((oriented(image, "PNG", 1), whole, behind)):
+        (tmp_path / "phone" / "a" / f"{k}.png").write_bytes(data)
+    write(tmp_path / "phone", tmp_path / "out", corruptions=["brightness"], severities=[1], benchmark="cifar10-c")
+    for k, turns in enumerate((0, 3, 3)):
+        clean = torch.from_numpy(np.rot90(image, turns).copy()).permute(2, 0, 1)[None]
+        with Image.open(tmp_path / "out" / "brightness" / "1" / "a" / f"{k}.png") as made:
+            assert ORIENTATION not in made.getexif()
+            assert np.array_equal(np.asarray(made), expected(clean, "brightness", 1, index=torch.tensor([k]))[0])
+
+
+def test_a_picture_that_a_corruption_could_not_hold_is_named_before_work_begins(photos, tmp_path, monkeypatch):
+    (photos / "hund nr 1" / "large.png").write_bytes(png_of(8191, 8192))  # below the limit for one picture
+    monkeypatch.setattr(bounds, "memory", lambda: 20 * 10**9)
+    with pytest.raises(ValueError, match=r"large.png: corrupting its 8191x8192 pixels takes 26.8 GB, and there are 20.0 GB"):
+        generate.plan(photos, tmp_path / "out")
+    (photos / "hund nr 1" / "large.png").write_bytes(png_of(8193, 8192))
+    with pytest.raises(ValueError, match=r"large.png cannot be decoded as an image: its header says 8193x8192 pixels"):
+        generate.plan(photos, tmp_path / "out")
+
+
+def test_a_limited_copy_keeps_the_numbers_of_empty_classes(tmp_path):
+    write_folder(tmp_path / "pets" / "train", pictures(9, 16), [0, 1, 2] * 3, "abc")
+    write_folder(tmp_path / "pets" / "test", pictures(9, 16, seed=1), [0, 1, 2] * 3, "abc")
+    write(tmp_path / "pets", tmp_path / "out", corruptions=["contrast"], severities=[5], limit=2)
+    data = load_dataset(tmp_path / "out" / "contrast" / "5", "test")
+    assert data.classes == tuple("abc") and len(set(data.labels.tolist())) == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_torchvision_reads_what_is_written(photos, tmp_path):
+    (photos / "z.jpeg").unlink()
+    with pytest.warns(UserWarning, match=r"left out: 1 empty folders \(leer\)"):
+        write(photos, tmp_path / "out", corruptions=["contrast"], severities=[1])
+    assert ImageFolder(tmp_path / "out" / "contrast" / "1").classes == sorted(["hund nr 1", "übergroß"])
+
+
 def test_pictures_that_cannot_be_used_are_named(photos, tmp_path):
     small = photos / "hund nr 1" / "klein.png"
     Image.fromarray(pictures(1, 15)[0]).save(small)
@@ -168,6 +215,10 @@ def test_pictures_that_cannot_be_used_are_named(photos, tmp_path):
     small.write_bytes(b"GIF89a")
     with pytest.raises(ValueError, match=r"klein\.png cannot be decoded"):
         generate.plan(photos, tmp_path / "out")
+    (photos / "übergroß" / "x.bmp").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"klein\.png cannot be decoded.*\(and 1 other pictures cannot be used: .*x\.bmp\)"):
+        generate.plan(photos, tmp_path / "out")
+    (photos / "übergroß" / "x.bmp").unlink()
     small.unlink()
     whole = photos / "hund nr 1" / "c.png"
     whole.write_bytes(whole.read_bytes()[:-400])  # the header is good

@@ -102,6 +102,6 @@ def test_unreadable_pictures_are_named(photos, tmp_path):
         (tmp_path / name).mkdir()
         for number in range(12):
             (tmp_path / name / f"{number}.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
+    with pytest.raises(ValueError, match="cannot be decoded as an image"):
         your_images.make(SetRequest(str(tmp_path), 50, scale="smoke"), tmp_path / "out")
     assert not list((store.outputs() / "store" / "your-images").glob(f"{tmp_path.name}-*"))
