@@ -134,7 +134,9 @@ def _entries(folder: Path, left_out: LeftOut) -> tuple[list[Path], list[Path], l
         for entry in entries:
             path, suffix, hidden = folder / entry.name, os.path.splitext(entry.name)[1].lower(), entry.name.startswith(".")
             if entry.is_dir():
-                if not hidden:
+                if not hidden and entry.is_symlink() and path.resolve() in path.parent.resolve().joinpath("x").parents:
+                    left_out["links to a folder above"].append(path)  # its pictures are of other classes
+                elif not hidden:
                     (linked if entry.is_symlink() else real).append(path)
                 elif pictures_below(path):
                     left_out["hidden folders"].append(path)

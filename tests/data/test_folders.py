@@ -62,7 +62,7 @@ def test_circles_of_links_end(tmp_path):
             (tmp_path / f"many/{k}/{other}").symlink_to(f"../{other}")
     (tmp_path / "pets/train/d").symlink_to(tmp_path / "many")
     classes, found = counts(tmp_path / "pets")
-    assert classes == ("a", "c", "d") and found[2] == 12 and found[0] >= 2 and found[1] >= 2
+    assert classes == ("a", "c", "d") and found == [2, 3, 12]  # a/up, which holds the pictures of c, is left out
 
 
 def test_a_real_folder_comes_before_a_link_to_it(tmp_path):

@@ -208,7 +208,8 @@ def counted(base: Path) -> Counter:
         seen, todo = set(), [path]
         while todo:
             here = todo.pop()
-            if not here.is_dir() or here.name.startswith(".") or os.path.realpath(here) in seen:
+            above = here.is_symlink() and here.resolve() in (here.parent.resolve(), *here.parent.resolve().parents)
+            if above or not here.is_dir() or here.name.startswith(".") or os.path.realpath(here) in seen:
                 continue
             seen.add(os.path.realpath(here))
             todo += here.iterdir()

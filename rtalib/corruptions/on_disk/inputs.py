@@ -145,11 +145,9 @@ def find(dataset: str, split: str, limit: int | None, root: str | Path | None, l
         raise unknown("split", split, SPLITS)
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1 image, got {limit}")
-    places = () if layout == "arrays" or dataset in NAMED else (Path(dataset).expanduser(), root_folder(root) / dataset)
-    names = readers.SPLIT_NAMES[split]
-    folder = next((path for path in places if path.is_dir() and not parquet_npz.parquet_files(path, names)), None)
+    folder = None if layout == "arrays" or dataset in NAMED else _picture_folder(dataset, split, root)
     if folder is None:
-        return Loaded(dataset, split, limit, None if root is None else str(root)), split
+        return load(dataset, split, limit, None if root is None else str(root)), split
     parts = folders.split_folders(folder)
     if not parts:
         return _listed(folder, None, limit), None
@@ -168,24 +166,23 @@ def _picture_folder(dataset: str, split: str, root: str | Path | None) -> Path |
 
 
 def _listed(base: Path, classes: tuple[str, ...] | None, limit: int | None) -> Folder:
-    """Every picture below `base`, its header read: what is no picture or too small is named before work begins; see folders for the rest.
+    """Every picture below `base`, as folders.all_pictures finds them. Classes are the folders that hold pictures, unless given.
 
-    Classes are the folders in `base` that hold pictures, unless given.
+    ValueError for a file that is no picture or too small, by its header.
     """
     found, named = folders.all_pictures(base)
-    classes = named if classes is None else classes
     files = sorted(str(path.relative_to(base)) for path in found)
     if not files:
         raise ValueError(f"dataset: no picture found in {base}; expected {', '.join(sorted(pictures.SUFFIXES))} files")
-    numbers = range(len(files)) if limit is None else _balanced_choice(files, limit)
+    numbers = list(range(len(files))) if limit is None else _balanced_choice(files, limit)
     files = [files[k] for k in numbers]
-    sizes = _sizes([base / file for file in files])
+    sizes = tuple(_sizes([base / file for file in files]))
     state = hashlib.sha256()
     for file, number in zip(files, numbers, strict=True):
         stat = (base / file).stat()
         state.update(os.fsencode(f"{number} {file} {stat.st_size} {stat.st_mtime_ns}\n"))
-    names = sorted(path.name for path in classes.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return Folder(base.absolute(), tuple(names), tuple(files), tuple(numbers), sizes, state.hexdigest()[:16])
+    classes = named if classes is None else classes
+    return Folder(base.absolute(), classes, tuple(files), tuple(numbers), sizes, state.hexdigest()[:16])
 
 
 def _balanced_choice(files: list[str], limit: int) -> list[int]:
