@@ -27,8 +27,8 @@ from rtalib import provenance
 from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.models import build, count_parameters, seeded
-from rtalib.models.inference import evaluate
-from rtalib.training.loop import PRECISIONS, train
+from rtalib.models.inference import PRECISIONS, evaluate
+from rtalib.training.loop import train
 from rtalib.training.recipes import RECIPES
 
 FIELDS = (

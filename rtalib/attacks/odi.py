@@ -26,9 +26,8 @@ class ODIRun(AttackRun):
         recipe, x = self.recipe, self.clean
         active = torch.arange(len(self.clean), device=self.clean.device)
         for restart in range(recipe.blocks * recipe.restarts):
-            if restart and recipe.keep == "best":
-                going = ~self.out.success[active]
-                active, x = active[going], x[going]
+            going = ~self.out.success[active]
+            active, x = active[going], x[going]
             if not len(active):
                 break
             if not recipe.warm or restart == 0:

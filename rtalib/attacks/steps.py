@@ -32,12 +32,6 @@ class AttackResult:
     gradients: Tensor
     model: str = ""
 
-    @classmethod
-    def untouched(cls, clean: Tensor) -> "AttackResult":
-        """The result before an attack: clean images and zeros."""
-        zeros = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
-        return cls(clean.clone(), zeros.bool(), zeros, zeros.clone())
-
     @property
     def success_rate(self) -> float:
         """The fraction of images that are misclassified; one minus it is the robust accuracy."""
@@ -83,7 +77,8 @@ class AttackRun:
     ):
         self.recipe, self.model, self.clean, self.labels, self.index, self.seed = recipe, model, clean, labels, index, seed
         self.classes, self.judged = classes, judged
-        self.out = AttackResult.untouched(clean)
+        zeros = torch.zeros_like(labels)
+        self.out = AttackResult(clean.clone(), zeros.bool(), zeros, zeros.clone())
         self.best = torch.full_like(labels, -math.inf, dtype=torch.float64)
 
     def gradient(self, active: Tensor, x: Tensor, loss: Callable[[Tensor], Tensor], *, first: bool) -> tuple[Tensor, Tensor]:

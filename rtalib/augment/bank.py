@@ -58,7 +58,7 @@ class Bank:
             if name not in self.operations:
                 raise unknown("operation in weights", name, self.operations)
             check_number(f"weights[{name!r}]", weight, 0)
-        if sum(self._weight(name) for name in self.operations) == 0:
+        if not any(self.weights.get(name, 1.0) for name in self.operations):
             raise ValueError("weights: all are zero; expected at least one operation that can be drawn")
 
     @classmethod
@@ -77,9 +77,6 @@ class Bank:
     def operations(self) -> tuple[str, ...]:
         """Corruptions in the benchmark's order, the attacks by the names of their sources, your own, and the identity if asked for."""
         return (*CORRUPTIONS, *self.sources, *self.extra, *([IDENTITY] if self.identity else []))
-
-    def _weight(self, operation: str) -> float:
-        return self.weights.get(operation, 1.0)
 
     def recipe(self, source: str) -> ODIBIM:
         """The attack on one source."""
@@ -117,7 +114,7 @@ class Bank:
         stream = rng.stream("rta operation")
         if not self.weights:
             return rng.integers(key, index, stream, 1, len(self.operations)).squeeze(1)
-        shares = torch.tensor([self._weight(name) for name in self.operations], dtype=torch.float64)
+        shares = torch.tensor([self.weights.get(name, 1.0) for name in self.operations], dtype=torch.float64)
         bounds = (shares / shares.sum()).cumsum(0)
         drawn = torch.searchsorted(bounds, rng.uniform(key, index, stream, 1), right=True).squeeze(1)
         return drawn.clamp_max(int(shares.nonzero()[-1]))  # rounding may leave the last bound a little below one

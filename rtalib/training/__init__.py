@@ -5,9 +5,9 @@ from rtalib import lazily
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "loop": "train resolve_precision smooth",
+        "loop": "train smooth",
         "recipes": "Recipe RECIPES",
         "validation": "Validation",
-        ".models.inference": "evaluate evaluating extract_features predict score scores",
+        ".models.inference": "resolve_precision evaluate evaluating extract_features predict score scores",
     },
 )

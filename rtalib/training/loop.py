@@ -12,8 +12,8 @@ from torch import nn
 
 from rtalib import rng
 from rtalib.data.images import LabeledImages, soft_labels
-from rtalib.errors import check_images, check_number, unknown
-from rtalib.models.inference import best_device, check_classes, predict
+from rtalib.errors import check_images, check_number
+from rtalib.models.inference import best_device, check_classes, predict, resolve_precision
 from rtalib.training import checkpoints
 from rtalib.training.batches import Batches
 from rtalib.training.muon import Muon
@@ -21,7 +21,6 @@ from rtalib.training.recipes import Recipe
 from rtalib.training.validation import Validation
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
-PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def train(
@@ -95,17 +94,6 @@ class _Run:
     objective: Objective
     seed: int
     precision: str
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """'fp32' or 'bf16'; 'auto' is 'bf16' if `device` has bf16 arithmetic in hardware."""
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
 def _check(model: nn.Module, data: LabeledImages, recipe: Recipe, objective: Objective | None, checkpoint_every: int) -> int:

@@ -7,8 +7,8 @@ from torch import nn
 
 from rtalib import models
 from rtalib.data.images import LabeledImages
-from rtalib.models.inference import evaluate, extract_features, predict, score, scores
-from rtalib.training.loop import resolve_precision, smooth, train
+from rtalib.models.inference import evaluate, extract_features, predict, resolve_precision, score, scores
+from rtalib.training.loop import smooth, train
 from rtalib.training.recipes import RECIPES, MuonRecipe, Recipe
 
 CLASSES = tuple("abcd")
