@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no chro
 CELLS = {
     "setup": """
 import made_up, torch
-from rtalib import corrupt, coreset_views, darts, darts_views, results_views, set_views, shapes10, widgets
+from rtalib import corrupt, darts, shapes10, widgets
 torch.manual_seed(0)
 data = shapes10.make("test", 60)
 networks = {name: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)).eval() for name in ("first", "second")}
@@ -28,15 +28,15 @@ trace = darts.search(data, data, **small).trace""",
     "set": """
 operations, parts = ["fog", "contrast"] * 30, ["copy 1"] * 40 + ["mined in round 1"] * 20
 made = torch.cat([corrupt(image[None], name, 3) for image, name in zip(data.images, operations)])
-set_views.explore_set(set_views.RobustSet(data.with_images(made), operations, parts, [""] * 40 + ["1 of 2 wrong"] * 20))""",
+widgets.explore_set(widgets.RobustSet(data.with_images(made), operations, parts, [""] * 40 + ["1 of 2 wrong"] * 20))""",
     "core": """
 candidates, centers = torch.randn(60, 8) * 2, torch.randn(100, 8)
-found = coreset_views.core_map(data, [f"{data.classes[k]}\\nas ring" for k in data.hard_labels], candidates, centers, 30)
-coreset_views.explore_core(found)""",
-    "search": "darts_views.explore_search(trace)",
+found = widgets.core_map(data, [f"{data.classes[k]}\\nas ring" for k in data.hard_labels], candidates, centers, 30)
+widgets.explore_core(found)""",
+    "search": "widgets.explore_search(trace)",
     "cells": """
-darts_views.explore_cells({name: darts.Genotype.parse(row["genotype"]) for name, row in zip(("deployed", "refined"), trace)})""",
-    "results": "results_views.explore_results(results_views.compared({'rta-table1': made_up.rta_rows(), 'cf-table2': made_up.cf_rows()}))",
+widgets.explore_cells({name: darts.Genotype.parse(row["genotype"]) for name, row in zip(("deployed", "refined"), trace)})""",
+    "results": "widgets.explore_results(widgets.compared({'rta-table1': made_up.rta_rows(), 'cf-table2': made_up.cf_rows()}))",
 }
 NAMES = [name for name in CELLS if name != "setup"]
 # How many controls each explorer has.
