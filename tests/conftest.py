@@ -26,3 +26,13 @@ def _private_outputs(tmp_path_factory: pytest.TempPathFactory):
         del os.environ["RTALIB_OUTPUTS"]
     else:
         os.environ["RTALIB_OUTPUTS"] = before
+
+
+@pytest.fixture(autouse=True)
+def _same_environment():
+    """What a test, or code that it runs in this process, leaves in the environment does not reach the next one."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)

@@ -96,7 +96,11 @@ def server(folder: Path, outputs: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}", "RTALIB_OUTPUTS": str(outputs), "JUPYTER_NO_CONFIG": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}",
+        "RTALIB_OUTPUTS": str(outputs),
+        "JUPYTER_NO_CONFIG": "1",
+    }
     environment |= {f"JUPYTER_{name}_DIR": str(folder / f".{name.lower()}") for name in ("CONFIG", "RUNTIME")}
     options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=", "--ServerApp.password=", "--ip=127.0.0.1"]
     options += ["--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={folder / '.settings'}", "--LabApp.news_url="]
