@@ -118,7 +118,7 @@ exit 0
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "RTALIB"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "RTALIB", "ARGS"))}
     environment["PATH"] = f"{folder / 'bin'}:{environment['PATH']}"
     return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
