@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 from rtalib import coreset
 from rtalib.augment.augmix import augmix
 from rtalib.data.images import LabeledImages
 from rtalib.errors import unknown
+from rtalib.experiments.repair.kmeans import kmeans
 from rtalib.infra import store
 from rtalib.training.artefacts import fit_network, network_digest
 from rtalib.training.mixing import AugMixLoss, CutMixLoss
@@ -23,7 +23,6 @@ from rtalib.training.recipes import Recipe
 BASELINES: tuple[str, ...] = ("DeepRepair", "AugMix", "CutMix")
 SEVERITY = 3  # AugMix's default; the paper does not say
 CLUSTERS = 5  # DeepRepair's styles per class
-STYLES = 2  # version of their choice, in the key of a DeepRepair network; 2: by SciPy's k-means
 AUGMIX = {"coefficient": 12.0, "severity": float(SEVERITY), "posterize": False}
 CUTMIX = {"beta": 1.0, "probability": 0.5}
 
@@ -42,23 +41,17 @@ def augmented_examples(data: LabeledImages, budget: int, seed: int, *, posterize
 def style_references(failures: LabeledImages, seed: int = 0) -> Tensor:
     """uint8 (R,3,H,W): for each class and each of CLUSTERS clusters of its standardized pixels, one failure drawn by `seed`.
 
-    As in DeepRepair (Yu et al. 2021), by k-means++. A class without failures has no reference.
+    As in DeepRepair (Yu et al. 2021), by k-means++. A class has no more clusters than different failures, and none without failures.
     """
     generator, chosen = torch.Generator().manual_seed(seed), []
     for label in failures.hard_labels.unique():
         rows = (failures.hard_labels == label).nonzero().flatten()
         pixels = failures.images[rows].flatten(1).double()
         spread = pixels.std(0, correction=0)
-        cluster = clusters((pixels - pixels.mean(0)) / torch.where(spread > 0, spread, 1), CLUSTERS, seed)
+        cluster = kmeans((pixels - pixels.mean(0)) / torch.where(spread > 0, spread, 1), CLUSTERS, seed)
         members = [rows[cluster == k] for k in cluster.unique()]
         chosen += [part[torch.randint(len(part), (1,), generator=generator)] for part in members]
     return failures.images[torch.cat(chosen)]
-
-
-def clusters(points: Tensor, most: int, seed: int) -> Tensor:
-    """int64 (N,): the cluster of each of `points` (N,D) by k-means++; at most `most` clusters, and no more than different points."""
-    count = min(most, len(points.unique(dim=0)))
-    return torch.from_numpy(kmeans2(points.numpy(), count, iter=50, minit="++", rng=seed)[1]).long()  # 1,000 images settle in 10
 
 
 def fit_baseline(
@@ -86,7 +79,7 @@ def fit_baseline(
         if failures.images.shape[1:] != data.images.shape[1:]:
             came, expected = tuple(failures.images.shape[1:]), tuple(data.images.shape[1:])
             raise ValueError(f"failures: expected images {expected}, as in {data.name!r}, got {came}")
-        own = {"deployed": network_digest(deployed), "failures": failures.digest, "clusters": CLUSTERS, "version": STYLES}
+        own = {"deployed": network_digest(deployed), "failures": failures.digest, "clusters": CLUSTERS}
         styles = style_references(failures)
     if name == "CutMix":
         objective = CutMixLoss(options["seed"], auxiliary_weight=auxiliary, **CUTMIX)

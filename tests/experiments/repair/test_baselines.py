@@ -1,7 +1,5 @@
 """The baselines of CF-DARTS' Table 2: AU-DARTS' examples, DeepRepair's references, and one short training of each."""
 
-from itertools import product
-
 import pytest
 import torch
 
@@ -10,7 +8,7 @@ from rtalib.augment.augmix import augmix
 from rtalib.corruptions import corrupt
 from rtalib.data.images import LabeledImages
 from rtalib.experiments.repair import baselines
-from rtalib.experiments.repair.baselines import BASELINES, augmented_examples, clusters, fit_baseline, style_references
+from rtalib.experiments.repair.baselines import BASELINES, augmented_examples, fit_baseline, style_references
 from rtalib.models import seeded
 from rtalib.training import artefacts
 from rtalib.training.recipes import Recipe
@@ -50,41 +48,6 @@ def test_references_are_failures_five_for_each_class_that_has_as_many() -> None:
     assert torch.equal(style_references(failures), found)
     one = style_references(failures.subset([7]))
     assert torch.equal(one, failures.images[7:8])
-
-
-def spread(points: torch.Tensor, labels: torch.Tensor) -> float:
-    """The sum of squared distances to the means of the clusters."""
-    return float(sum((points[labels == k] - points[labels == k].mean(0)).square().sum() for k in labels.unique()))
-
-
-def test_separate_clusters_are_found() -> None:
-    generator = torch.Generator().manual_seed(0)
-    truth = torch.arange(200) % 5
-    points = 20 * torch.randn(5, 8, generator=generator)[truth] + torch.randn(200, 8, generator=generator)
-    for seed in range(5):
-        found = clusters(points, 5, seed)
-        assert len(found.unique()) == 5 and len((5 * found + truth).unique()) == 5
-    assert torch.equal(clusters(points, 5, 3), clusters(points, 5, 3))
-
-
-def test_some_seed_finds_the_best_partition_and_none_beats_it() -> None:
-    points = torch.randn(8, 2, generator=torch.Generator().manual_seed(4))
-    best = min(spread(points, torch.tensor(labels)) for labels in product(range(3), repeat=8))
-    found = [spread(points, clusters(points, 3, seed)) for seed in range(20)]
-    assert min(found) == pytest.approx(best, rel=1e-5)
-
-
-def test_every_point_is_with_its_nearest_mean() -> None:
-    points = torch.randn(300, 4, generator=torch.Generator().manual_seed(6))
-    labels = clusters(points, 7, 0)
-    means = torch.stack([points[labels == k].mean(0) for k in range(7)])
-    assert torch.equal(torch.cdist(points, means).argmin(1), labels)
-
-
-def test_no_more_clusters_than_different_points() -> None:
-    assert len(clusters(torch.ones(6, 3), 5, 0).unique()) == 1
-    assert len(clusters(torch.tensor([[0.0], [0.0], [1.0], [1.0]]), 5, 0).unique()) == 2
-    assert clusters(torch.zeros(1, 2), 3, 0).tolist() == [0]
 
 
 def fit(name: str, auxiliary: bool = False, **changed):
