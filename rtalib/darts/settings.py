@@ -49,7 +49,7 @@ class Settings:
     warm_up: first epochs without architecture steps. fixed_alphas: none at all, the architecture parameters keep their initial values.
     drop_path: probability reached at the last epoch, rising linearly; above 0, squares of `cutout` pixels are cut from both halves'
         images as well, with a probability that rises from 0 to 1 (RobustDARTS couples the two).
-    grid: (weight_decay, drop_path) of several searches, one of which `choice` selects; empty: one search with the settings' own.
+    grid: (weight_decay, drop_path) of several searches; `choice` selects one of them. Empty: one search with the settings' own.
     curvature, stop, adaptation: measurement of the eigenvalue, early stopping by it, and DARTS-ADA; None: off.
     projection: DARTS-PT's selection; None: the strongest operations and edges, by alphas and, if there are any, betas.
     """

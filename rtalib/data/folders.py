@@ -1,4 +1,4 @@
-"""Folders of class folders: which pictures are in them, of which class and of which split, and what is left out.
+"""Folders of class folders: the pictures in them, their classes and splits, and what is left out.
 
 What is left out for a reason that its owner may not know is said in one warning: hidden and empty folders, broken links, unread formats.
 """

@@ -114,7 +114,7 @@ def root_folder(root: str | Path | None = None) -> Path:
 
 
 def _expanded(name: str | Path) -> Path:
-    """With a home folder in the place of ~, if there is one of that name; Path.expanduser fails if there is none."""
+    """With the home folder instead of ~; a name without one stays as it is, where Path.expanduser fails."""
     return Path(os.path.expanduser(name))
 
 

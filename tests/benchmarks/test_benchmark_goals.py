@@ -22,7 +22,7 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(autouse=True)
 def shapes(monkeypatch, tmp_path) -> None:
-    """The embedded data set in the place of CIFAR-10, whatever lies on this machine; frost's textures as they come."""
+    """The embedded data set instead of CIFAR-10, whatever lies on this machine; frost's textures as they come."""
     monkeypatch.setattr(data, "cifar10", lambda split, limit=None: load_dataset("shapes10", split, limit=limit))
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
 

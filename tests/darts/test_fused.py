@@ -54,7 +54,7 @@ def assert_equal(found, expected):
 
 @pytest.fixture
 def repeatable_noise(monkeypatch):
-    """A function of the pixels in the place of noise: what is drawn depends on their order in memory."""
+    """A function of the pixels instead of noise: what is drawn depends on their order in memory."""
     for module in (supernet, fused):
         monkeypatch.setattr(module, "noise", lambda x, stride: (2 * x.detach()[..., ::stride, ::stride]).sin())
 

@@ -57,7 +57,7 @@ def test_bad_eigenvalues_are_named():
 
 
 def scripted(monkeypatch, values):
-    """Eigenvalues by (weight decay, epoch) in the place of measured ones."""
+    """Eigenvalues by (weight decay, epoch) instead of measured ones."""
     monkeypatch.setattr(
         robust,
         "eigenvalue",

@@ -21,7 +21,7 @@ def text(words: bytes) -> bytes:
 
 
 def doubled(depth: int) -> bytes:
-    """A list of tuples, each of which holds the one before twice: the last has 2 ** depth leaves, in some bytes."""
+    """A list of tuples; each holds the previous one twice, so the last has 2 ** depth leaves in a few bytes."""
     steps = (b"h" + bytes([k]) + b"h" + bytes([k]) + b"\x86q" + bytes([k + 1]) for k in range(depth))
     return b"(K\x00q\x00" + b"".join(steps) + b"l"
 

@@ -211,7 +211,7 @@ def test_a_killed_plan_goes_on_where_it_was(name: str, tmp_path, monkeypatch: py
 
 
 def cifar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """shapes10 under the names of CIFAR-10's classes, and a narrow network in the place of the published one."""
+    """shapes10 under the names of CIFAR-10's classes, and a narrow network instead of the published one."""
     data = load_dataset("shapes10", "train", limit=SETUP.source_images)
     named = replace(data, classes=CIFAR10_CLASSES)
     monkeypatch.setattr(source_training, "load_dataset", lambda name, *a, **k: named if name == "cifar10" else data)

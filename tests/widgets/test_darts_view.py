@@ -9,7 +9,7 @@ from rtalib.results.figures.cells import HIGHLIGHT
 from rtalib.widgets import darts as darts_views
 
 REDUCE = (("max_pool_3x3", 0), ("skip_connect", 1), ("skip_connect", 2), ("max_pool_3x3", 0))
-# the second node takes the same edge in another order, and another operation in the place of the other
+# the second node takes the same edge in another order, and another operation instead of the other
 NORMAL = {
     "old": (("sep_conv_3x3", 0), ("skip_connect", 1), ("sep_conv_3x3", 0), ("skip_connect", 2)),
     "new": (("skip_connect", 1), ("sep_conv_3x3", 0), ("dil_conv_3x3", 2), ("sep_conv_3x3", 0)),

@@ -164,7 +164,7 @@ def test_files_that_would_get_one_name_are_both_kept(tmp_path):
 
 
 def test_photos_are_written_upright_whatever_sizes_lie_together(tmp_path):
-    """Three of one size in the header, of which EXIF turns two, one of them by a chunk behind its pixels."""
+    """Three pictures with one size in their headers; EXIF turns two of them, one by a chunk behind its pixels."""
     (tmp_path / "phone" / "a").mkdir(parents=True)
     image = pictures(1, 32)[0][:20]
     whole = oriented(image, "PNG", 6)
