@@ -26,10 +26,10 @@ reproduce: $(VENV)/.installed-notebooks
 lab: $(VENV)/.installed-notebooks-lab
 	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
 
-test: $(VENV)/.installed-notebooks-lab-test-peers-browser-ray $(VENV)/.debian
+test: $(VENV)/.installed-notebooks-lab-test-peers-networks-browser-ray $(VENV)/.debian
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-lint: $(VENV)/.installed-notebooks-lab-test-peers-browser-ray
+lint: $(VENV)/.installed-notebooks-lab-test-peers-networks-browser-ray
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 

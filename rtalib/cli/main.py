@@ -1,15 +1,13 @@
 """The commands of `python -m rtalib`. A command imports what it needs, so that --help answers at once."""
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import click
 
-EXECUTORS, SCALES = "serial | processes | ray", "smoke | demo | cpu | night | small | paper"
+from rtalib.cli.options import EXECUTORS, SCALES, books, executor, of_a_run, one_line_errors, option, outputs, table_names, table_seeds
+
 TABLE = "TABLE: rta-table1, cf-table2, cf-figure4, table2 (of both papers), ..."
 
 
@@ -27,51 +25,6 @@ def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> i
     except click.Abort:
         print("interrupted; what is finished is kept, and the same command resumes from there", file=sys.stderr)
         return 130
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Errors become one line: bad arguments with exit status 2, failed cells and a store that cannot be used with 1."""
-    from rtalib.infra.grid import GridError
-    from rtalib.infra.store import DiskFull, StoreError
-
-    try:
-        yield
-    except (GridError, StoreError, DiskFull) as error:
-        raise click.ClickException(str(error)) from error
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        raise click.UsageError(str(error)) from error
-
-
-# -------------------------------------------------------------------------------------------------------------- options
-
-
-def option(name: str, help: str, **attributes) -> Callable:
-    """click.option, with its default in the help text."""
-    return click.option(name, help=help, show_default=attributes.get("default") is not None, **attributes)
-
-
-def _set_outputs(context: click.Context, parameter: click.Parameter, folder: str | None) -> None:
-    from rtalib.infra.store import outputs
-
-    os.environ["RTALIB_OUTPUTS"] = str(Path(folder).absolute() if folder else outputs())  # for workers and notebooks, too
-
-
-def outputs(command: Callable) -> Callable:
-    text = "Folder of results.  [default: $RTALIB_OUTPUTS, else ./outputs]"
-    return option("--outputs", text, metavar="DIR", expose_value=False, callback=_set_outputs)(command)
-
-
-def of_a_run(command: Callable) -> Callable:
-    """--scale, --dataset and --outputs, which name a run and its place."""
-    command = option("--dataset", "shapes10 (built in) | cifar10 | tiny-imagenet | a path", default="shapes10")(outputs(command))
-    return option("--scale", SCALES, default="demo")(command)
-
-
-books = option("--notebooks", "Folder of notebooks.  [default: the repository's]", metavar="DIR")
-table_names = click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
-table_seeds = option("--seeds", "How many (5 is 0 to 4), or which, comma-separated.  [default: the scale's own]", metavar="N")
-executor = option("--executor", EXECUTORS, default="processes")
 
 
 # ------------------------------------------------------------------------------------------------------------- commands

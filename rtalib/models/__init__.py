@@ -6,6 +6,7 @@ from functools import partial
 from torch import nn
 
 from rtalib.errors import unknown
+from rtalib.models.adapt import adapt
 from rtalib.models.base import Classifier, seeded
 from rtalib.models.densenet import DenseNet
 from rtalib.models.preact_resnet import PreActResNet
@@ -13,7 +14,7 @@ from rtalib.models.resnet import BasicBlock, Bottleneck, ResNet
 from rtalib.models.small import ConvNet, Tiny
 from rtalib.models.wide_resnet import WideResNet
 
-__all__ = ["MODELS", "Classifier", "build", "count_parameters", "seeded"]
+__all__ = ["MODELS", "Classifier", "adapt", "build", "count_parameters", "seeded"]
 
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     # The targets of RTA's two contest stages, and of the robust sources.

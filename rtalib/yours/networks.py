@@ -1,0 +1,182 @@
+"""One spelling for the network of every command: `open_network`. Weights are read without unpickling anything."""
+
+import importlib
+import importlib.util
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from types import ModuleType
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from rtalib import models
+from rtalib.errors import unknown
+from rtalib.infra.grid.cell import environment
+from rtalib.models.adapt import Adapted, adapt
+
+SPELLINGS = "FILE.py:FUNCTION, torchvision:NAME, timm:NAME, FILE.onnx, FILE.pt2, or a name of `models`"
+PUBLISHED = "DEFAULT"  # the weights that torchvision or timm publish; their package downloads them
+
+
+def open_network(
+    spelling: str,
+    *,
+    weights: str | Path | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    size: int | None = None,
+    output: str | int | None = None,
+    classes: int | None = None,
+) -> nn.Module:
+    """The network that a command line names, in eval mode: float32 (N,3,H,W) in [0,1] in, logits (N,K) out, with `features`.
+
+    spelling: 'FILE.py:FUNCTION' (the function takes nothing and returns a torch.nn.Module; the file is executed), 'torchvision:NAME',
+    'timm:NAME', a .onnx file, a .pt2 file of torch.export, or a name of `models.MODELS`.
+    weights: a .safetensors file with the tensors' own names (a leading 'module.' is removed), or 'DEFAULT' for what torchvision or timm
+    publish. Needed for torchvision, timm and `models`; for FILE.py it replaces what the function has loaded; not for .onnx and .pt2.
+    mean, std, size, output: see `models.adapt`. With 'DEFAULT', mean, std and size are the published ones unless given.
+    classes: the logits of a network that is built by name; default 10 for `models`, the name's own otherwise.
+
+    Raises ValueError, TypeError or FileNotFoundError that names the argument or the file.
+    """
+    kind, _, name = spelling.rpartition(":")
+    form = {"mean": mean, "std": std, "size": size, "output": output}
+    if kind.endswith(".py"):
+        network = _call(Path(kind).expanduser(), name)
+    elif kind in ("torchvision", "timm"):
+        if weights is None:
+            raise ValueError(
+                f"weights: {spelling} has none of its own; give FILE.safetensors, or {PUBLISHED} to download the published ones"
+            )
+        network, published = (_torchvision if kind == "torchvision" else _timm)(name, weights == PUBLISHED, classes)
+        form = published | {key: value for key, value in form.items() if value is not None}
+        weights = None if weights == PUBLISHED else weights
+    elif spelling in models.MODELS:
+        if weights is None:
+            raise ValueError(f"weights: {spelling} has none of its own; give FILE.safetensors")
+        network = models.build(spelling, 10 if classes is None else classes)
+    elif Path(spelling).suffix in (".onnx", ".pt2"):
+        if weights is not None:
+            raise ValueError(f"weights: {spelling} holds its own; expected none, got {weights}")
+        network = (_onnx if spelling.endswith(".onnx") else _exported)(_file(Path(spelling).expanduser()))
+    else:
+        known = ", ".join(models.MODELS)
+        raise ValueError(f"network: expected {SPELLINGS} ({known}), got {spelling!r}")
+    if weights is not None:
+        load_weights(network, weights)
+    given = {key: value for key, value in form.items() if value is not None}
+    return (network if isinstance(network, models.Classifier | Adapted) and not given else adapt(network, **given)).eval()
+
+
+def load_weights(network: nn.Module, file: str | Path) -> None:
+    """Give a network the tensors of a .safetensors file, in place; ValueError that lists the names that do not fit."""
+    path = _file(Path(file).expanduser())
+    if path.suffix != ".safetensors":
+        advice = "convert it with safetensors.torch.save_file(state_dict, FILE)"
+        raise ValueError(f"weights: expected a .safetensors file or {PUBLISHED}, got {path}; {advice}")
+    try:
+        found = {name.removeprefix("module."): value for name, value in load_file(path).items()}
+    except SafetensorError as error:
+        raise ValueError(f"weights: {path} cannot be read as safetensors ({error})") from error
+    wanted = network.state_dict()
+    problems = [f"{name} is missing" for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    problems += [f"{name} is unexpected" for name in found if name not in wanted]
+    problems += [
+        f"{name} is {tuple(value.shape)}, not {tuple(wanted[name].shape)}"
+        for name, value in found.items()
+        if name in wanted and value.shape != wanted[name].shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise ValueError(f"weights: {path} does not fit {type(network).__name__}: {'; '.join(problems[:4])}{more}")
+    network.load_state_dict(wanted | found)
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"network: {path} is no file")
+    return path
+
+
+def _package(name: str, needed_for: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"network: {needed_for} needs the package {name} ({error}); pip install 'rtalib[networks]'") from error
+
+
+def _call(path: Path, function: str) -> nn.Module:
+    """What FUNCTION of FILE.py returns. The file may import its neighbors."""
+    spec = importlib.util.spec_from_file_location(path.stem, _file(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.absolute().parent))
+    try:
+        spec.loader.exec_module(module)
+        make = getattr(module, function, None)
+        if not callable(make):
+            raise unknown(f"function of {path}", function, [name for name in vars(module) if callable(getattr(module, name))])
+        network = make()
+    finally:
+        sys.path.remove(str(path.absolute().parent))
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network: {path}:{function}() returned {type(network).__name__}, expected a torch.nn.Module")
+    return network
+
+
+def _torchvision(name: str, published: bool, classes: int | None) -> tuple[nn.Module, dict]:
+    from torchvision import models as zoo
+
+    if name not in zoo.list_models(module=zoo):
+        raise unknown("network of torchvision", name, zoo.list_models(module=zoo))
+    if not published:
+        return zoo.get_model(name, weights=None, **({} if classes is None else {"num_classes": classes})), {}
+    weights = zoo.get_model_weights(name).DEFAULT
+    network = zoo.get_model(name, weights=None)
+    network.load_state_dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    preset = weights.transforms()
+    return network, {"mean": preset.mean, "std": preset.std, "size": preset.crop_size[0]}
+
+
+def _timm(name: str, published: bool, classes: int | None) -> tuple[nn.Module, dict]:
+    timm = _package("timm", f"timm:{name}")
+    if not timm.is_model(name):
+        raise unknown("network of timm", name, timm.list_models())
+    built = {} if published or classes is None else {"num_classes": classes}
+    network = timm.create_model(name, pretrained=published, **built)
+    facts = network.pretrained_cfg
+    return network, {"mean": facts["mean"], "std": facts["std"], "size": facts["input_size"][-1]} if published else {}
+
+
+def _onnx(path: Path) -> nn.Module:
+    convert = _package("onnx2torch", path.name).convert
+    invalid = _package("onnx.checker", path.name).ValidationError
+    try:
+        return convert(str(path))
+    except (NotImplementedError, invalid) as error:
+        raise ValueError(f"network: {path} cannot be read as ONNX ({error})") from error
+
+
+def _exported(path: Path) -> nn.Module:
+    """A program of torch.export. Its reader would unpickle objects and load compiled code; tensors alone are let through."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = [part for name in archive.namelist() for part in Path(name).parts]
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"network: {path} is no archive of torch.export ({error})") from error
+    refused = [part for part in parts if part.startswith(("custom_obj", "opaque_obj", "aotinductor")) or part.endswith(".so")]
+    if refused:
+        raise ValueError(
+            f"network: {path} holds pickled objects or compiled code ({refused[0]}), which is not executed; expected tensors alone"
+        )
+    try:
+        with environment(TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"):
+            network = torch.export.load(path).module()
+    except (RuntimeError, ValueError, UnpicklingError) as error:
+        raise ValueError(f"network: {path} cannot be read as a program of torch.export ({error})") from error
+    network.train = network.eval = lambda *mode: network  # the mode is fixed by the export, and torch's own methods only say so
+    return network
