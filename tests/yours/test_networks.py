@@ -155,8 +155,8 @@ def test_published_networks_have_their_accuracy(name):
     assert 100 * evaluate(published_network(name), lossless()) == LOSSLESS[name]
 
 
-def test_the_copy_costs_a_published_network_twelve_points():
-    assert 100 * evaluate(published_network("resnet20"), copies(300)) == pytest.approx(80, abs=5)  # 80.0 on 2,000
+def test_the_copy_costs_a_published_network_many_points():
+    assert 100 * evaluate(published_network("resnet20"), copies(500)) == pytest.approx(75.4, abs=0.5)
 
 
 def test_every_loader_names_its_network():
