@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from rtalib.training.recipes import RECIPES, Recipe
 
+PUBLISHED = "published"  # as a robust_model: each robust source has the network and the schedule of its card
 OTHER_SHAPES = "shapes10 redrawn at 24 px"  # a second data set where none is at hand: other draws of the same classes, at another size
 
 
@@ -26,11 +27,11 @@ class RtaScale:
     sources: tuple[str, ...]
     clean_model: str
     wide_model: str
-    robust_model: str
+    robust_model: str  # of all robust sources, or PUBLISHED
     held_out: str  # attacked for the evaluation, never a source
     source_images: int
     source_budget: tuple[str, int]
-    robust_epochs: int  # of PGD-AT, TRADES, FastAT and label smoothing
+    robust_epochs: int  # of PGD-AT, TRADES, FastAT and label smoothing; not of published schedules
     attack_steps: int  # of the robust sources' training; the papers take 10
     evaluated: int
     plan_epochs: int  # of a whole training in the plans of the other nine
@@ -141,6 +142,7 @@ class Scale:
     corruptions: CorruptionScale = CorruptionScale()
     together: TogetherScale = TogetherScale()
     seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)  # number of a notebook -> its seeds, where others
+    protocol: str = "disjoint"  # of tables and notebooks that are given none
 
     def notebook_seeds(self, notebook: str) -> tuple[int, ...]:
         """The seeds of a notebook, by its name: its own where it has some, else the scale's."""

@@ -62,8 +62,9 @@ def jobs(
             raise unknown("parameter", name, known)
     found = []
     for path, defaults in declared.items():
-        own = seeds or ",".join(map(str, scales.get(scale).notebook_seeds(path.stem)))
-        given = {"scale": scale, "dataset": dataset, "seeds": own} | ({"executor": executor} if executor else {}) | special
+        at = scales.get(scale)
+        own = {"seeds": seeds or ",".join(map(str, at.notebook_seeds(path.stem))), "protocol": at.protocol}
+        given = {"scale": scale, "dataset": dataset, **own} | ({"executor": executor} if executor else {}) | special
         try:
             values = nb.coerce({name: nb.parse(name, text, defaults) for name, text in given.items() if name in defaults}, defaults)
         except (TypeError, ValueError) as error:

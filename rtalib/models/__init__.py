@@ -11,6 +11,7 @@ from rtalib.models.base import Classifier, seeded
 from rtalib.models.densenet import DenseNet
 from rtalib.models.preact_resnet import PreActResNet
 from rtalib.models.resnet import BasicBlock, Bottleneck, ResNet
+from rtalib.models.resnet_v2 import ResNetV2
 from rtalib.models.small import ConvNet, Tiny
 from rtalib.models.wide_resnet import WideResNet
 
@@ -24,6 +25,7 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "preact_resnet18": partial(PreActResNet, (2, 2, 2, 2)),
     "wide_resnet28_10": partial(WideResNet, 28, 10),
     "wide_resnet34_10": partial(WideResNet, 34, 10),
+    "resnet47_v2": partial(ResNetV2, 47),
     "densenet121_k32": partial(DenseNet, (6, 12, 24, 16), 32),
     "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
     # For two CPU cores.

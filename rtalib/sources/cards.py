@@ -7,6 +7,7 @@ of a substitute as plain data; sources/train.py carries them out, sources/public
 from dataclasses import dataclass, replace
 
 from rtalib.infra.data_files import build, read_toml
+from rtalib.training.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Source:
 
     clean_accuracy, robust_accuracy (the authors' own attack), autoattack; starter_score: fraction misclassified under the contest's PGD-10;
     robustbench: the id of the same weights there; plan: what trains its substitute here, on the network that the scale names.
+    network, schedules: a name of models.MODELS, and the recipe of each stage of the plan, as published, for scales that ask for them; the
+    clean sources have none.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Source:
     starter_score: float | None = None
     robustbench: str | None = None
     note: str = ""
+    network: str = ""
+    schedules: tuple[Recipe, ...] = ()
 
 
 FILE = "sources.toml"
@@ -64,7 +69,9 @@ def _load() -> dict[str, Source]:
     for name, table in read_toml(__package__, FILE).items():
         place = f"{FILE}, {name}"
         card = build(Source, {"name": name} | table, place)
-        cards[name] = replace(card, plan=tuple(build(Stage, stage, f"{place}.plan") for stage in card.plan))
+        plan = tuple(build(Stage, stage, f"{place}.plan") for stage in card.plan)
+        schedules = tuple(build(Recipe, recipe, f"{place}.schedules") for recipe in card.schedules)
+        cards[name] = replace(card, plan=plan, schedules=schedules)
     return cards
 
 

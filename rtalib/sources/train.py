@@ -17,7 +17,7 @@ from rtalib.data.readers import CIFAR10_CLASSES
 from rtalib.errors import check_number, unknown
 from rtalib.infra import store
 from rtalib.models.inference import predict
-from rtalib.scale_settings import RtaScale
+from rtalib.scale_settings import PUBLISHED, RtaScale
 from rtalib.sources import hydra, public_weights
 from rtalib.sources.awp import AWP
 from rtalib.sources.cards import SOURCES, Stage
@@ -26,6 +26,7 @@ from rtalib.sources.heads import with_head
 from rtalib.sources.objectives import FreeAT, WarmUp, at_he, fast_at, mmc, pgd_at, trades
 from rtalib.training.artefacts import trained_network
 from rtalib.training.loop import Objective
+from rtalib.training.recipes import Recipe
 from rtalib.training.validation import Validation, pgd_accuracy
 
 HELD_OUT = "held-out"
@@ -137,15 +138,14 @@ class _Images:
 
 def _train_stage(name: str, number: int, data: LabeledImages, dataset: str, setup: RtaScale, previous: Trained | None) -> Trained:
     """One stage of a plan, an artefact of its own, so that a killed plan resumes in the stage where it stopped."""
-    stage, model, last = SOURCES[name].plan[number], setup.source_model(name), number + 1 == len(SOURCES[name].plan)
+    stage, last = SOURCES[name].plan[number], number + 1 == len(SOURCES[name].plan)
+    model, recipe, warm_up = schedule(name, number, setup)
     if stage.budget == "plan":
-        recipe = setup.plan_recipe(stage.epochs, stage.lr)
-        warm_up = max(setup.plan_warm_up, int(stage.warm_up * recipe.epochs)) if stage.begin == "fresh" else 0
         method = {"stage": asdict(stage), "steps": setup.attack_steps, "warm_up": warm_up}
         method |= {"previous": previous[1].key} if previous else {}
     else:
-        recipe, warm_up = setup.source_recipe(robust=stage.budget == "robust"), 0
         method = {"objective": [name, setup.attack_steps] if stage.objective != "clean" else "clean"}
+    method |= {"collapse": "ends the training"} if stage.validation == "collapse" else {}
     images, validation = _validated(stage, _images(stage, data, dataset, setup, previous), setup)
     return trained_network(
         lambda: _network(model, stage, images.classes, previous and previous[0]),
@@ -159,6 +159,19 @@ def _train_stage(name: str, number: int, data: LabeledImages, dataset: str, setu
         validation=validation,
         n_labeled=images.n_labeled,
     )
+
+
+def schedule(name: str, number: int, setup: RtaScale) -> tuple[str, Recipe, int]:
+    """The network of a source (a name of models.MODELS), and the recipe and epochs of warm-up of a stage of its plan, at a scale."""
+    card = SOURCES[name]
+    stage, model = card.plan[number], setup.source_model(name)
+    if model == PUBLISHED:
+        model, recipe, least = card.network, card.schedules[number], 0
+    elif stage.budget == "plan":
+        recipe, least = setup.plan_recipe(stage.epochs, stage.lr), setup.plan_warm_up
+    else:
+        return model, setup.source_recipe(robust=stage.budget == "robust"), 0
+    return model, recipe, max(least, int(stage.warm_up * recipe.epochs)) if stage.begin == "fresh" else 0
 
 
 def _network(model: str, stage: Stage, classes: int, previous: nn.Module | None) -> nn.Module:

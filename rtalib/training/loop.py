@@ -53,7 +53,8 @@ def train(
         depthwise convolutions are faster in 'fp32' on a CPU.
     on_epoch(model, row): called after each epoch, before its checkpoint. A dict that it returns joins the row (accuracies, say); an
         exception ends the training.
-    validation: measured after each epoch, before on_epoch, as `validation` of the row; see Validation for keeping the best weights.
+    validation: measured after each epoch, before on_epoch, as `validation` of the row; see Validation for keeping the best weights, and
+        for ending early.
     n_labeled: above 0, each batch is half drawn from the first `n_labeled` images and half from the others; an epoch passes once over
         the first, and over as many of the others, drawn anew each time.
 
@@ -72,12 +73,15 @@ def train(
     if checkpoint is not None and (history := checkpoints.load(checkpoint, model, optimizer, made_for)):
         best = checkpoints.best(checkpoint)
     for epoch in range(len(history), recipe.epochs):
+        if history and history[-1].get("overfitted"):
+            break
         history.append(_train_epoch(run, epoch))
         if validation is not None:
             best = validation.measure(model, history, best)
         if on_epoch is not None:
             history[-1] |= on_epoch(model, history[-1]) or {}
-        if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == recipe.epochs):
+        last = epoch + 1 == recipe.epochs or history[-1].get("overfitted")
+        if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or last):
             checkpoints.save(checkpoint, model, optimizer, history, made_for, best)
     if best is not None:
         model.load_state_dict(best)

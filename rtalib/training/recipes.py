@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from rtalib.errors import check_number, unknown
 
-SCHEDULES = ("step", "cosine", "onecycle", "linear")
+SCHEDULES = ("step", "cosine", "onecycle", "linear", "triangle")
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Recipe:
 
     schedule: 'step' multiplies lr by `gamma` at each epoch in `milestones` (counted from 0); 'cosine' falls to 0 over the epochs, one value
     per epoch, as in DARTS; 'onecycle' rises linearly from lr/5 over the first quarter of all steps and falls linearly to 0;
-    'linear' falls to 0 from the first step.
+    'linear' falls to 0 from the first step; 'triangle' rises linearly from 0 over the first half of all steps and falls linearly to 0.
     label_smoothing a: labels become (1-a) y + a/K. cutout: side of the erased square in pixels (0: none). grad_clip: largest gradient norm.
     drop_path: probability reached at the end, rising linearly with the epoch. auxiliary_weight: weight of an auxiliary head's loss.
     """
@@ -86,6 +86,8 @@ class Recipe:
         done = (epoch + step / steps) / self.epochs
         if self.schedule == "linear":
             return self.lr * (1 - done)
+        if self.schedule == "triangle":
+            return self.lr * (1 - abs(2 * done - 1))
         return self.lr * (0.2 + 0.8 * done / 0.25 if done < 0.25 else (1 - done) / 0.75)
 
 

@@ -24,8 +24,9 @@ class Validation:
     """score(model) after each epoch, in eval mode: a number, the higher the better, without draws from torch's global generators.
 
     keep_best: the network ends with the weights of its best epoch, the first of equals, instead of the last (Rice et al. 2020).
-    fall: a score that falls by more than this within an epoch is reported, as `overfitted` in the epoch's row and as a warning. Wong et
-    al. (2020) take a fall of the PGD accuracy by 0.2 as the sign of catastrophic overfitting.
+    fall: a score that falls by more than this within an epoch ends the training, with the weights of the epoch before; the last row says
+    `overfitted`, and so does a warning. Wong et al. (2020) take a fall of the PGD accuracy by 0.2 as the sign of catastrophic overfitting,
+    and stop there.
     """
 
     score: Callable[[nn.Module], float]
@@ -33,7 +34,7 @@ class Validation:
     fall: float = math.inf
 
     def measure(self, model: nn.Module, history: list[dict], best: Weights | None) -> Weights | None:
-        """Add the score to the last row of `history`; returns the best weights so far, None if they are not kept."""
+        """Add the score to the last row of `history`; returns the weights to end with so far, None for the last ones."""
         before = [row["validation"] for row in history[:-1]]
         with evaluating(model):
             score = float(self.score(model))
@@ -42,10 +43,11 @@ class Validation:
             history[-1]["overfitted"] = True
             epoch = history[-1]["epoch"]
             text = f"catastrophic overfitting in epoch {epoch}: the validation score fell from {before[-1]:.3f} to {score:.3f}"
-            warnings.warn(text, stacklevel=3)
-        if not self.keep_best:
+            warnings.warn(f"{text}; the training ends with the weights of epoch {epoch - 1}", stacklevel=3)
+            return best
+        if not self.keep_best and math.isinf(self.fall):
             return None
-        improved = not before or score > max(before)
+        improved = not self.keep_best or not before or score > max(before)
         return {name: value.clone() for name, value in model.state_dict().items()} if improved else best
 
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from rtalib import load_dataset, models
+from rtalib.models.resnet_v2 import ResNetV2
 from rtalib.models.small import haar_filters
 
 # Sizes for ten classes. Contest networks: the organisers' 23.52 M, 1.00 M, 5.85 M and 11.17 M (AAAI-22 data-centric contest),
@@ -23,6 +24,15 @@ SMALL = ("resnet8", "wide_resnet10_1", "wide_resnet10_2", "convnet", "convnet_sm
 def test_size_is_the_published_one(name):
     with torch.device("meta"):
         assert models.count_parameters(models.build(name)) == PUBLISHED[name]
+
+
+def test_resnet_v2_has_the_sizes_that_keras_prints():
+    """Trainable parameters of ResNet20v2, the network of Keras' CIFAR-10 example (574,090 with the statistics of BatchNorm)."""
+    with torch.device("meta"):
+        network = ResNetV2(20, 10)
+    assert models.count_parameters(network) == 570_602 and network.classifier.in_features == 256
+    with pytest.raises(ValueError, match="9n\\+2"):
+        ResNetV2(32, 10)
 
 
 def wide_resnet_size(depth: int, widen: int, classes: int) -> int:

@@ -152,6 +152,7 @@ def test_errata_name_settings_that_there_are():
     from rtalib import attacks, darts, iterative_search, repair, rta, scales
 
     paper = scales.get("paper").repair
+    assert [name for name in scales.SCALES if scales.get(name).protocol == "paper"] == ["paper"]
     assert (paper.steps_per_epoch, paper.search_batch, paper.order, len(paper.robust_grid)) == (520, 64, 2, 4)
     assert not darts.Settings().weights_first and darts.PRESETS["pc-darts"]["refinement"].warm_up == 6
     assert (iterative_search.Settings().rule, attacks.EPS, attacks.BIM().steps) == ("most-models", 8 / 255, 10)

@@ -101,7 +101,7 @@ def test_keys_of_plain_trainings_have_the_method_the_steps_and_nothing_else() ->
     data = load_dataset("shapes10", "train", limit=SETUP.source_images)
     for name, method in (("clean_wideresnet", "clean"), ("pgd_at", ["pgd_at", 1]), ("fast_at", ["fast_at", 1])):
         entry = source_network(name, "shapes10", SETUP)[1]
-        others = {"recipe", "seed", "precision"}
+        others = {"recipe", "seed", "precision", "collapse"}
         assert {k: v for k, v in entry.card["parameters"].items() if k not in others} == {
             "model": "tiny", "objective": method, "data": data.digest,
         }  # fmt: skip

@@ -3,6 +3,7 @@
 import math
 from dataclasses import FrozenInstanceError, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -44,6 +45,13 @@ def test_linear_falls_from_lr_towards_zero():
     recipe = Recipe(4, lr=0.4, schedule="linear")
     rates = [recipe.learning_rate(e, s, 10) for e in range(4) for s in range(10)]
     assert rates == pytest.approx([0.4 * (1 - k / 40) for k in range(40)])
+
+
+def test_triangle_rises_from_0_to_lr_in_the_middle_and_falls_to_0():
+    """numpy.interp over 0, half and all epochs, as the published code of FastAT has it."""
+    recipe = Recipe(4, lr=0.2, schedule="triangle")
+    rates = [recipe.learning_rate(e, s, 10) for e in range(4) for s in range(10)]
+    assert rates == pytest.approx(np.interp(np.arange(40) / 10, [0, 2, 4], [0, 0.2, 0]))
 
 
 def test_presets_are_the_papers():

@@ -83,10 +83,22 @@ def test_the_best_weights_survive_a_kill(tmp_path, killed):
         fit(make(), checkpoint=path)
 
 
-def test_a_fall_of_the_score_is_reported_in_its_row_and_as_a_warning():
-    with pytest.warns(UserWarning, match=r"catastrophic overfitting in epoch 3: the validation score fell from 0.450 to 0.200"):
-        _, history = fit(make(), validation=Validation(scripted(0.5, 0.45, 0.2, 0.1), fall=0.2))
-    assert [row.get("overfitted", False) for row in history] == [False, False, True, False]
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_a_fall_of_the_score_ends_the_training_with_the_weights_before_it(tmp_path, keep_best):
+    seen, path, scores = [], tmp_path / "c.pt", (0.5, 0.45, 0.2, 0.1)
+    watched = {"keep_best": keep_best, "fall": 0.2}
+    with pytest.warns(UserWarning, match=r"catastrophic overfitting in epoch 3: .* fell from 0.450 to 0.200; .* the weights of epoch 2"):
+        model, history = fit(
+            make(),
+            validation=Validation(scripted(*scores), **watched),
+            on_epoch=lambda model, row: seen.append(weights(model)),
+            checkpoint=path,
+            checkpoint_every=4,
+        )
+    assert [row.get("overfitted", False) for row in history] == [False, False, True]
+    assert equal(model.state_dict(), seen[0 if keep_best else 1]) and not equal(seen[1], seen[2])
+    again, history = fit(make(), validation=Validation(scripted(), **watched), checkpoint=path)
+    assert equal(model.state_dict(), again.state_dict()) and len(history) == 3, "a finished training does not go on"
 
 
 @torch.no_grad()
@@ -106,7 +118,7 @@ def test_a_collapse_is_found_by_the_pgd_accuracy_on_some_images():
     watched = Validation(pgd_accuracy(data, steps=5), fall=0.2)
     with pytest.warns(UserWarning, match="catastrophic overfitting in epoch 3: the validation score fell from 1.000 to 0.000"):
         history = train(model, data, replace(RECIPE, lr=1e-6), precision="fp32", device="cpu", on_epoch=forget, validation=watched)
-    assert [row.get("overfitted", False) for row in history] == [False, False, True, False]
+    assert [row.get("overfitted", False) for row in history] == [False, False, True]
 
 
 def test_pgd_accuracy_is_that_of_the_attack_in_any_batches():

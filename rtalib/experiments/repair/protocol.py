@@ -190,13 +190,14 @@ def search_settings(study: Study, *, refine: bool) -> dict:
     setup = study.setup
     epochs = setup.refine_epochs if refine else setup.search_epochs
     settings = {"channels": setup.search_channels, "layers": setup.search_layers, "stem": setup.stem}
-    settings |= {"epochs": epochs, "steps_per_epoch": setup.steps_per_epoch}
-    if study.search == "darts" or not setup.published_searches:
+    own = setup.published_searches and study.search != "darts"  # its batch and rates, and as many steps as its half has batches
+    settings |= {"epochs": epochs, "steps_per_epoch": None if own else setup.steps_per_epoch}
+    if not own:
         settings |= {"batch_size": setup.search_batch, "lr": setup.search_lr, "arch_lr": setup.arch_lr, "order": setup.order}
     if study.search == "pc-darts" and not refine:
         settings["warm_up"] = round(WARM_UP * epochs)
     if study.search == "darts-pt":
-        settings["steps_per_epoch"] = setup.pt_steps or setup.steps_per_epoch
+        settings["steps_per_epoch"] = setup.pt_steps or settings["steps_per_epoch"]
         interval = setup.pt_interval if refine else setup.pt_first_interval
         criterion = "loss" if setup.pt_images else "accuracy"  # on few images, removing most operations costs the same accuracy: none
         settings["projection"] = darts.Projection(interval, criterion=criterion, images=setup.pt_images)

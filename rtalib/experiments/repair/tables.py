@@ -145,22 +145,23 @@ def run_table(
     scale: str = "demo",
     dataset: str = "shapes10",
     seeds: list[int] | tuple[int, ...] = (),
-    protocol: str = "disjoint",
+    protocol: str = "",
     corruption: str = "gaussian_noise",
     target: str = "",
     executor: str = "processes",
 ) -> list[dict]:
     """Rows of a table of the CF-DARTS paper ('table1' to 'table7', 'figure4'), one per method and seed; stored rows are not recomputed.
 
-    seeds: default the scale's own. corruption: the guiding one (Tables 3 and 4 have their four). target: Table 4's other data set, default
-    the scale's. Row fields in percent: clean, one per corruption (all five severities), and fail (failing examples of the deployed
+    seeds, protocol: default the scale's own. corruption: the guiding one (Tables 3 and 4 have their four). target: Table 4's data set,
+    default the scale's. Row fields in percent: clean, one per corruption (all five severities), and fail (failing examples of the deployed
     network without the selected ones); further n_fail, n_eval, shared_base_images, leaked_base_images, genotype, params, history.
     Table 5 adds common_fail; Table 7 has hours instead. The table "cf-deployed" of the store has the deployed networks.
     """
+    settings = scales.get(scale)
+    protocol = protocol or settings.protocol
     for kind, name, known in (("table", table, TABLES), ("protocol", protocol, PROTOCOLS), ("corruption", corruption, CORRUPTIONS)):
         if name not in known:
             raise unknown(kind, name, known)
-    settings = scales.get(scale)
     images.cache_clear()
     inputs = fingerprint(dataset)
     common = {"dataset": dataset, "corruption": corruption, "protocol": protocol, "scale": scale}

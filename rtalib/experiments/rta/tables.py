@@ -178,20 +178,21 @@ def run_table(
     scale: str = "demo",
     dataset: str = "shapes10",
     seeds: Sequence[int] = (),
-    protocol: str = "disjoint",
+    protocol: str = "",
     executor: str = "processes",
 ) -> list[dict]:
     """Rows of a table of the RTA paper, 'table1' to 'table4', one per method, seed and target network; stored rows are not computed again.
 
-    seeds: default the scale's own. Row fields: method, seed, model, score and score.PARTS in percent, n_train, n_eval. Warns under
-    protocol 'paper', whose training images are those that the suite perturbs.
+    seeds, protocol: default the scale's own. Row fields: method, seed, model, score and score.PARTS in percent, n_train, n_eval. Warns
+    under protocol 'paper', whose training images are those that the suite perturbs.
     """
     if table not in TABLES:
         raise unknown("table", table, TABLES)
+    settings = scales.get(scale)
+    protocol = protocol or settings.protocol
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, PROTOCOLS)
     score.warn_of_leakage(protocol)
-    settings = scales.get(scale)
     setup, seeds = settings.rta, seeds or settings.seeds
     common = {"run": scales.run_name(scale, dataset), "inputs": run_inputs(dataset, setup), "executor": executor}
     run_sources(scale, dataset, setup, common)
