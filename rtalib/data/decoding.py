@@ -4,7 +4,9 @@ The cache folder is $RTALIB_CACHE, else ~/.cache/rtalib/decoded. An entry is a f
 its source files; it is built under a temporary name and renamed when complete, so a crash never leaves half an entry.
 """
 
+import contextlib
 import errno
+import functools
 import hashlib
 import json
 import math
@@ -21,7 +23,7 @@ import numpy as np
 from rtalib.data import pictures
 from rtalib.data.bounds import check_memory, memory
 from rtalib.data.pictures import MAX_PIXELS
-from rtalib.infra.store.files import remove, replacing
+from rtalib.infra.store.files import digest, replacing, set_aside
 
 Raw = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # images uint8 (N,3,H,W), labels int64 (N,) or float32 (N,K), class names
 Encoded = tuple[str, pictures.Source]  # what to call the picture in an error, and its file or its bytes
@@ -29,6 +31,7 @@ Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
 BATCH, BATCH_BYTES = 2048, 2**26  # encoded pictures in memory at a time
 ORPHAN_SECONDS = 86_400
+FILES = ("images.npy", "labels.npy", "classes.json")
 VERSION = 2  # part of every key: raise it when decoding changes. 2: EXIF orientation, 16-bit levels, transparency
 
 
@@ -42,23 +45,24 @@ def cached(files: list[Path], reading: str, build: Callable[[Allocate], Raw]) ->
 
     `reading` says what else the result depends on, such as class names. `build` receives a function that allocates the image array.
     Arrays from the cache are memory-mapped copy-on-write: writing to them changes neither the cache nor another reader. A damaged entry is
-    decoded again. If the cache cannot be written, a warning says so and nothing is kept.
+    set aside and decoded again. If the cache cannot be written, a warning says so and nothing is kept.
     """
     entry = cache_folder() / _key(files, reading)
     if entry.is_dir():
         try:
             return _read(entry)
         except (OSError, ValueError, EOFError) as error:
-            warnings.warn(f"the decoded images in {entry} are damaged ({error}); they are decoded again", RuntimeWarning, stacklevel=2)
-            remove(entry)
+            with contextlib.suppress(OSError):  # of a folder that cannot be written: the next attempt says so
+                set_aside(entry, f"the decoded images are damaged ({error})")
     try:
         _remove_orphans(entry.parent)
         with replacing(entry) as (work,):
             _write(work, build)
     except OSError as error:
-        if not entry.is_dir():  # otherwise another process has written the same
-            warnings.warn(f"decoded images cannot be kept: {error}; set RTALIB_CACHE to a writable folder", RuntimeWarning, stacklevel=2)
-            return build(lambda shape: np.empty(shape, np.uint8))
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            return _read(entry)  # another process has written the same
+        warnings.warn(f"decoded images cannot be kept: {error}; set RTALIB_CACHE to a writable folder", RuntimeWarning, stacklevel=2)
+        return build(lambda shape: np.empty(shape, np.uint8))
     return _read(entry)
 
 
@@ -76,6 +80,7 @@ def _write(work: Path, build: Callable[[Allocate], Raw]) -> None:
     images.flush()
     np.save(work / "labels.npy", labels)
     (work / "classes.json").write_text(json.dumps(classes), encoding="utf-8")
+    (work / "sha256.json").write_text(json.dumps({name: digest(work / name) for name in FILES}))
 
 
 def claimed(path: Path, shape: tuple[int, ...]) -> np.memmap:
@@ -90,14 +95,25 @@ def claimed(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _read(entry: Path) -> Raw:
+    """ValueError or OSError if a file is not what was written, compared once in a process unless somebody touches it."""
+    expected = json.loads((entry / "sha256.json").read_bytes())
+    for name in FILES:
+        facts = (entry / name).stat()
+        if _digest(entry / name, facts.st_size, facts.st_mtime_ns) != expected[name]:
+            raise ValueError(f"{name} has changed since it was written")
     images = np.load(entry / "images.npy", mmap_mode="c", allow_pickle=False)
     labels = np.load(entry / "labels.npy", allow_pickle=False)
     return images, labels, tuple(json.loads((entry / "classes.json").read_text(encoding="utf-8")))
 
 
+@functools.lru_cache(maxsize=1024)
+def _digest(path: Path, size: int, modified: int) -> str:
+    return digest(path)
+
+
 def _remove_orphans(folder: Path) -> None:
-    """Delete what killed processes left behind."""
-    for work in folder.glob("*.tmp"):
+    """Delete what killed processes left behind, and damaged entries after a day."""
+    for work in (*folder.glob("*.tmp"), *folder.glob(".corrupt-*")):
         if work.exists() and time.time() - work.stat().st_mtime > ORPHAN_SECONDS:
             shutil.rmtree(work, ignore_errors=True)
 

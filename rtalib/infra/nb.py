@@ -53,6 +53,8 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout:
             from rtalib.infra import nb_engine
 
             status, error = nb_engine.execute(notebook, temporary, parameters, timeout)
+        except OSError as fault:  # the notebook cannot be saved: a full disk, say
+            status, error = "failed", str(fault)
         finally:
             error = "\n".join(error.strip().splitlines()[-ERROR_LINES:])
             result = NotebookResult(notebook.stem, status, round(time.monotonic() - started, 2), error)
@@ -62,18 +64,23 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout:
 
 
 def status(output: Path) -> dict:
-    """The record of the last run that wrote, or writes, `output`; {'status': 'missing'} when there was none."""
+    """The record of the last run that wrote, or writes, `output`; its status is 'missing' if there was none, 'unknown' if it is damaged."""
     path = _record_path(output)
+    missing = {"notebook": output.stem, "status": "missing", "seconds": 0.0, "error": ""}
     if not path.exists():
-        return {"notebook": output.stem, "status": "missing", "seconds": 0.0, "error": ""}
-    record = json.loads(path.read_text())
+        return missing
+    try:
+        record = store.unseal(path.read_bytes())
+        record["status"], record["seconds"], record["error"], record["notebook"]
+    except (ValueError, KeyError) as error:
+        return missing | {"status": "unknown", "error": f"{path.name} is damaged: {error}"}
     if record["status"] == "running" and not store.is_locked(_lock(output)):
         record |= {"status": "died", "error": "the process that ran it is gone"}
     return record
 
 
 def _record(output: Path, result: NotebookResult, facts: dict) -> None:
-    store.write_atomic(_record_path(output), json.dumps(asdict(result) | facts | {"written": _now(), "pid": os.getpid()}, indent=1))
+    store.write_atomic(_record_path(output), store.seal(asdict(result) | facts | {"written": _now(), "pid": os.getpid()}))
 
 
 def _record_path(output: Path) -> Path:
@@ -92,8 +99,12 @@ def _publish(temporary: Path, output: Path, result: NotebookResult) -> None:
     """Rename the executed notebook; where papermill's own marks would mislead, put the verdict on top instead."""
     if not temporary.exists():
         return
-    if result.status in ("died", "timeout"):
+    try:
         book = json.loads(temporary.read_text())
+    except ValueError:  # the disk was full when it was last saved
+        temporary.unlink()
+        return
+    if result.status in ("died", "timeout"):
         for part in (book, *book["cells"]):
             part["metadata"].pop("papermill", None)
         text = f"**This run did not finish** ({result.status} after {result.seconds:.0f} s): cells below may never have run.\n\n"

@@ -5,6 +5,7 @@ REPORT.md, the same facts for a terminal; tables/<table>.tex; and claims.csv, ev
 the same bytes.
 """
 
+import warnings
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -29,15 +30,17 @@ PAGES.filters |= {function.__name__: function for function in (html.png, html.st
 def write(run: Path | str, *, title: str = "rtalib") -> Path:
     """Write report.html, REPORT.md, claims.csv and tables/<table>.tex into a run's folder; return the page's path.
 
-    `run` is a run's name below the outputs folder (str), or its folder (Path). FileNotFoundError if the folder does not exist;
-    ValueError naming the file if a row is not a JSON object.
+    `run` is a run's name below the outputs folder (str), or its folder (Path). FileNotFoundError if the folder does not exist. Damaged
+    files are left out; the page names them, and so does a warning.
     """
     report = collect.collect(run, title)
+    for line in report.left_out:
+        warnings.warn(f"left out of the report: {line}", stacklevel=2)
     for section in report.sections:
         for number, block in enumerate(section.blocks, 1):  # a table in several blocks has a file for each
             if block.detailed is not None:
                 write_atomic(report.folder / "tables" / f"{section.id}{f'-{number}' if number > 1 else ''}.tex", latex(block.detailed))
     write_atomic(report.folder / "claims.csv", report.claims.to_csv(index=False))
-    for name in ("REPORT.md", "report.html"):
-        write_atomic(report.folder / name, PAGES.get_template(f"{name}.jinja").render(report=report))
+    for name, pages in (("REPORT.md", PAGES.overlay(finalize=markdown.plain)), ("report.html", PAGES)):
+        write_atomic(report.folder / name, pages.get_template(f"{name}.jinja").render(report=report))
     return report.folder / "report.html"

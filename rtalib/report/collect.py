@@ -90,6 +90,7 @@ class Report:
     notebooks: list[str]
     costs: list[dict]
     stamps: list[dict]
+    left_out: list[str]  # damaged files, and what is wrong with each
 
     @property
     def tally(self) -> dict[str, int]:
@@ -113,22 +114,24 @@ class Report:
 def collect(run: Path | str, title: str = "rtalib") -> Report:
     """Read rows/<table>/*.json (those that plans/<table>.json lists, if it exists), figures/*.png, tables/*.csv and *.ipynb of a run."""
     folder = run if isinstance(run, Path) else outputs() / run
-    rows = files.read_all(folder)
+    left_out: list[str] = []
+    rows = files.read_all(folder, left_out)
     ids = list(dict.fromkeys([*papers.PUBLISHED, *rows]))
     every = [row for table in ids for row in rows.get(table, [])]
-    pictures = {picture: files.owner(picture.name, ids) for picture in files.figures(folder)}
+    pictures = {picture: files.owner(picture.name, ids) for picture in files.figures(folder, left_out)}
     csvs = [path for path in sorted(folder.glob("tables/*.csv")) if files.owner(path.stem, papers.PUBLISHED) is None]
     return Report(
         title,
         folder,
         facts=tables.context(every),
         claims=_claims(rows),
-        sections=[_section(folder, id, rows.get(id, []), [p for p, owner in pictures.items() if owner == id]) for id in ids],
+        sections=[_section(folder, id, rows.get(id, []), [p for p, owner in pictures.items() if owner == id], left_out) for id in ids],
         figures=[picture for picture, owner in pictures.items() if owner is None],
-        saved={path.stem: pd.read_csv(path) for path in csvs},
+        saved={path.stem: table for path, table in files.whole(pd.read_csv, csvs, left_out).items()},
         notebooks=sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts),
         costs=files.costs({table: rows[table] for table in ids if table in rows}),
         stamps=files.stamps(every),
+        left_out=left_out,
     )
 
 
@@ -156,7 +159,7 @@ def _verdicts(rows: Sequence[dict], table: str) -> pd.DataFrame | str:
     """Verdicts of the table's claims, or why they cannot be given."""
     try:
         return tables.verdicts(MADE[table](rows) if table in MADE else rows, CLAIMS.get(table, ()))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         return str(error)
 
 
@@ -168,29 +171,30 @@ def _groups(rows: Sequence[dict]) -> dict[str, list[dict]]:
     return found
 
 
-def _section(folder: Path, id: str, rows: list[dict], pictures: list[files.Picture]) -> Section:
-    blocks = [_block(folder, id, name, found) for name, found in _groups(rows).items()]
-    return Section(id, papers.PUBLISHED.get(id), blocks, pictures, len(files.plan(folder, id) or rows))
+def _section(folder: Path, id: str, rows: list[dict], pictures: list[files.Picture], left_out: list[str]) -> Section:
+    blocks = [_block(folder, id, name, found, left_out) for name, found in _groups(rows).items()]
+    return Section(id, papers.PUBLISHED.get(id), blocks, pictures, len(files.plan(folder, id, []) or rows))
 
 
-def _block(folder: Path, id: str, name: str, rows: list[dict]) -> Block:
+def _block(folder: Path, id: str, name: str, rows: list[dict], left_out: list[str]) -> Block:
     published, tested = papers.PUBLISHED.get(id), _verdicts(rows, id)
     error = tested if isinstance(tested, str) else ""
     verdicts = tested if not error and len(tested) else None
     if published is None:
         return Block(name, rows, error, plain=_plain(rows), verdicts=verdicts)
     try:
-        parts = tables.compare(rows, published, columns=_columns(folder, published, rows))
+        parts = tables.compare(rows, published, columns=_columns(folder, published, rows, left_out))
         comparison, wins = tables.compare(rows, published), _wins(rows)
-    except ValueError as found:  # rows that must not be averaged: the page says so instead of the table
+    except (ValueError, TypeError) as found:  # rows that must not be averaged: the page says so instead of the table
         return Block(name, rows, str(found))
     return Block(name, rows, error, comparison, parts if len(parts) > len(comparison) else None, verdicts=verdicts, wins=wins)
 
 
-def _columns(folder: Path, published: Published, rows: list[dict]) -> list[str] | None:
+def _columns(folder: Path, published: Published, rows: list[dict], left_out: list[str]) -> list[str] | None:
     """Those of the CSV that a notebook saved, so that its LaTeX says the same; else with the parts of the score that were measured."""
     saved = folder / "tables" / f"{published.id}.csv"
-    if saved.exists() and "column" in (table := pd.read_csv(saved)):
+    table = files.whole(pd.read_csv, [saved] if saved.exists() else [], left_out).get(saved, ())
+    if "column" in table:
         return list(dict.fromkeys(table["column"]))
     parts = [part for part in PARTS if part not in published.columns and any(row.get(part) is not None for row in rows)]
     return [*published.columns, *parts] if "score" in published.columns else None

@@ -1,11 +1,16 @@
 """What a report reads in a run's folder: rows, figures with their descriptions, notebooks; and the costs and origins of the rows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rtalib.data import pictures
+from rtalib.infra import store
+
+T = TypeVar("T")
 
 PIXELS_PER_INCH = 118  # at which a figure of two columns (7.1 inches) fills the page
 
@@ -36,48 +41,51 @@ def owner(name: str, ids: Sequence[str]) -> str | None:
     return max((id for id in ids if name.startswith(id) and not name[len(id) :][:1].isdigit()), key=len, default=None)
 
 
-def read_all(folder: Path) -> dict[str, list[dict]]:
+def whole(read: Callable[[Path], T], paths: Iterable[Path], left_out: list[str]) -> dict[Path, T]:
+    """What `read` returns of these files; those that are damaged are named in `left_out`, with the reason."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = read(path)
+        except (ValueError, TypeError) as error:
+            left_out.append(f"{path}: {' '.join(str(error).split())}")
+    return found
+
+
+def read_all(folder: Path, left_out: list[str]) -> dict[str, list[dict]]:
     """{table: its rows}, for the tables that have any: those of the table's plan in its order, or all without a plan.
 
-    FileNotFoundError if the folder does not exist; ValueError naming the file if a row is not a JSON object.
+    FileNotFoundError if the folder does not exist.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"run: {folder} is no folder; expected a run's folder with rows/, figures/ or tables/ in it")
     found = {}
     for table in sorted(path for path in (folder / "rows").glob("*") if path.is_dir()):
-        keys = plan(folder, table.name)
-        paths = sorted(table.glob("*.json")) if keys is None else [table / f"{key}.json" for key in keys]
-        found[table.name] = [_read(path) for path in paths if path.exists()]
+        keys = plan(folder, table.name, left_out)
+        paths = sorted(table.glob("[!.]*.json")) if keys is None else [table / f"{key}.json" for key in keys]
+        found[table.name] = list(whole(store.check_row, filter(Path.exists, paths), left_out).values())
     return {table: rows for table, rows in found.items() if rows}
 
 
-def plan(folder: Path, table: str) -> list[str] | None:
+def plan(folder: Path, table: str, left_out: list[str]) -> list[str] | None:
     """The keys of the table's cells in plans/<table>.json, if there is one."""
     path = folder / "plans" / f"{table}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return whole(store.check_plan, [path] if path.exists() else [], left_out).get(path)
 
 
-def _read(path: Path) -> dict:
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not a JSON object ({error}); remove the file and run its table again") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {str(row)[:80]}")
-    return row
-
-
-def figures(folder: Path) -> list[Picture]:
+def figures(folder: Path, left_out: list[str]) -> list[Picture]:
     """figures/*.png by name, with the description that `figures.save` wrote into them."""
-    found = []
-    for path in sorted((folder / "figures").glob("*.png")):
-        vectors = tuple(p.relative_to(folder).as_posix() for kind in (".svg", ".pdf") if (p := path.with_suffix(kind)).exists())
-        with pictures.opened(str(path), path) as image:
-            words = str(image.info.get("Description", ""))
-            scale = PIXELS_PER_INCH / image.info.get("dpi", (PIXELS_PER_INCH,))[0]
-            size = [round(scale * side) for side in image.size]
-        found.append(Picture(path.stem, path.relative_to(folder).as_posix(), vectors, words, *size))
-    return found
+    return list(whole(partial(_figure, folder), sorted((folder / "figures").glob("*.png")), left_out).values())
+
+
+def _figure(folder: Path, path: Path) -> Picture:
+    vectors = tuple(p.relative_to(folder).as_posix() for kind in (".svg", ".pdf") if (p := path.with_suffix(kind)).exists())
+    with pictures.opened("it", path) as image:
+        words = str(image.info.get("Description", ""))
+        scale = PIXELS_PER_INCH / image.info.get("dpi", (PIXELS_PER_INCH,))[0]
+        size = [round(scale * side) for side in image.size]
+        image.verify()  # the checksums in the file
+    return Picture(path.stem, path.relative_to(folder).as_posix(), vectors, words, *size)
 
 
 def costs(rows: Mapping[str, list[dict]]) -> list[dict]:

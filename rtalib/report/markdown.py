@@ -1,11 +1,21 @@
 """Filters of REPORT.md.jinja: the lines of Markdown tables."""
 
+import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pandas as pd
 
 from rtalib.results.papers import label
 from rtalib.results.style import texts
+
+
+def plain(value: Any) -> Any:
+    """A text in one line in which nothing is a tag, a link or a picture: class names and errors come from files."""
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"\n(?!\Z)", " ", value))
+    return text.replace("](", "]\\(").replace("][", "]\\[")
 
 
 def row(cells: Iterable[object]) -> str:

@@ -1,5 +1,6 @@
-"""Training state on disk: written atomically, read without pickle, refused for another run, set aside if unreadable."""
+"""Training state on disk: written atomically, read without pickle, refused for another run, set aside if damaged."""
 
+import hashlib
 import io
 import os
 import warnings
@@ -28,25 +29,24 @@ def save(
         state["best"] = best
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(Path(path), buffer.getvalue())
+    write_atomic(Path(path), _title(buffer.getvalue()) + buffer.getvalue())
 
 
 def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, made_for: dict) -> list[dict]:
     """Restore `model` and `optimizer` in place; returns the history, one dict per finished epoch, empty if there is no checkpoint.
 
-    An unreadable checkpoint (a disk fault, a truncated copy) is renamed to <name>.unreadable, with a warning, and the training starts
+    A damaged checkpoint (a truncated copy, a changed bit) is renamed to <name>.unreadable, with a warning, and the training starts
     again; left in place, it would make every retry fail. ValueError if it was made for another run or holds another network's weights.
     """
     if not Path(path).exists():
         return []
-    content = Path(path).read_bytes()  # a disk raises its errors here; later ones are the content's
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = read(path)
         found = {"format": state["format"], **state["made_for"]}
     except (UnpicklingError, RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError) as error:
         os.replace(path, f"{path}.unreadable")
         reason = str(error).partition("\n")[0]
-        warnings.warn(f"{path} is no readable checkpoint ({reason}); it is set aside and training starts again", stacklevel=2)
+        warnings.warn(f"{path} is no whole checkpoint ({reason}); it is set aside and training starts again", stacklevel=2)
         return []
     expected = {"format": FORMAT, **made_for}
     different = [f"{k} was {found.get(k)!r}, is now {expected.get(k)!r}" for k in {**found, **expected} if found.get(k) != expected.get(k)]
@@ -64,4 +64,18 @@ def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, m
 
 def best(path: Path | str) -> dict[str, torch.Tensor] | None:
     """The best weights so far, on the CPU, of a checkpoint that `load` has accepted; None if it keeps none."""
-    return torch.load(path, map_location="cpu", weights_only=True).get("best")
+    return read(path).get("best")
+
+
+def _title(content: bytes) -> bytes:
+    """The first line of the file: torch's reader takes changed weights as they are."""
+    return f"rtalib checkpoint, SHA-256 {hashlib.sha256(content).hexdigest()}\n".encode()
+
+
+def read(path: Path | str) -> dict:
+    """What was saved, on the CPU; ValueError if the content is not that of its title. Earlier versions wrote no title."""
+    data = Path(path).read_bytes()
+    size = 0 if data.startswith(b"PK") else len(_title(b""))
+    if size and data[:size] != _title(data[size:]):
+        raise ValueError("its content has changed since it was written")
+    return torch.load(io.BytesIO(data[size:]), map_location="cpu", weights_only=True)

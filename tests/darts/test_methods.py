@@ -8,6 +8,7 @@ from rtalib.darts import PRESETS, SPACES, Choice, Curvature, Projection, StopRul
 from rtalib.darts.darts_pt import CELLS, Decisions, due, edges_into
 from rtalib.darts.settings import settings_for
 from rtalib.darts.steps import Steps
+from rtalib.training import checkpoints
 
 CHOICE = Choice(epochs=1, recipe="small_darts", channels=4, layers=3)
 EAGER = {"curvature": Curvature(every=1), "stop": StopRule(window=1, lag=1, ratio=1.5, first=0)}
@@ -78,7 +79,7 @@ def test_killed_in_the_middle_of_a_decision(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(darts_pt, "measure", measure)
     with pytest.raises(Interrupted):
         search(TRAIN, FEW, method, seed=3, checkpoint=path, **changes)
-    assert len(torch.load(path, weights_only=True)["history"]) == 7
+    assert len(checkpoints.read(path)["history"]) == 7
     assert_same(finished("DARTS-PT"), search(TRAIN, FEW, method, seed=3, checkpoint=path, **changes))
 
 

@@ -10,6 +10,7 @@ from rtalib.darts import Genotype, Supernet, magnitude, search
 from rtalib.darts import search as search_function
 from rtalib.darts.batches import draw_batches
 from rtalib.data.images import LabeledImages
+from rtalib.training import checkpoints
 
 
 def test_interrupted_search_ends_as_if_never_interrupted(tmp_path):
@@ -17,7 +18,7 @@ def test_interrupted_search_ends_as_if_never_interrupted(tmp_path):
     path = tmp_path / "deep" / "search.pt"
     with pytest.raises(Interrupted):
         search(TRAIN, VAL, epochs=3, seed=7, checkpoint=path, on_epoch=stop_at(1), **TINY)
-    assert torch.load(path, weights_only=True)["history"][-1]["epoch"] == 1
+    assert checkpoints.read(path)["history"][-1]["epoch"] == 1
     resumed = search(TRAIN, VAL, epochs=3, seed=7, checkpoint=path, **TINY)
     assert_same(whole, resumed)
     assert_same(whole, search(TRAIN, VAL, epochs=3, seed=7, checkpoint=path, **TINY))  # finished: nothing left to do

@@ -109,18 +109,26 @@ def test_a_full_cache_warns_and_still_loads(tmp_path, cache, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "classes.json"])
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink], ids=["truncated", "missing"])
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 16
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "classes.json", "sha256.json"])
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink, flip], ids=["truncated", "missing", "flipped"]
+)
 def test_a_damaged_cache_entry_is_decoded_again(tmp_path, cache, name, damage):
     images = pictures(5)
     write_parquet(tmp_path / "mine.parquet", images, [0, 1, 0, 1, 0])
     load_dataset(tmp_path / "mine.parquet", "test")
     (entry,) = cache.iterdir()
     damage(entry / name)
-    with pytest.warns(RuntimeWarning, match=f"the decoded images in {entry} are damaged .*; they are decoded again"):
+    with pytest.warns(UserWarning, match=rf"{entry}: the decoded images are damaged .*set aside as \.corrupt-{entry.name}-\d+"):
         same(load_dataset(tmp_path / "mine.parquet", "test"), images, [0, 1, 0, 1, 0])
     same(load_dataset(tmp_path / "mine.parquet", "test"), images, [0, 1, 0, 1, 0])
-    assert list(cache.iterdir()) == [entry]
+    assert [path for path in cache.iterdir() if not path.name.startswith(".corrupt-")] == [entry]
 
 
 def test_two_processes_may_decode_the_same(tmp_path, cache):

@@ -246,7 +246,20 @@ def test_empty_run_gives_a_page(tmp_path):
 def test_broken_row_and_missing_folder_are_named(tmp_path):
     lay_out(tmp_path, "cf-table2", cf_rows()[:1])
     (tmp_path / "rows" / "cf-table2" / "cut.json").write_text('{"method": ')
-    with pytest.raises(ValueError, match="cut.json: not a JSON object"):
-        report.write(tmp_path)
+    (tmp_path / "rows" / "cf-table2" / "list.json").write_text("[]")
+    for name, data in {
+        "figures/bad.png": b"\x89PNG",
+        "figures/cf-table2.png": b"",
+        "tables/bad.csv": b"",
+        "tables/cf-table2.csv": b"\xff\xfe\0",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    with pytest.warns(UserWarning, match="left out of the report: .*cut.json: no JSON"):
+        shown = words(report.write(tmp_path).read_text())
+    text = (tmp_path / "REPORT.md").read_text()
+    for name in ("cut.json", "list.json", "bad.png", "cf-table2.png", "bad.csv", "cf-table2.csv"):
+        assert f"{name}: " in shown and f"{name}: " in text
+    assert "1 cells" in shown
     with pytest.raises(FileNotFoundError, match="is no folder"):
         report.write(tmp_path / "nowhere")

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from rtalib import models
 from rtalib.data.images import LabeledImages
 from rtalib.models.inference import evaluate, extract_features, predict, resolve_precision, score, scores
+from rtalib.training import checkpoints
 from rtalib.training.loop import smooth, train
 from rtalib.training.recipes import RECIPES, MuonRecipe, Recipe
 
@@ -175,17 +177,35 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
         fit(data, replace(QUICK, epochs=3), model=models.build("resnet8", 4), checkpoint=path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])  # None: a real one, cut short
-def test_unreadable_checkpoint_is_set_aside_and_training_starts_again(tmp_path, content):
+def flipped(content: bytes, position: float) -> bytes:
+    place = int(position * len(content))
+    return content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]
+
+
+DAMAGES = [lambda content: b"", lambda content: b"not a checkpoint", lambda content: content[:-500], lambda content: content + b"x"]
+DAMAGES += [partial(flipped, position=position) for position in (0, 0.0003, 0.01, 0.33, 0.5, 0.8, 0.99, 0.9999)]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=range(len(DAMAGES)))
+def test_damaged_checkpoint_is_set_aside_and_training_starts_again(tmp_path, damage):
     path = tmp_path / "c.pt"
     whole, rows = fit(make(), QUICK, checkpoint=path)
-    content = path.read_bytes()[:-500] if content is None else content
+    content = damage(path.read_bytes())
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match="no readable checkpoint.*training starts again"):
+    with pytest.warns(UserWarning, match="no whole checkpoint.*training starts again"):
         again, rows_again = fit(make(), QUICK, checkpoint=path)
     assert (tmp_path / "c.pt.unreadable").read_bytes() == content
     assert [row["loss"] for row in rows_again] == [row["loss"] for row in rows]
     assert same(whole, again)
+
+
+def test_a_checkpoint_of_a_version_without_checksums_is_resumed(tmp_path):
+    path = tmp_path / "c.pt"
+    whole, rows = fit(make(), QUICK, checkpoint=path)
+    _, _, content = path.read_bytes().partition(b"\n")
+    path.write_bytes(content)
+    again, rows_again = fit(make(), QUICK, checkpoint=path)
+    assert rows_again == rows and same(whole, again) and list(tmp_path.iterdir()) == [path]
 
 
 def test_checkpoint_holds_no_pickled_code(tmp_path):
@@ -194,7 +214,7 @@ def test_checkpoint_holds_no_pickled_code(tmp_path):
             return (open, (str(tmp_path / "pwned"), "w"))
 
     torch.save({"format": Payload()}, tmp_path / "c.pt")
-    with pytest.warns(UserWarning, match="no readable checkpoint"):
+    with pytest.warns(UserWarning, match="no whole checkpoint"):
         fit(make(), QUICK, checkpoint=tmp_path / "c.pt")
     assert not (tmp_path / "pwned").exists()
 
@@ -257,7 +277,7 @@ def test_divergence_names_the_epoch_and_keeps_the_checkpoint(tmp_path):
 
     with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 3 of 4 \(lr 0.005, fp32\)"):
         fit(make(50), replace(QUICK, batch_size=13), objective=objective, checkpoint=path)
-    assert len(torch.load(path, weights_only=True)["history"]) == 2
+    assert len(checkpoints.read(path)["history"]) == 2
 
 
 def test_bad_input_is_refused():

@@ -127,9 +127,10 @@ def _write(task: Task, left: list[str], facts: dict) -> None:
     if LABELS in left:
         layouts.write_labels(task)
         manifest.commit(task, facts, {"part": LABELS})
-    for block in blocks:  # a finished block whose file was removed is computed again
-        if not (task.work / block.part).exists():
-            store.row_path(RUN, TABLE, store.key(RECIPE, 1, [block, task.key])).unlink(missing_ok=True)
+    for block in blocks:  # a finished block whose file was removed or changed is computed again
+        key = store.key(RECIPE, 1, [block, task.key])
+        if (row := store.read_row(RUN, TABLE, key)) and not layouts.is_written(task, block, row):
+            store.row_path(RUN, TABLE, key).unlink(missing_ok=True)
     if task.layout == "arrays":
         layouts.claim_arrays(task, list(waiting))
     how = "1 process" if task.workers == 1 else f"{task.workers} processes"

@@ -72,7 +72,7 @@ def blocks(layout: str, types: tuple[str, ...], severities: tuple[int, ...]) -> 
 
 
 def write(task: Task, block: Block) -> dict:
-    """Compute one block in the work folder; returns the size and digest of a folder, nothing for a block of an array."""
+    """Compute one block in the work folder; returns its digest, of a folder also the size."""
     return (_write_array_block if task.layout == "arrays" else _write_folder)(task, block)
 
 
@@ -101,12 +101,26 @@ def claim_arrays(task: Task, parts: list[str]) -> None:
 
 
 def _write_array_block(task: Task, block: Block) -> dict:
-    array = np.load(task.work / block.part, mmap_mode="r+")
-    start = SEVERITIES.index(block.severity) * len(task.source)
+    array = _part_of_array(task, block, "r+")
     for rows, images in _corrupted(task, block):
-        array[start + rows.numpy()] = images
+        array[rows.numpy()] = images
     array.flush()
-    return {}
+    return {"sha256": hashlib.sha256(array).hexdigest()}
+
+
+def _part_of_array(task: Task, block: Block, mode: str) -> np.memmap:
+    """The images of one severity in the array of a type, in the work folder."""
+    start = SEVERITIES.index(block.severity) * len(task.source)
+    return np.load(task.work / block.part, mmap_mode=mode)[start : start + len(task.source)]
+
+
+def is_written(task: Task, block: Block, row: dict) -> bool:
+    """Whether the work folder holds a finished block as it was written."""
+    if not (task.work / block.part).exists():
+        return False
+    if task.layout == "folders":
+        return folder_facts(task.work / block.part)["sha256"] == row["sha256"]
+    return hashlib.sha256(_part_of_array(task, block, "r")).hexdigest() == row.get("sha256")
 
 
 def write_labels(task: Task) -> None:
@@ -135,9 +149,20 @@ def _write_folder(task: Task, block: Block) -> dict:
             chosen = [names[row] for row in rows]
             facts |= zip(chosen, pool.map(lambda name, image: _save(folder / name, image, task.format), chosen, images), strict=True)
     os.sync()  # once for all files instead of one fsync each
+    return _sum(facts)
+
+
+def folder_facts(folder: Path) -> dict:
+    """Files, bytes and digest of a folder as it is on the disk, without the hidden files that desktops put there."""
+    paths = [path for path in folder.rglob("[!.]*") if path.is_file()]
+    return _sum({path.relative_to(folder).as_posix(): (path.stat().st_size, store.digest(path)) for path in paths})
+
+
+def _sum(facts: dict[str, tuple[int, str]]) -> dict:
+    """facts: size and SHA-256 of each file, by name."""
     lines = [os.fsencode(f"{facts[name][1]}  ./{name}\n") for name in sorted(facts, key=os.fsencode)]
     sha = hashlib.sha256(b"".join(lines)).hexdigest()
-    return {"files": len(names), "bytes": sum(size for size, _ in facts.values()), "sha256": sha}
+    return {"files": len(facts), "bytes": sum(size for size, _ in facts.values()), "sha256": sha}
 
 
 def _save(path: Path, image: np.ndarray, format: str) -> tuple[int, str]:

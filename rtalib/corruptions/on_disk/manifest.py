@@ -5,9 +5,9 @@ and in the manifest, whatever dies when. A file that the manifest does not name 
 """
 
 import hashlib
-import json
 import os
 
+from rtalib.corruptions.on_disk import layouts
 from rtalib.corruptions.on_disk.layouts import Task
 from rtalib.infra import store
 from rtalib.infra.provenance import stamp
@@ -33,17 +33,29 @@ def check(task: Task) -> dict:
 
 def _read(path: os.PathLike) -> dict:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["made_by"] == MADE_BY and manifest["parameters"]:
+        manifest = store.unseal(path.read_bytes())
+        if (
+            manifest["made_by"] == MADE_BY
+            and manifest["parameters"].keys()
+            and all(facts["sha256"] for facts in manifest["files"].values())
+        ):
             return manifest
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"out: {path} was not written by this command; choose another folder")
+        reason = ""
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f" or is damaged ({error})"
+    raise ValueError(f"out: {path} was not written by this command{reason}; choose another folder")
 
 
 def is_finished(task: Task, part: str, manifest: dict) -> bool:
+    """Whether a part is there as it was written; a damaged one is set aside."""
     path, facts = task.out / part, manifest["files"].get(part)
-    return facts is not None and (path.is_dir() or (path.exists() and path.stat().st_size == facts["bytes"]))
+    if facts is None or not path.exists():
+        return False
+    found = layouts.folder_facts(path) if path.is_dir() else {"bytes": path.stat().st_size, "sha256": _digest(path, "sha256")}
+    different = [f"{name} {found[name]}, not {facts[name]}" for name in found if found[name] != facts.get(name)]
+    if different:
+        store.set_aside(path, f"{different[0]}")
+    return not different
 
 
 def commit(task: Task, manifest: dict, row: dict) -> None:
@@ -66,4 +78,4 @@ def _digest(path: os.PathLike, kind: str) -> str:
 
 def save(task: Task, manifest: dict) -> None:
     facts = {"classes": task.source.classes, "device": task.device, "stamp": stamp()}
-    store.write_atomic(task.out / NAME, json.dumps(manifest | facts, indent=1))
+    store.write_atomic(task.out / NAME, store.seal(manifest | facts))

@@ -119,10 +119,9 @@ def status(run: str, table: str) -> dict[str, int]:
     """Counts of the table's cells: done, running, failed, missing."""
     counts, failed = {"done": 0, "running": 0, "failed": 0, "missing": 0}, _failed(run, table)
     for name in store.read_plan(run, table):
-        path = store.row_path(run, table, name)
-        if path.exists():
+        if store.read_row(run, table, name) is not None:
             counts["done"] += 1
-        elif store.is_locked(path.with_name(f".{name}.lock")):
+        elif store.is_locked(store.row_path(run, table, name).with_name(f".{name}.lock")):
             counts["running"] += 1
         else:
             counts["failed" if name in failed else "missing"] += 1

@@ -57,7 +57,7 @@ def compute(job: Job) -> Outcome:
     if not job.wait and store.is_locked(job.lock):
         return Outcome("busy")
     with store.locked(job.lock):
-        if job.path.exists():
+        if store.has_row(job.run, job.table, job.key):
             return Outcome("done")
         time.sleep(PAUSE * job.tries)
         started, busy = time.time(), time.process_time()

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from rtalib.infra.store.ancestry import record_dependency, track_dependencies
 from rtalib.infra.store.files import digest, flush, naming_the_disk, remove, set_aside, write_atomic
 from rtalib.infra.store.keys import LAYOUT, StoreError, key, plain, root
 from rtalib.infra.store.locks import Lock, LockLost, locked
+from rtalib.infra.store.sealed import seal, unseal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _build(final: Path, card: dict, build: Callable[[Path], None], lock: Lock) -
                 build(work)
             _keep(work, lambda name: not name.startswith("checkpoint"))
             card |= {"seconds": round(time.time() - started, 3), "entries": used, "files": _files(work), "stamp": stamp()}
-            write_atomic(work / "card.json", json.dumps(card, indent=1))
+            write_atomic(work / "card.json", seal(card))
         lock.confirm()
         os.replace(work, final)
     except BaseException as error:
@@ -172,7 +172,7 @@ def _read(path: Path) -> Entry | None:
 def read_card(path: Path) -> Entry:
     """The entry in a folder by its card alone, without a look at its files. Corrupt if the card is unreadable."""
     try:
-        card = json.loads((path / "card.json").read_bytes())
+        card = unseal((path / "card.json").read_bytes())
         if not all(isinstance(facts["bytes"], int) and isinstance(facts["sha256"], str) for facts in card["files"].values()):
             raise TypeError("files")
         if not path.name.endswith(f"-{card['key']}"):

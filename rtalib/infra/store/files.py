@@ -66,10 +66,16 @@ def remove(path: Path) -> None:
 
 def set_aside(path: Path, reason: str) -> None:
     """Rename what cannot be trusted, with a warning; `python -m rtalib store gc` removes it."""
-    aside = path.with_name(f".corrupt-{path.name}-{time.time_ns()}")
-    with contextlib.suppress(FileNotFoundError):  # another process was faster
-        os.replace(path, aside)
+    if aside := move_aside(path):
         warnings.warn(f"{path}: {reason}; it is set aside as {aside.name} and computed again when needed", stacklevel=4)
+
+
+def move_aside(path: Path) -> Path | None:
+    """The new path of what is renamed; None if another process was faster."""
+    aside = path.with_name(f".corrupt-{path.name}-{time.time_ns()}")
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, aside)
+        return aside
 
 
 def digest(path: Path) -> str:

@@ -13,7 +13,7 @@ from rtalib.infra.store.entries import Corrupt, Entry, lock_path, read_card
 from rtalib.infra.store.files import remove, size_of
 from rtalib.infra.store.keys import root
 from rtalib.infra.store.locks import LockHeld, is_locked, locked
-from rtalib.infra.store.rows import read_row, rows, tables
+from rtalib.infra.store.rows import read_row
 
 KEY = re.compile(r"[0-9a-f]{16}")
 DAYS = 7.0  # gc keeps younger entries even if no row reaches them: the cell that needs them may be unfinished
@@ -134,25 +134,27 @@ class Garbage:
 def gc(*, delete: bool = False, days: float = DAYS) -> tuple[list[Garbage], list[str]]:
     """What may go, and remarks on what is kept although no row reaches it; only `delete` removes anything.
 
-    Kept are the entries that the planned rows of all runs reach, entries younger than `days`, and all entries while a process holds a lock
-    or if a planned row predates dependency tracking. Everything set aside or half removed goes, and the work folders, locks and temporary
-    files of dead processes. What another process locks in the meantime stays.
+    Kept are the entries that stored rows reach, also rows of seeds that the last plan of their table does not name; entries younger than
+    `days`; and all entries while a process holds a lock, or if a row is damaged or predates dependency tracking. Everything set aside or
+    half removed goes, and the work folders, locks and temporary files of dead processes. What another process locks meanwhile stays.
     """
     hidden = _hidden()
     garbage = [Garbage(path, reason, size_of(path)) for path in hidden if (reason := _reason(path))]
     known = {entry.key: entry for entry in entries()}
-    reached, untracked_rows = _reached(known)
+    reached, untracked_rows, damaged = _reached(known)
     unreached = [entry for name, entry in known.items() if name not in reached]
     old = [entry for entry in unreached if _age(entry.path / "card.json") > 86400 * days]
     remarks = []
-    if untracked_rows:
+    if damaged:
+        remarks.append(f"{damaged} rows are damaged; the {len(unreached)} entries that no other row reaches are kept")
+    elif untracked_rows:
         remarks.append(
             f"{untracked_rows} rows predate dependency tracking; the {len(unreached)} entries that no other row reaches are kept"
         )
     elif unreached and any(path.name.endswith(".lock") and is_locked(path) for path in hidden):
         remarks.append(f"a run is at work; the {len(unreached)} entries that no row reaches are kept")
     else:
-        garbage += [Garbage(entry.path, "no planned row reaches it", size_of(entry.path)) for entry in old]
+        garbage += [Garbage(entry.path, "no row reaches it", size_of(entry.path)) for entry in old]
         if young := len(unreached) - len(old):
             remarks.append(f"{young} entries that no row reaches are younger than {days:g} days and kept")
     if delete:
@@ -160,20 +162,22 @@ def gc(*, delete: bool = False, days: float = DAYS) -> tuple[list[Garbage], list
     return garbage, remarks
 
 
-def _reached(known: dict[str, Entry]) -> tuple[set[str], int]:
-    """Keys of the entries that planned rows rest on, down to the leaves, and how many of these rows predate dependency tracking."""
-    reached, untracked_rows = set(), 0
-    for run in (path.parent.name for path in root().glob("*/plans")):
-        for table in tables(run):
-            for row in rows(run, table):
-                untracked_rows += "entries" not in row
-                ahead = parents(row, known)
-                while ahead:
-                    name = ahead.pop()
-                    if name in known and name not in reached:
-                        reached.add(name)
-                        ahead += parents(known[name].card, known)
-    return reached, untracked_rows
+def _reached(known: dict[str, Entry]) -> tuple[set[str], int, int]:
+    """Keys of the entries that rows rest on, down to the leaves; how many rows predate dependency tracking; how many are damaged."""
+    reached, untracked_rows, damaged = set(), 0, 0
+    for path in root().glob("*/rows/*/[!.]*.json"):
+        row = read_row(path.parts[-4], path.parts[-2], path.stem)
+        if row is None:
+            damaged += path.exists()
+            continue
+        untracked_rows += "entries" not in row
+        ahead = parents(row, known)
+        while ahead:
+            name = ahead.pop()
+            if name in known and name not in reached:
+                reached.add(name)
+                ahead += parents(known[name].card, known)
+    return reached, untracked_rows, damaged
 
 
 def _hidden() -> list[Path]:

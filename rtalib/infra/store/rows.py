@@ -1,16 +1,23 @@
 """Result rows of tables, one file each, and the plans that say which rows a table consists of."""
 
 import json
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtalib.errors import unknown
-from rtalib.infra.store.files import set_aside, write_atomic
+from rtalib.infra.store.files import move_aside, write_atomic
 from rtalib.infra.store.keys import root
+from rtalib.infra.store.sealed import seal, unseal
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NAME = re.compile(r"[^./\0][^/\0]*")  # a key that stays in its folder
+FACTS = {"key": str, "table": str, "seconds": (int, float), "cpu_seconds": (int, float), "entries": list, "stamp": dict}  # of the grid
 
 
 def row_path(run: str, table: str, key: str) -> Path:
@@ -19,36 +26,61 @@ def row_path(run: str, table: str, key: str) -> Path:
 
 def write_row(run: str, table: str, key: str, row: dict) -> None:
     """Store one finished cell of a table."""
-    write_atomic(row_path(run, table, key), json.dumps(row, indent=1))
+    write_atomic(row_path(run, table, key), seal(row))
 
 
 def read_row(run: str, table: str, key: str) -> dict | None:
-    """The stored row, or None; a truncated or otherwise unreadable one is set aside, with a warning."""
-    return _read_json(row_path(run, table, key), dict)
+    """The stored row, or None; one that was truncated or changed counts as missing, with a warning. Nothing is written."""
+    return _read(row_path(run, table, key))
 
 
-def _read_json(path: Path | str, kind: type) -> Any:
+def has_row(run: str, table: str, key: str) -> bool:
+    """Whether the row is stored; one that was truncated or changed is set aside. To be called by the holder of the cell's lock."""
+    path = row_path(run, table, key)
     try:
-        with open(path, "rb") as stream:
-            found = json.loads(stream.read())
+        return path.exists() and bool(check_row(path))
+    except ValueError:
+        move_aside(path)
+        return False
+
+
+def check_row(path: Path | str) -> dict:
+    """The row in a file; ValueError that says what is wrong with it."""
+    with open(path, "rb") as file:
+        row = unseal(file.read())
+    for name, kind in FACTS.items():
+        if row.get(name) is not None and not isinstance(row[name], kind):
+            raise ValueError(f"{name}: expected {kind}, got {str(row[name])[:60]!r}")
+    return row
+
+
+def check_plan(path: Path) -> list[str]:
+    """The keys of a table's cells in a plan; ValueError that says what is wrong with it."""
+    text = path.read_bytes()
+    keys = json.loads(text) if text.startswith(b"[") else unseal(text).get("keys")  # a list before plans had checksums
+    if not isinstance(keys, list) or not all(isinstance(key, str) and NAME.fullmatch(key) for key in keys):
+        raise ValueError("expected a list of keys")
+    return keys
+
+
+def _read(path: Path | str, check: Callable = check_row) -> Any:
+    try:
+        return check(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        set_aside(Path(path), f"no JSON ({error})")
+        # one place, so that Python prints it once
+        warnings.warn(f"{path}: {error}; it counts as missing until its table is computed again", stacklevel=1)
         return None
-    if not isinstance(found, kind):
-        set_aside(Path(path), f"expected a JSON {kind.__name__}, got {type(found).__name__}")
-        return None
-    return found
 
 
 def write_plan(run: str, table: str, keys: list[str]) -> None:
     """Record which cells the table consists of; `rows` and the status read it."""
-    write_atomic(root() / run / "plans" / f"{table}.json", json.dumps(keys))
+    write_atomic(root() / run / "plans" / f"{table}.json", seal({"keys": keys}))
 
 
 def read_plan(run: str, table: str) -> list[str]:
-    return _read_json(root() / run / "plans" / f"{table}.json", list) or []
+    return _read(root() / run / "plans" / f"{table}.json", check_plan) or []
 
 
 def tables(run: str) -> list[str]:
@@ -59,7 +91,7 @@ def tables(run: str) -> list[str]:
 def rows(run: str, table: str) -> list[dict]:
     """The finished rows of the table's last run, in the order of its cells."""
     folder = row_path(run, table, "").parent
-    found = (_read_json(f"{folder}/{name}.json", dict) for name in read_plan(run, table))
+    found = (_read(f"{folder}/{name}.json") for name in read_plan(run, table))
     return [row for row in found if row is not None]
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,52 @@ def test_a_block_that_fails_ends_the_run_and_the_others_are_kept(shapes, tmp_pat
     write(shapes, tmp_path / "out")
     write(shapes, tmp_path / "calm")
     assert len(computed) == 8 + 24 + 30 and content(tmp_path / "out") == content(tmp_path / "calm")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 16
+    path.write_bytes(data)
+
+
+DAMAGES = {"deleted": Path.unlink, "emptied": lambda path: path.write_bytes(b""), "flipped": flip}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("layout", "part"), [("arrays", "fog.npy"), ("arrays", "labels.npy"), ("folders", "fog/3")])
+def test_a_changed_part_of_a_finished_set_is_found_and_written_again(shapes, tmp_path, layout, part, damage):
+    write(shapes, tmp_path / "out", layout=layout)
+    before = content(tmp_path / "out")
+    path = tmp_path / "out" / part
+    DAMAGES[damage](sorted(path.rglob("*.png"))[4] if path.is_dir() else path)
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        write(shapes, tmp_path / "out", layout=layout)
+    set_aside = [str(warning.message) for warning in caught if "set aside" in str(warning.message)]
+    assert len(set_aside) == path.is_dir() or damage != "deleted" and all(str(path) in text for text in set_aside)
+    assert {name: data for name, data in content(tmp_path / "out").items() if ".corrupt-" not in name} == before
+
+
+@pytest.mark.parametrize("layout", ["arrays", "folders"])
+def test_a_block_that_changes_between_kill_and_resume_is_computed_again(shapes, tmp_path, layout):
+    write(shapes, tmp_path / "calm", layout=layout)
+    kill(tmp_path / "out", shapes, layout, "corrupt", 20)  # in the second block of the second type
+    work = tmp_path / "out" / ".work"
+    finished = next(work.rglob("fog.npy")) if layout == "arrays" else sorted(work.rglob("*.png"))[0]
+    data = bytearray(finished.read_bytes())
+    data[300] ^= 1  # of the first block
+    finished.write_bytes(data)
+    write(shapes, tmp_path / "out", layout=layout)
+    assert content(tmp_path / "out") == content(tmp_path / "calm")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"made_by": "rtalib corrupt"}', '{"made_by": "rtalib corrupt", "parameters": {"a": 1}, "files": []}']
+)
+def test_a_damaged_manifest_is_one_line(shapes, tmp_path, text):
+    write(shapes, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match="manifest.json was not written by this command.*choose another folder"):
+        write(shapes, tmp_path / "out")
 
 
 def test_more_types_are_added_to_what_is_there(shapes, tmp_path, monkeypatch):

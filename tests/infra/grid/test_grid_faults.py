@@ -13,7 +13,7 @@ import grid_cells
 import pytest
 from grid_cells import calls, cells, eventually, results, tries
 
-from rtalib import grid
+from rtalib import grid, store
 from rtalib.infra.grid import cell as grid_cell
 
 EXPECTED = [{"number": number, "square": number**2} for number in range(6)]
@@ -64,6 +64,21 @@ def test_a_cell_that_always_kills_its_worker_fails_alone(folder):
     assert results("demo", "t") == [row for row in EXPECTED if row["number"] != 1]
     assert sorted(calls(folder)) == [0, 2, 3, 4, 5] and tries(cells(folder)[1]) == 2
     assert len(errors(folder)) == 2 and grid.status("demo", "t") == {"done": 5, "running": 0, "failed": 1, "missing": 0}
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_changed_digit_of_a_row_is_noticed_and_the_cell_computed_again(folder, executor):
+    how = {"recipe": "square"} | PROCESSES | {"executor": executor}
+    rows = grid.run(grid_cells.square, cells(folder), **how)
+    path = store.row_path("demo", "t", rows[2]["key"])
+    path.write_text(path.read_text().replace('"square": 4', '"square": 5'))
+    with pytest.warns(UserWarning, match=f"{path.name}: its content has changed since it was written"):
+        assert grid.status("demo", "t") == {"done": 5, "running": 0, "failed": 0, "missing": 1}
+        assert len(store.frame("demo")) == 5
+        grid.run(grid_cells.square, cells(folder), **how)
+    assert results("demo", "t") == EXPECTED and calls(folder)[6:] == [2]
+    (aside,) = path.parent.glob(".corrupt-*")
+    assert '"square": 5' in aside.read_text()
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from stored import never, write
 
 from rtalib import store
 from rtalib.infra.store import entries as store_entries
+from rtalib.infra.store import housekeeping
 from rtalib.infra.store import keys as store_keys
 
 
@@ -263,16 +265,60 @@ def test_a_content_digest_is_the_sha256_of_texts_and_row_major_values():
     assert store.content_digest(torch.zeros(0)) == store.content_digest("") == hashlib.sha256().hexdigest()[:16]
 
 
-@pytest.mark.parametrize("text", ['{"value": 1', "", "[1, 2]", "\x00\x00"])
-def test_a_corrupt_row_is_set_aside_with_a_warning(text):
+DAMAGED = ['{"value": 1', "", "[1, 2]", "\x00\x00", "[" * 100_000, '{"seconds": "ten"}', '{"stamp": "x"}', '{"entries": 3}']
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_row_counts_as_missing_and_whoever_computes_it_sets_it_aside(text):
     store.write_plan("demo", "t", ["a", "b"])
     store.write_row("demo", "t", "b", {"value": 2})
     path = store.row_path("demo", "t", "a")
     path.write_text(text)
-    with pytest.warns(UserWarning, match=r"a.json: .*JSON.*set aside as \.corrupt-a.json"):
+    with pytest.warns(UserWarning, match=r"a.json: .*counts as missing"):
         assert store.rows("demo", "t") == [{"value": 2}]
-    assert not path.exists() and len(list(path.parent.glob(".corrupt-*"))) == 1
+    assert path.read_text() == text, "who reads writes nothing"
+    assert not store.has_row("demo", "t", "a") and store.has_row("demo", "t", "b")
+    assert not path.exists() and [aside.read_text() for aside in path.parent.glob(".corrupt-a.json-*")] == [text]
     assert store.read_row("demo", "t", "a") is None
+
+
+VALUES = {"score": 10.229166666666668, "nan": float("nan"), "counts": {3: 1, 2: (1, 2)}, "word": "é\ud800", "none": None, "big": 2**70}
+
+
+def test_each_flipped_bit_of_a_row_is_noticed_or_harmless():
+    store.write_row("demo", "t", "a", VALUES)
+    path = store.row_path("demo", "t", "a")
+    good, row = path.read_bytes(), store.read_row("demo", "t", "a")
+    assert repr(row) == repr(json.loads(json.dumps(VALUES)))
+    harmless = []
+    for position in range(len(good)):
+        for bit in range(8):
+            path.write_bytes(good[:position] + bytes([good[position] ^ 1 << bit]) + good[position + 1 :])
+            with warnings.catch_warnings(action="ignore"):
+                found = store.read_row("demo", "t", "a")
+            if found is not None and repr(found) != repr(row):
+                harmless.append({name: value for name, value in found.items() if name in row})
+    # the name of the checksum itself: the row then looks like one of a version without checksums, and its values are the right ones
+    assert len(harmless) <= 8 * len("checksum") and all(repr(found) == repr(row) for found in harmless)
+
+
+def test_a_row_without_a_checksum_is_one_of_an_earlier_version():
+    path = store.row_path("demo", "t", "a")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"value": 1}')
+    assert store.read_row("demo", "t", "a") == {"value": 1}
+
+
+@pytest.mark.parametrize(
+    "keys", ['["../../elsewhere"]', '["/etc/x"]', '[".hidden"]', '["a\\u0000"]', "[1]", "{}", '{"keys": 3}', "[", "[[]]"]
+)
+def test_a_plan_names_rows_of_its_table_alone(keys, folder):
+    (folder / "elsewhere.json").write_text("[1]")
+    store.write_plan("demo", "t", ["a"])
+    (folder / "demo" / "plans" / "t.json").write_text(keys)
+    with pytest.warns(UserWarning, match="t.json: .*counts as missing"):
+        assert store.rows("demo", "t") == []
+    assert (folder / "elsewhere.json").read_text() == "[1]" and housekeeping.gc() == ([], [])
 
 
 def test_frame_of_all_tables_or_some():
