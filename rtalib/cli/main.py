@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from rtalib.cli.evaluate import evaluate
 from rtalib.cli.options import EXECUTORS, SCALES, books, executor, of_a_run, one_line_errors, option, outputs, table_names, table_seeds
 
 TABLE = "TABLE: rta-table1, cf-table2, cf-figure4, table2 (of both papers), ..."
@@ -191,6 +192,9 @@ def rta(images: str, out: str, format: str, score: bool, executor: str, workers:
     for row in rows:
         parts = ", ".join(f"{part} {row[part]:.1f}" for part in ("clean", "corruptions", "transfer_pgd"))
         print(f"{row['model']} trained on {row['trained_on']} ({row['n_train']} images): score {row['score']:.1f} ({parts})")
+
+
+commands.add_command(evaluate)
 
 
 @commands.command()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from rtalib.errors import check_number
 
@@ -68,9 +68,7 @@ class Adapted(nn.Module):
         return x if self.mean is None else (x - self.mean) / self.std
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.size is not None and x.shape[2:] != (self.size, self.size):
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return logits_in(self.network(self.normalize(x)), len(x), self.output)
+        return logits_in(self.network(self.normalize(resized(x, self.size))), x, self.output)
 
     def features(self, x: Tensor) -> Tensor:
         """(N,D): the input of the linear layer that gives the logits."""
@@ -104,8 +102,18 @@ class Adapted(nn.Module):
         return module, features
 
 
-def logits_in(found: Any, count: int, output: str | int | None = None) -> Tensor:
-    """The logits (count,K) in what a network returned; see `adapt`. ValueError that names the parts if they cannot be told."""
+@fx.wrap  # torch.fx, by which attacks fold BatchNorms, records a call and does not look inside
+def resized(x: Tensor, size: int | None) -> Tensor:
+    """(N,3,size,size), bilinear and antialiased; None: as it is."""
+    if size is None or x.shape[2:] == (size, size):
+        return x
+    return F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+@fx.wrap
+def logits_in(found: Any, x: Tensor, output: str | int | None = None) -> Tensor:
+    """The logits (N,K) in what a network returned for x; see `adapt`. ValueError that names the parts if they cannot be told."""
+    count = len(x)
     if isinstance(found, Tensor) and output is None:
         return _checked(found, count)
     parts = _parts(found)

@@ -1,0 +1,106 @@
+"""The files of a card: card.json, cells.csv, summary.csv, card.md, and card.html, one page that opens without a network."""
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from rtalib.corruptions import corrupt
+from rtalib.infra import store
+from rtalib.results.papers import CORRUPTION_LABELS
+from rtalib.yours import metrics
+from rtalib.yours.card import Card
+
+FILES = ("card.json", "cells.csv", "summary.csv", "card.md", "card.html")
+SAME = ("network_identity", "images", "benchmark", "frost", "seed")  # of the provenance: cards that agree in these may replace each other
+ATTACK_LABELS = {"pgd": "PGD-20", "odi_pgd": "ODI-PGD", "apgd_ce": "APGD-CE", "apgd_t": "APGD-T"}
+
+
+def check_folder(out: str | Path, provenance: Mapping) -> None:
+    """ValueError if the folder holds the card of another network or of other images."""
+    path = Path(out) / "card.json"
+    if not path.exists():
+        return
+    try:
+        made = json.loads(path.read_text())["provenance"]
+        other = next((name for name in SAME if made[name] != provenance[name]), None)
+    except (ValueError, KeyError, TypeError):
+        other = "format"
+    if other:
+        raise ValueError(f"out: {path} is a card of another {other.replace('_', ' ')}; choose another folder")
+
+
+def write(card: Card, out: str | Path) -> Path:
+    """Write FILES into the folder; returns the page's path. ValueError if it holds another card; that is not overwritten."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    out = Path(out)
+    check_folder(out, card.facts["provenance"])
+    pages = Environment(
+        loader=PackageLoader("rtalib.yours"),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    facts = {
+        "card": card,
+        "made": card.facts["provenance"],
+        "labels": CORRUPTION_LABELS | ATTACK_LABELS | {"clean": "Clean"},
+        "against": metrics.reference(card.data.name),
+        "standing": standing(card),
+        "pictures": [pictures(card, line) for line in card.slices],
+    }
+    contents = {
+        "card.json": json.dumps(card.json(), indent=1) + "\n",
+        "cells.csv": _csv(card.cells),
+        "summary.csv": _csv(card.summary),
+        "card.md": pages.get_template("card.md.jinja").render(**facts),
+        "card.html": pages.get_template("card.html.jinja").render(**facts),
+    }
+    for name in FILES:
+        store.write_atomic(out / name, contents[name])
+    return out / "card.html"
+
+
+def _csv(lines: Sequence[Mapping]) -> str:
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow({name: round(value, 3) if isinstance(value, float) else value for name, value in line.items()})
+    return text.getvalue()
+
+
+def standing(card: Card) -> list[dict]:
+    """This network among the published ones, by the mean over corruptions, the best first; empty for sets without any."""
+    if len(card.types) < len(CORRUPTION_LABELS) or not metrics.published(card.data.name):
+        return []
+    lines = [{"network": one.network, "clean": one.clean, "mean": one.mean, "own": False} for one in metrics.published(card.data.name)]
+    lines.append({"network": card.request.network.label, "clean": card.clean, "mean": card.mean, "own": True})
+    return sorted(lines, key=lambda line: -line["mean"])
+
+
+def pictures(card: Card, line: Mapping) -> list[dict]:
+    """The first failures of a slice: each image before and after, as addresses that hold them, and the severity."""
+    found = []
+    for at, severity in line["images"]:
+        clean, index = card.data.images[at : at + 1], torch.tensor([at])
+        how = {"seed": card.request.seed, "benchmark": card.facts["provenance"]["benchmark"]}
+        after = corrupt(clean, line["what"], severity, index=index, **how)
+        found.append({"before": _address(clean[0]), "after": _address(after[0]), "severity": severity})
+    return found
+
+
+def _address(image: torch.Tensor, most: int = 96) -> str:
+    picture, stream = Image.fromarray(image.permute(1, 2, 0).numpy()), io.BytesIO()
+    picture.thumbnail((most, most))
+    picture.save(stream, "png")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
