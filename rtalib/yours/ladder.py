@@ -1,0 +1,307 @@
+"""The repair ladder: the cheapest repair of a network that reaches a goal, with the price of every rung that was tried.
+
+    python -m rtalib repair NETWORK (--corruption TYPE | --failures FOLDER) --dataset D --goal POINTS --out DIR
+
+Every rung starts from the given network. Repairs and measures are stored under the digests of the network and of all images, so the same
+call resumes, and a higher goal climbs on.
+"""
+
+import copy
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rtalib.corruptions import CORRUPTIONS, corrupt
+from rtalib.data.images import LabeledImages
+from rtalib.errors import check_number, unknown
+from rtalib.experiments.repair.images import TEST_SEED, stratified_halves
+from rtalib.infra import store
+from rtalib.infra.provenance import stamp
+from rtalib.models.inference import best_device, check_classes, predict
+from rtalib.training.artefacts import frost_kind, network_digest
+from rtalib.yours.rungs import LABELED, RUNGS, Case, NotApplicable, Settings, chosen_failures
+
+SEVERITY = 3  # of the corruptions in the mean over all of them
+OTHERS = 200  # clean images whose corrupted copies give that mean
+RECIPE, VERSION = "rtalib.yours.ladder.rung", 1
+FIELDS = ("rung", "applies", "labels", "seconds", "before", "after", "gain", "low", "high", "fixed", "broken", "clean", "clean_low")
+FIELDS += ("clean_high", "corrupted", "corrupted_low", "corrupted_high", "reaches", "note")
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """rows: one for each rung, in order of cost, with the columns FIELDS; accuracies in percent, changes in points, with 95 % intervals.
+
+    network: of the first rung that reaches the goal, else of the one that gains most (without labels, of the last); None if none applies.
+    rung: its name. facts: what was measured on what, settings, goal, and the provenance stamp.
+    """
+
+    rows: list[dict]
+    network: nn.Module | None
+    rung: str
+    facts: dict
+
+
+def case_of_corruption(
+    train: LabeledImages | None, test: LabeledImages, corruption: str, *, severity: int = SEVERITY, seed: int = 0
+) -> Case:
+    """Two stratified halves of the test images: corrupted copies of one may be used, those of the other are measured.
+
+    train: clean images of yours; None takes the first half of the test images.
+    """
+    if corruption not in CORRUPTIONS:
+        raise unknown("corruption", corruption, CORRUPTIONS)
+    first, second = (test.subset(rows) for rows in stratified_halves(test.hard_labels, seed))
+    failing = [part.with_images(corrupt(part.images, corruption, severity, seed=TEST_SEED), f"{test.name}/{corruption}") for part in (first, second)]
+    return Case(train or first, *failing, second)
+
+
+def case_of_failures(
+    train: LabeledImages | None, test: LabeledImages, failures: LabeledImages, *, labeled: bool = True, seed: int = 0
+) -> Case:
+    """Two stratified halves of the failures: one may be used, the other is measured. The test images, or half of them, are the price.
+
+    train: clean images of yours; None takes one half of the test images.
+    """
+    labels = failures.hard_labels if labeled else torch.zeros(len(failures), dtype=torch.int64)
+    if len(failures) < 4:
+        raise ValueError(f"failures: expected at least 4 images, half to repair with and half to measure on, got {len(failures)}")
+    pool, held = (failures.subset(rows) for rows in stratified_halves(labels, seed))
+    if train is not None:
+        return Case(train, pool, held, test, labeled)
+    own, clean = (test.subset(rows) for rows in stratified_halves(test.hard_labels, seed))
+    return Case(own, pool, held, clean, labeled)
+
+
+def ladder(
+    network: nn.Module,
+    case: Case,
+    *,
+    goal: float,
+    settings: Settings | None = None,
+    rungs: Sequence[str] = tuple(RUNGS),
+    all_rungs: bool = False,
+    others: int = OTHERS,
+    on_rung: Callable[[dict], None] | None = None,
+) -> Ladder:
+    """Climb until a rung gains `goal` points on case.held, the images of the failing condition that no repair has seen.
+
+    network: float32 (N,3,H,W) in [0,1] in, logits (N,K) out, with `features` and `classifier` for the rungs that need them (models.adapt).
+    goal: in points of accuracy. rungs: which are tried, in the order of RUNGS. all_rungs: climb on when the goal is met. others: clean
+    images whose 15 corrupted copies at severity 3 give the change of the mean over corruptions; 0 leaves it out. on_rung(row): called
+    after each rung. ValueError naming the argument: images of another form, no failure, a goal that cannot be reached.
+    """
+    settings = settings or Settings()
+    for name in rungs:
+        if name not in RUNGS:
+            raise unknown("rung", name, RUNGS)
+    check_number("goal", goal, 0, 100, open_low=True, unit=" points")
+    network = copy.deepcopy(network).eval().to(best_device(network))
+    _check_fits(network, case)
+    source = _Measures.of(network, case, others)
+    _check_goal(source, case, goal)
+    inputs = _inputs(network, case)
+    rows, chosen = [], None
+    for name in (name for name in RUNGS if name in rungs):
+        row, repaired = _climb(name, network, case, settings, source, others, inputs)
+        row["reaches"] = row["applies"] and case.labeled and row["gain"] >= goal
+        rows.append(row)
+        if on_rung:
+            on_rung(row)
+        if repaired is not None and (chosen is None or _better(row, chosen[0])):
+            chosen = row, repaired
+        if row["reaches"] and not all_rungs:
+            break
+    facts = {"goal": goal, "settings": asdict(settings), "images": {n: len(getattr(case, n)) for n in ("own", "pool", "held", "clean")}}
+    facts |= {"condition": case.held.name, "before": source.summary(), "reached": any(row["reaches"] for row in rows), "stamp": stamp()}
+    row, repaired = chosen or ({"rung": ""}, None)
+    return Ladder(rows, repaired, row["rung"], facts)
+
+
+def _better(row: dict, best: dict) -> bool:
+    """The first that reaches the goal, else the larger gain; without labels the higher rung."""
+    return not best["reaches"] and (row["gain"] is None or row["gain"] > best["gain"])
+
+
+# ------------------------------------------------------------------------------------------------------------- one rung
+
+
+@dataclass(frozen=True, eq=False)
+class _Measures:
+    """Right or wrong, bool: on the failing condition (None without labels), on clean images, on their corrupted copies (15 n)."""
+
+    held: Tensor | None
+    clean: Tensor
+    corrupted: Tensor | None
+
+    @classmethod
+    def of(cls, network: nn.Module, case: Case, others: int) -> "_Measures":
+        few = case.clean.subset(torch.arange(min(others, len(case.clean)))) if others else None
+        copies = [few.with_images(corrupt(few.images, name, SEVERITY, seed=TEST_SEED)) for name in CORRUPTIONS] if others else []
+        return cls(
+            _right(network, case.held) if case.labeled else None,
+            _right(network, case.clean),
+            torch.cat([_right(network, part) for part in copies]) if copies else None,
+        )
+
+    def summary(self) -> dict:
+        return {name: None if right is None else _percent(right) for name, right in vars(self).items()}
+
+
+def _right(network: nn.Module, data: LabeledImages) -> Tensor:
+    return predict(network, data.images).argmax(1) == data.hard_labels
+
+
+def _percent(right: Tensor) -> float:
+    return 100 * float(right.double().mean())
+
+
+def change(before: Tensor, after: Tensor, copies: int = 1) -> tuple[float, float, float]:
+    """(points, low, high): mean paired difference of two bool (N,) and its 95 % Student interval over images.
+
+    copies: how many stacked copies of each image there are; these count as one image.
+    """
+    from scipy.stats import t
+
+    difference = 100 * (after.double() - before.double()).view(copies, -1).mean(0)
+    mean, n = float(difference.mean()), len(difference)
+    half = float(difference.std()) / math.sqrt(n) * float(t.ppf(0.975, n - 1)) if n > 1 else math.nan
+    return mean, mean - half, mean + half
+
+
+def _climb(
+    name: str, network: nn.Module, case: Case, settings: Settings, source: _Measures, others: int, inputs: dict
+) -> tuple[dict, nn.Module | None]:
+    """The row of a rung and its network, from the store if they are there."""
+    row = dict.fromkeys(FIELDS) | {"rung": name, "applies": True, "note": ""}
+
+    def build(folder: Path) -> None:
+        started = time.perf_counter()
+        repaired = RUNGS[name](network, case, settings)
+        seconds = time.perf_counter() - started
+        save_file({key: value.cpu().contiguous() for key, value in repaired.state_dict().items()}, folder / "weights.safetensors")
+        labels = len(chosen_failures(network, case, settings)) if name in LABELED else 0
+        (folder / "rung.json").write_text(json.dumps({"seconds": seconds, "labels": labels}))
+
+    try:
+        entry = store.make(RECIPE, VERSION, inputs | {"rung": name, "settings": settings}, build, label=name)
+    except NotApplicable as error:
+        return row | {"applies": False, "note": str(error)}, None
+    repaired = _with_weights(name, network, entry, settings)
+    row |= json.loads((entry.path / "rung.json").read_text())
+    return row | _measured(source, _Measures.of(repaired, case, others)), repaired
+
+
+def _with_weights(name: str, network: nn.Module, entry: store.Entry, settings: Settings) -> nn.Module:
+    repaired, state = copy.deepcopy(network), load_file(entry.path / "weights.safetensors")
+    repaired.load_state_dict(state)
+    return repaired.eval()
+
+
+def _measured(before: _Measures, after: _Measures) -> dict:
+    found = {}
+    if before.held is not None:
+        gain, low, high = change(before.held, after.held)
+        wrong = ~before.held
+        found = {"before": _percent(before.held), "after": _percent(after.held), "gain": gain, "low": low, "high": high}
+        found |= {"fixed": _percent(after.held[wrong]), "broken": _percent(~after.held[~wrong]) if (~wrong).any() else None}
+    for part, copies in (("clean", 1), ("corrupted", len(CORRUPTIONS))):
+        first, second = getattr(before, part), getattr(after, part)
+        if first is not None:
+            found |= dict(zip((part, f"{part}_low", f"{part}_high"), change(first, second, copies), strict=True))
+    return found
+
+
+def _inputs(network: nn.Module, case: Case) -> dict:
+    """What a repair depends on besides its settings."""
+    labels = {"labeled": case.labeled, "frost": frost_kind()}
+    return labels | {"network": network_digest(network), "own": case.own.digest, "pool": case.pool.digest}
+
+
+# --------------------------------------------------------------------------------------------------------------- checks
+
+
+def _check_fits(network: nn.Module, case: Case) -> None:
+    """ValueError unless the network takes these images and has a logit for each class."""
+    for part in ("own", "pool", "held", "clean"):
+        data = getattr(case, part)
+        if data.images.shape[1:] != case.own.images.shape[1:]:
+            came, wanted = (f"{x.shape[-1]}x{x.shape[-2]} px" for x in (data.images, case.own.images))
+            raise ValueError(f"{part}: expected images of {wanted} like the clean ones of yours, got {came}")
+        if data.num_classes != case.own.num_classes and (case.labeled or part == "clean"):
+            raise ValueError(f"{part}: expected {case.own.num_classes} classes like the clean images of yours, got {data.num_classes}")
+    try:
+        logits = predict(network, case.own.images[:2])
+    except RuntimeError as error:
+        side, first = case.own.images.shape[-1], str(error).splitlines()[0]
+        raise ValueError(f"network: it does not take images of {side} px ({first}); give the size that it wants") from error
+    if logits.ndim != 2 or logits.shape[1] != case.own.num_classes:
+        raise ValueError(f"network: it has {logits.shape[-1]} logits, the data set {case.own.name!r} has {case.own.num_classes} classes")
+    if not torch.isfinite(logits).all():
+        raise ValueError("network: its logits are NaN or infinite; expected finite ones")
+    check_classes(case.own, logits.shape[1])
+
+
+def _check_goal(source: _Measures, case: Case, goal: float) -> None:
+    if source.held is None:
+        text = "failures: they have no labels, so the rungs without labels are tried, and what they gain cannot be measured"
+        warnings.warn(text, stacklevel=3)
+        return
+    wrong, right = int((~source.held).sum()), _percent(source.held)
+    if not wrong:
+        raise ValueError(f"failures: the network is right on all {len(source.held)} images of {case.held.name!r}, so it needs no repair")
+    if goal > 100 - right + 1e-9:
+        raise ValueError(f"goal: at most {100 - right:.1f} points can be gained, as {right:.1f} % are right already; got {goal:g}")
+    classes = case.held.hard_labels[~source.held].unique()
+    if len(classes) == 1 < case.held.num_classes:
+        name = case.held.classes[int(classes)]
+        text = f"failures: all {wrong} are of class {name!r}; a repair guided by them knows nothing of the other classes"
+        warnings.warn(text, stacklevel=3)
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def save(found: Ladder, folder: Path | str, how: str = "") -> list[Path]:
+    """Write ladder.csv, ladder.json, ladder.png and, if a rung applied, network.safetensors and README.md, which says how to load it.
+
+    how: the expression that makes the unrepaired network, for that README.
+    """
+    import pandas as pd
+
+    from rtalib.results.figures.style import save as save_figure
+    from rtalib.yours.ladder_figure import ladder_figure
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(found.rows, columns=FIELDS).to_csv(folder / "ladder.csv", index=False)
+    (folder / "ladder.json").write_text(json.dumps(found.facts | {"rows": found.rows, "rung": found.rung}, indent=1))
+    paths = [folder / "ladder.csv", folder / "ladder.json", *save_figure(ladder_figure(found.rows, found.facts), folder, "ladder")]
+    if found.network is None:
+        return paths
+    inner = getattr(found.network, "network", found.network)  # an adapted network's weights keep its own names
+    save_file({name: value.cpu().contiguous() for name, value in inner.state_dict().items()}, folder / "network.safetensors")
+    (folder / "README.md").write_text(LOADING.format(rung=found.rung, how=how or "network = ...  # your module, before its repair"))
+    return [*paths, folder / "network.safetensors", folder / "README.md"]
+
+
+LOADING = """# The repaired network
+
+`network.safetensors` holds the weights and statistics after the rung `{rung}`; `ladder.csv` says what every rung cost and gained.
+
+```python
+from safetensors.torch import load_file
+
+{how}
+network.load_state_dict(load_file("network.safetensors"))
+network.eval()
+```
+"""
