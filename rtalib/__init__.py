@@ -23,7 +23,7 @@ MODULES = {  # public name: where it is
     "nb": "rtalib.infra.nb",
     "papers": "rtalib.results.papers",
     "provenance": "rtalib.infra.provenance",
-    "repair": "rtalib.experiments.repair",
+    "repair": "rtalib.yours.repair",
     "report": "rtalib.report",
     "rta": "rtalib.experiments.rta",
     "scales": "rtalib.scales",

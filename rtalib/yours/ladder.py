@@ -12,13 +12,14 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.data.images import LabeledImages
 from rtalib.errors import check_number, unknown
@@ -27,7 +28,8 @@ from rtalib.infra import store
 from rtalib.infra.provenance import stamp
 from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training.artefacts import frost_kind, network_digest
-from rtalib.yours.rungs import LABELED, RUNGS, Case, NotApplicable, Settings, chosen_failures
+from rtalib.yours.rungs import RUNGS, Case, NotApplicable, Settings
+from rtalib.yours.your_network import resized
 
 SEVERITY = 3  # of the corruptions in the mean over all of them
 OTHERS = 200  # clean images whose corrupted copies give that mean
@@ -60,7 +62,10 @@ def case_of_corruption(
     if corruption not in CORRUPTIONS:
         raise unknown("corruption", corruption, CORRUPTIONS)
     first, second = (test.subset(rows) for rows in stratified_halves(test.hard_labels, seed))
-    failing = [part.with_images(corrupt(part.images, corruption, severity, seed=TEST_SEED), f"{test.name}/{corruption}") for part in (first, second)]
+    failing = [
+        part.with_images(corrupt(part.images, corruption, severity, seed=TEST_SEED), f"{test.name}/{corruption}")
+        for part in (first, second)
+    ]
     return Case(train or first, *failing, second)
 
 
@@ -185,24 +190,29 @@ def _climb(
 
     def build(folder: Path) -> None:
         started = time.perf_counter()
-        repaired = RUNGS[name](network, case, settings)
-        seconds = time.perf_counter() - started
+        repaired, labels = RUNGS[name](network, case, settings)
+        facts = {"seconds": time.perf_counter() - started, "labels": labels}
         save_file({key: value.cpu().contiguous() for key, value in repaired.state_dict().items()}, folder / "weights.safetensors")
-        labels = len(chosen_failures(network, case, settings)) if name in LABELED else 0
-        (folder / "rung.json").write_text(json.dumps({"seconds": seconds, "labels": labels}))
+        (folder / "rung.json").write_text(json.dumps(facts))
+        if isinstance(repaired, darts.Network):
+            (folder / "genotype.json").write_text(repaired.genotype.to_json())
 
     try:
         entry = store.make(RECIPE, VERSION, inputs | {"rung": name, "settings": settings}, build, label=name)
     except NotApplicable as error:
         return row | {"applies": False, "note": str(error)}, None
-    repaired = _with_weights(name, network, entry, settings)
+    repaired = _with_weights(network, entry)
     row |= json.loads((entry.path / "rung.json").read_text())
     return row | _measured(source, _Measures.of(repaired, case, others)), repaired
 
 
-def _with_weights(name: str, network: nn.Module, entry: store.Entry, settings: Settings) -> nn.Module:
-    repaired, state = copy.deepcopy(network), load_file(entry.path / "weights.safetensors")
-    repaired.load_state_dict(state)
+def _with_weights(network: nn.Module, entry: store.Entry) -> nn.Module:
+    """The network of a stored rung; only cells may have another architecture than the given one."""
+    repaired = copy.deepcopy(network)
+    if isinstance(network, darts.Network):
+        genotype = darts.Genotype.from_json((entry.path / "genotype.json").read_text())
+        repaired = resized(network, genotype).to(best_device(network))
+    repaired.load_state_dict(load_file(entry.path / "weights.safetensors"))
     return repaired.eval()
 
 

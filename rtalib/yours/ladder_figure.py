@@ -16,7 +16,9 @@ def ladder_figure(rows: Sequence[Mapping], facts: Mapping) -> style.Drawing:
         axes = drawing.subplots()
         axes.axhline(0, color=style.PALE, lw=1)
         axes.axhline(facts["goal"], color=style.ORANGE, lw=1, ls="--")
-        axes.annotate(f"goal {facts['goal']:+g}", (0.99, facts["goal"]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6.5)
+        axes.annotate(
+            f"goal {facts['goal']:+g}", (0.99, facts["goal"]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=6.5
+        )
         for row in shown:
             axes.plot([row["seconds"]] * 2, [row["low"], row["high"]], color=style.BLUE, lw=1.2)
             axes.plot(row["seconds"], row["gain"], "o", color=style.BLUE, ms=5, mec="white", mew=0.5)
@@ -39,7 +41,9 @@ def _title(facts: Mapping) -> str:
 
 def _words(rows: Sequence[Mapping], facts: Mapping) -> str:
     said = [
-        f"{row['rung']} {row['gain']:+.1f} points in {row['seconds']:.1f} s" if row["gain"] is not None else f"{row['rung']}: {row['note'] or 'not measured'}"
+        f"{row['rung']} {row['gain']:+.1f} points in {row['seconds']:.1f} s"
+        if row["gain"] is not None
+        else f"{row['rung']}: {row['note'] or 'not measured'}"
         for row in rows
     ]
     return f"{_title(facts)}; goal {facts['goal']:+g} points. " + "; ".join(said)

@@ -1,4 +1,5 @@
-"""The rungs of the repair ladder, cheapest first. A rung takes a network and a case, and returns a repaired copy, or says why it cannot.
+"""The rungs of the repair ladder, cheapest first. A rung takes a network and a case, and returns a repaired copy and the number of labels
+of failures that it used; or it says why it cannot.
 
 statistics, entropy: images without labels. head: the last layer. finetune: all weights. data: all weights, on robust data. architecture:
 a new architecture. None of them sees the images on which the ladder measures.
@@ -22,6 +23,7 @@ from rtalib.training.recipes import Recipe
 from rtalib.training.test_time import minimize_entropy, reestimate_statistics
 from rtalib.yours import selectors
 
+Repair = tuple[nn.Module, int]
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the new weights in an interpolation, largest first
 CHECKED = 500  # clean images that decide the share
 
@@ -72,19 +74,19 @@ class Settings:
         check_number("lr", self.lr, 0, open_low=True)
 
 
-def statistics(network: nn.Module, case: Case, settings: Settings) -> nn.Module:
+def statistics(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """BatchNorm statistics of the pool, mixed with the source's (Schneider et al. 2020)."""
     _has_batch_norm(network)
-    return reestimate_statistics(network, case.pool.images, prior=settings.prior)
+    return reestimate_statistics(network, case.pool.images, prior=settings.prior), 0
 
 
-def entropy(network: nn.Module, case: Case, settings: Settings) -> nn.Module:
+def entropy(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """TENT on the pool (Wang et al. 2021), from the statistics of the pool."""
     _has_batch_norm(network)
-    return minimize_entropy(network, case.pool.images, prior=settings.prior, seed=settings.seed)
+    return minimize_entropy(network, case.pool.images, prior=settings.prior, seed=settings.seed), 0
 
 
-def head(network: nn.Module, case: Case, settings: Settings) -> nn.Module:
+def head(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """The last layer fitted again on features of clean images of yours and of the selected failures."""
     repaired = copy.deepcopy(network)
     chosen, own = chosen_failures(network, case, settings), replayed(case, settings)
@@ -94,23 +96,23 @@ def head(network: nn.Module, case: Case, settings: Settings) -> nn.Module:
     with torch.no_grad():
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
-    return repaired
+    return repaired, len(chosen)
 
 
-def finetune(network: nn.Module, case: Case, settings: Settings) -> nn.Module:
+def finetune(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """All weights trained on clean images of yours and the selected failures, half of each batch each, then interpolated (WiSE-FT)."""
     chosen, own = chosen_failures(network, case, settings), replayed(case, settings)
-    return _trained(network, concat([chosen, own], "failures and replay"), case, settings, n_labeled=len(chosen))
+    return _trained(network, concat([chosen, own], "failures and replay"), case, settings, n_labeled=len(chosen)), len(chosen)
 
 
-def data(network: nn.Module, case: Case, settings: Settings) -> nn.Module:
+def data(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """All weights trained on clean images of yours and on their RTA copies: corruptions, and attacks on this network."""
     own = replayed(case, settings)
     robust, _ = rta(own, {"network": network}, seed=settings.seed, restarts=1, steps=4)
-    return _trained(network, concat([robust, own], "robust data"), case, settings, n_labeled=len(robust))
+    return _trained(network, concat([robust, own], "robust data"), case, settings, n_labeled=len(robust)), 0
 
 
-def architecture(network: nn.Module, case: Case, settings: Settings) -> nn.Module:
+def architecture(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """CF-DARTSE: the cells searched on with the selected failures, and trained from scratch with them."""
     if not isinstance(network, darts.Network):
         raise NotApplicable(f"{type(network).__name__} is not built of DARTS cells, so there is no architecture to refine")
@@ -119,15 +121,14 @@ def architecture(network: nn.Module, case: Case, settings: Settings) -> nn.Modul
     method = {"core": "cf", "random": "rf"}.get(settings.select)
     if method is None:
         raise NotApplicable(f"a search takes core or random failures, not those of {settings.select!r}")
-    own = replayed(case, settings)
-    found = repair(network, case.pool, own, method=method, extended=True, budget=settings.budget, scale=settings.scale, seed=settings.seed)
-    return found.network
+    budget, own = len(chosen_failures(network, case, settings)), replayed(case, settings)
+    found = repair(network, case.pool, own, method=method, extended=True, budget=budget, scale=settings.scale, seed=settings.seed)
+    return found.network, budget
 
 
-RUNGS: dict[str, Callable[[nn.Module, Case, Settings], nn.Module]] = {
+RUNGS: dict[str, Callable[[nn.Module, Case, Settings], Repair]] = {
     rung.__name__: rung for rung in (statistics, entropy, head, finetune, data, architecture)
 }
-LABELED = ("head", "finetune", "architecture")  # rungs that use labels of failures
 
 
 # ------------------------------------------------------------------------------------------------------------ their parts
@@ -164,7 +165,10 @@ def fit_head(
     weight, bias, clean, failures = (value.cpu().float() for value in (weight, bias, clean, failures))
     unit = clean.square().mean().sqrt().clamp(min=1e-6)  # features of any size meet the same problem
     change = torch.zeros(len(weight), weight.shape[1] + 1, requires_grad=True)
-    parts = [(torch.cat([x / unit, torch.ones(len(x), 1)], 1), x @ weight.T + bias, y) for x, y in ((clean, clean_labels), (failures, failure_labels))]
+    parts = [
+        (torch.cat([x / unit, torch.ones(len(x), 1)], 1), x @ weight.T + bias, y)
+        for x, y in ((clean, clean_labels), (failures, failure_labels))
+    ]
     solver = torch.optim.LBFGS([change], max_iter=60, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:

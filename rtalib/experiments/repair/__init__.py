@@ -13,7 +13,6 @@ __getattr__, __dir__ = lazily(
         "protocol": "RULES deploy find_failures select refine retrain",
         "rows": "Trial measure",
         "tables": "METHOD PROTOCOLS TABLES run_table run_trials",
-        "your_network": "METHODS RepairResult repair",
         "chance": "",
         "figures": "",
         "gain_parts": "",

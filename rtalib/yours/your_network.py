@@ -213,11 +213,15 @@ def _refined(
 
 def _retrained(network: darts.Network, genotype: darts.Genotype, data: LabeledImages, setup: scales.RepairScale, seed: int) -> nn.Module:
     """The refined architecture at the deployed network's own size, trained from scratch by the scale's recipe."""
-    size = network.channels, len(network.cells), network.classifier.out_features
     recipe = replace(setup.recipe(data.images.shape[-1]), auxiliary_weight=0.0)
-    repaired = seeded(lambda: darts.Network(genotype, *size, stem=network.stem_name), 1 + seed)
+    repaired = seeded(lambda: resized(network, genotype), 1 + seed)
     train_network(repaired, data, recipe, seed=1 + seed, precision=setup.precision)
     return repaired
+
+
+def resized(network: darts.Network, genotype: darts.Genotype) -> darts.Network:
+    """Another genotype at the size of a network, with new weights."""
+    return darts.Network(genotype, network.channels, len(network.cells), network.classifier.out_features, stem=network.stem_name)
 
 
 def _accuracies(network: nn.Module, failures: LabeledImages, test: LabeledImages | None) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from rtalib import coreset, darts, repair
 from rtalib.data.loading import load_dataset
-from rtalib.experiments.repair import your_network
+from rtalib.yours import your_network
 from rtalib.models.base import seeded
 from rtalib.models.inference import extract_features
 

@@ -1,0 +1,24 @@
+"""What `rtalib.repair` offers: the CF-DARTS paper's protocol and tables, and repairs of a network of your own."""
+
+from typing import Any
+
+from rtalib import lazily
+from rtalib.experiments import repair as paper
+
+_load, _names = lazily(
+    "rtalib.yours",
+    {
+        "ladder": "Ladder case_of_corruption case_of_failures ladder save",
+        "rungs": "RUNGS Case NotApplicable Settings",
+        "selectors": "SELECTORS",
+        "your_network": "METHODS RepairResult repair",
+    },
+)
+
+
+def __getattr__(name: str) -> Any:
+    return _load(name) if name in _names() else getattr(paper, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*_names(), *dir(paper)})
