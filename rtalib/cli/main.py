@@ -8,6 +8,7 @@ import click
 
 from rtalib.cli.evaluate import evaluate
 from rtalib.cli.options import EXECUTORS, SCALES, books, executor, of_a_run, one_line_errors, option, outputs, table_names, table_seeds
+from rtalib.cli.repair import repair
 
 TABLE = "TABLE: rta-table1, cf-table2, cf-figure4, table2 (of both papers), ..."
 
@@ -195,6 +196,7 @@ def rta(images: str, out: str, format: str, score: bool, executor: str, workers:
 
 
 commands.add_command(evaluate)
+commands.add_command(repair)
 
 
 @commands.command()

@@ -45,7 +45,7 @@ class Trial:
 def run(
     networks: Sequence[str], dataset: str, splits: Sequence[int], corruptions: Sequence[str] = CORRUPTIONS, **options: object
 ) -> list[dict]:
-    """The rows of all trials; stored ones are not computed again. options: further fields of Trial, and `executor`, `workers` of grid.run."""
+    """The rows of all trials; stored ones are not computed again. options: fields of Trial, and `executor`, `workers` of grid.run."""
     how = {name: options.pop(name) for name in ("executor", "workers") if name in options}
     trials = [Trial(network, dataset, name, split, **options) for split in splits for network in networks for name in corruptions]
     inputs = fingerprint(dataset) | {network: network_digest(open_network(network)) for network in networks}

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS, corrupt
-from rtalib.data.images import LabeledImages
+from rtalib.data.images import LabeledImages, balanced, concat
+from rtalib.data.loading import load_dataset
 from rtalib.errors import check_number, unknown
 from rtalib.experiments.repair.images import TEST_SEED, stratified_halves
 from rtalib.infra import store
@@ -34,7 +35,22 @@ from rtalib.yours.your_network import resized
 SEVERITY = 3  # of the corruptions in the mean over all of them
 OTHERS = 200  # clean images whose corrupted copies give that mean
 RECIPE, VERSION = "rtalib.yours.ladder.rung", 1
-FIELDS = ("rung", "applies", "labels", "seconds", "before", "after", "gain", "low", "high", "fixed", "broken", "clean", "clean_low")
+FIELDS = (
+    "rung",
+    "applies",
+    "labels",
+    "seconds",
+    "cpu_seconds",
+    "before",
+    "after",
+    "gain",
+    "low",
+    "high",
+    "fixed",
+    "broken",
+    "clean",
+    "clean_low",
+)
 FIELDS += ("clean_high", "corrupted", "corrupted_low", "corrupted_high", "reaches", "note")
 
 
@@ -50,6 +66,17 @@ class Ladder:
     network: nn.Module | None
     rung: str
     facts: dict
+
+
+def own_images(dataset: str, limit: int, side: int | None = None) -> tuple[LabeledImages | None, LabeledImages]:
+    """(training images, test images) of a data set, at most 2 * limit and limit; None and all images of a file that has no splits."""
+    train, test = (load_dataset(dataset, split, side=side) for split in ("train", "test"))
+    own = None if train.digest == test.digest else train
+    return None if own is None else _limited(own, 2 * limit), _limited(test, limit)
+
+
+def _limited(data: LabeledImages, limit: int) -> LabeledImages:
+    return data.subset(balanced(data.hard_labels, data.num_classes, min(limit, len(data)), seed=0))
 
 
 def case_of_corruption(
@@ -111,12 +138,13 @@ def ladder(
     check_number("goal", goal, 0, 100, open_low=True, unit=" points")
     network = copy.deepcopy(network).eval().to(best_device(network))
     _check_fits(network, case)
-    source = _Measures.of(network, case, others)
+    copies = _copies(case.clean, others)
+    source = _Measures.of(network, case, copies)
     _check_goal(source, case, goal)
     inputs = _inputs(network, case)
     rows, chosen = [], None
     for name in (name for name in RUNGS if name in rungs):
-        row, repaired = _climb(name, network, case, settings, source, others, inputs)
+        row, repaired = _climb(name, network, case, settings, source, copies, inputs)
         row["reaches"] = row["applies"] and case.labeled and row["gain"] >= goal
         rows.append(row)
         if on_rung:
@@ -148,17 +176,23 @@ class _Measures:
     corrupted: Tensor | None
 
     @classmethod
-    def of(cls, network: nn.Module, case: Case, others: int) -> "_Measures":
-        few = case.clean.subset(torch.arange(min(others, len(case.clean)))) if others else None
-        copies = [few.with_images(corrupt(few.images, name, SEVERITY, seed=TEST_SEED)) for name in CORRUPTIONS] if others else []
+    def of(cls, network: nn.Module, case: Case, copies: LabeledImages | None) -> "_Measures":
         return cls(
             _right(network, case.held) if case.labeled else None,
             _right(network, case.clean),
-            torch.cat([_right(network, part) for part in copies]) if copies else None,
+            _right(network, copies) if copies else None,
         )
 
     def summary(self) -> dict:
         return {name: None if right is None else _percent(right) for name, right in vars(self).items()}
+
+
+def _copies(clean: LabeledImages, others: int) -> LabeledImages | None:
+    """The first images of `clean` under each of the 15 corruptions, stacked."""
+    if not others:
+        return None
+    few = clean.subset(torch.arange(min(others, len(clean))))
+    return concat([few.with_images(corrupt(few.images, name, SEVERITY, seed=TEST_SEED)) for name in CORRUPTIONS], "corrupted")
 
 
 def _right(network: nn.Module, data: LabeledImages) -> Tensor:
@@ -183,15 +217,15 @@ def change(before: Tensor, after: Tensor, copies: int = 1) -> tuple[float, float
 
 
 def _climb(
-    name: str, network: nn.Module, case: Case, settings: Settings, source: _Measures, others: int, inputs: dict
+    name: str, network: nn.Module, case: Case, settings: Settings, source: _Measures, copies: LabeledImages | None, inputs: dict
 ) -> tuple[dict, nn.Module | None]:
     """The row of a rung and its network, from the store if they are there."""
     row = dict.fromkeys(FIELDS) | {"rung": name, "applies": True, "note": ""}
 
     def build(folder: Path) -> None:
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         repaired, labels = RUNGS[name](network, case, settings)
-        facts = {"seconds": time.perf_counter() - started, "labels": labels}
+        facts = {"labels": labels, "seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - busy}
         save_file({key: value.cpu().contiguous() for key, value in repaired.state_dict().items()}, folder / "weights.safetensors")
         (folder / "rung.json").write_text(json.dumps(facts))
         if isinstance(repaired, darts.Network):
@@ -203,7 +237,7 @@ def _climb(
         return row | {"applies": False, "note": str(error)}, None
     repaired = _with_weights(network, entry)
     row |= json.loads((entry.path / "rung.json").read_text())
-    return row | _measured(source, _Measures.of(repaired, case, others)), repaired
+    return row | _measured(source, _Measures.of(repaired, case, copies)), repaired
 
 
 def _with_weights(network: nn.Module, entry: store.Entry) -> nn.Module:

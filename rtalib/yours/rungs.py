@@ -50,15 +50,16 @@ class Case:
 @dataclass(frozen=True)
 class Settings:
     """select: the rule that picks `budget` of the failures in the pool, a name in selectors.SELECTORS. keep: points of clean accuracy, on
-    images of yours, that an interpolation of weights may cost. prior: see test_time. replay: clean images of yours at most. epochs, lr: of
-    the training of all weights. scale: of the search for an architecture."""
+    images of yours, that an interpolation of weights may cost. prior: see test_time. replay: clean images of yours at most. steps, in whole
+    passes over the failures; batch_size; lr: of the training of all weights. scale: of the search for an architecture."""
 
     select: str = "core"
     budget: int = 100
     keep: float = 1.0
     prior: float = 16.0
-    replay: int = 2000
-    epochs: int = 6
+    replay: int = 1000
+    steps: int = 40
+    batch_size: int = 64
     lr: float = 0.01
     scale: str = "demo"
     seed: int = 0
@@ -70,7 +71,8 @@ class Settings:
         check_number("keep", self.keep, 0, 100, unit=" points")
         check_number("prior", self.prior, 0)
         check_number("replay", self.replay, 2, integer=True, unit=" images")
-        check_number("epochs", self.epochs, 1, integer=True)
+        check_number("steps", self.steps, 1, integer=True)
+        check_number("batch_size", self.batch_size, 2, integer=True)
         check_number("lr", self.lr, 0, open_low=True)
 
 
@@ -108,6 +110,7 @@ def finetune(network: nn.Module, case: Case, settings: Settings) -> Repair:
 def data(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """All weights trained on clean images of yours and on their RTA copies: corruptions, and attacks on this network."""
     own = replayed(case, settings)
+    own = own.subset(torch.arange(min(len(own), settings.steps * settings.batch_size // 2)))  # each image once
     robust, _ = rta(own, {"network": network}, seed=settings.seed, restarts=1, steps=4)
     return _trained(network, concat([robust, own], "robust data"), case, settings, n_labeled=len(robust)), 0
 
@@ -193,11 +196,10 @@ def interpolated(old: nn.Module, new: nn.Module, share: float) -> nn.Module:
 def _trained(network: nn.Module, training: LabeledImages, case: Case, settings: Settings, *, n_labeled: int) -> nn.Module:
     """Trained with half of each batch from the first `n_labeled` images, then interpolated: the largest share of the new weights that
     costs at most `keep` points on clean images of yours."""
-    new = copy.deepcopy(network)
-    side = training.images.shape[-1]
-    own = {"crop_padding": side // 8, "weight_decay": 1e-4, "grad_clip": 5.0}
-    steps = settings.epochs * -(-2 * n_labeled // 64)
-    recipe = Recipe(settings.epochs if steps >= 60 else -(-60 * settings.epochs // steps), 64, settings.lr, schedule="linear", **own)
+    new, size = copy.deepcopy(network), settings.batch_size
+    epochs = -(-settings.steps // max(1, -(-2 * n_labeled // size)))
+    own = {"crop_padding": training.images.shape[-1] // 8, "weight_decay": 1e-4, "grad_clip": 5.0, "schedule": "linear"}
+    recipe = Recipe(epochs, size, settings.lr, **own)
     train(new, training, recipe, seed=settings.seed, n_labeled=n_labeled, device=next(network.parameters()).device)
     check = _checked(case, settings)
     before = evaluate(network, check)

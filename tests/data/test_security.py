@@ -19,10 +19,10 @@ from torch import nn
 from rtalib import darts, generate
 from rtalib.data.decoding import MAX_PIXELS
 from rtalib.data.loading import load_dataset
-from rtalib.yours import your_network
 from rtalib.scales import run_name
 from rtalib.sources import public_weights
 from rtalib.training import checkpoints
+from rtalib.yours import your_network
 
 
 @pytest.fixture(autouse=True)
