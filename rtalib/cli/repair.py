@@ -27,10 +27,10 @@ from rtalib.cli.options import NETWORK, network_options, one_line_errors, option
 @option("--seed", "Of all random draws.", type=int, default=0)
 @outputs
 def repair(network: str, corruption: str | None, severity: int, failures: str | None, dataset: str, goal: float, out: str, **given) -> int:
-    from rtalib.yours import failures as reading
-    from rtalib.yours import ladder
     from rtalib.yours.networks import open_network
-    from rtalib.yours.rungs import RUNGS, Settings
+    from rtalib.yours.repair import climb
+    from rtalib.yours.repair import failures as reading
+    from rtalib.yours.repair.rungs import RUNGS, Settings
 
     if (corruption is None) == (failures is None):
         raise click.UsageError("give one of --corruption TYPE and --failures FOLDER")
@@ -38,14 +38,14 @@ def repair(network: str, corruption: str | None, severity: int, failures: str | 
     names = given["rungs"].split(",") if given["rungs"] else tuple(RUNGS)
     with one_line_errors():
         settings = Settings(**{name: given[name] for name in ("select", "budget", "scale", "seed")})
-        train, test = ladder.own_images(dataset, given["limit"], given["side"])
+        train, test = climb.own_images(dataset, given["limit"], given["side"])
         if corruption:
-            case = ladder.case_of_corruption(train, test, corruption, severity=severity)
+            case = climb.case_of_corruption(train, test, corruption, severity=severity)
         else:
             found, labeled = reading.read_failures(failures, test)
-            case = ladder.case_of_failures(train, test, found, labeled=labeled)
+            case = climb.case_of_failures(train, test, found, labeled=labeled)
         opened = open_network(network, classes=test.num_classes, **how)
-        made = ladder.ladder(
+        made = climb.ladder(
             opened,
             case,
             goal=goal,
@@ -55,7 +55,7 @@ def repair(network: str, corruption: str | None, severity: int, failures: str | 
             on_rung=lambda row: print(line(row), flush=True),
         )
     arguments = ", ".join([repr(network), *(f"{name}={value!r}" for name, value in how.items() if value is not None)])
-    ladder.save(
+    climb.save(
         made, out, f'from rtalib.yours.networks import open_network\n\nnetwork = open_network({arguments}, weights="network.safetensors")'
     )
     reached = (

@@ -22,7 +22,7 @@ from rtalib.data.loading import load_dataset
 from rtalib.scales import run_name
 from rtalib.sources import public_weights
 from rtalib.training import checkpoints
-from rtalib.yours import your_network
+from rtalib.yours.repair import your_network
 
 
 @pytest.fixture(autouse=True)

@@ -29,8 +29,8 @@ from rtalib.infra import store
 from rtalib.infra.provenance import stamp
 from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training.artefacts import frost_kind, network_digest
-from rtalib.yours.rungs import RUNGS, Case, NotApplicable, Settings
-from rtalib.yours.your_network import resized
+from rtalib.yours.repair.rungs import RUNGS, Case, NotApplicable, Settings
+from rtalib.yours.repair.your_network import resized
 
 SEVERITY = 3  # of the corruptions in the mean over all of them
 OTHERS = 200  # clean images whose corrupted copies give that mean
@@ -322,7 +322,7 @@ def save(found: Ladder, folder: Path | str, how: str = "") -> list[Path]:
     import pandas as pd
 
     from rtalib.results.figures.style import save as save_figure
-    from rtalib.yours.ladder_figure import ladder_figure
+    from rtalib.yours.repair.figure import ladder_figure
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from rtalib import coreset, darts, repair
 from rtalib.data.loading import load_dataset
 from rtalib.models.base import seeded
 from rtalib.models.inference import extract_features
-from rtalib.yours import your_network
+from rtalib.yours.repair import your_network
 
 TRAIN, POOL = load_dataset("shapes10", "train", limit=60), load_dataset("shapes10", "test", limit=60)
 NETWORK = seeded(lambda: darts.Network("darts_v1", 4, 2, 10, stem="tiny-imagenet"), 0).eval()

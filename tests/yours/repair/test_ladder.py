@@ -16,8 +16,8 @@ from rtalib.data.loading import load_dataset
 from rtalib.models.base import seeded
 from rtalib.models.inference import predict
 from rtalib.training.test_time import minimize_entropy, reestimate_statistics
-from rtalib.yours import rungs
-from rtalib.yours.ladder import change
+from rtalib.yours.repair import rungs
+from rtalib.yours.repair.climb import change
 
 TRAIN, TEST = load_dataset("shapes10", "train", limit=200), load_dataset("shapes10", "test", limit=80)
 SETTINGS = repair.Settings(budget=10, replay=60, steps=4, batch_size=16, keep=100)

@@ -21,7 +21,7 @@ from rtalib.models.inference import evaluate, extract_features, predict
 from rtalib.training.loop import train
 from rtalib.training.recipes import Recipe
 from rtalib.training.test_time import minimize_entropy, reestimate_statistics
-from rtalib.yours import selectors
+from rtalib.yours.repair import selectors
 
 Repair = tuple[nn.Module, int]
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the new weights in an interpolation, largest first
@@ -119,7 +119,7 @@ def architecture(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """CF-DARTSE: the cells searched on with the selected failures, and trained from scratch with them."""
     if not isinstance(network, darts.Network):
         raise NotApplicable(f"{type(network).__name__} is not built of DARTS cells, so there is no architecture to refine")
-    from rtalib.yours.your_network import repair
+    from rtalib.yours.repair.your_network import repair
 
     method = {"core": "cf", "random": "rf"}.get(settings.select)
     if method is None:

@@ -6,12 +6,14 @@ from rtalib import lazily
 from rtalib.experiments import repair as paper
 
 _load, _names = lazily(
-    "rtalib.yours",
+    __name__,
     {
-        "ladder": "Ladder case_of_corruption case_of_failures ladder save",
+        "climb": "Ladder case_of_corruption case_of_failures ladder save",
         "rungs": "RUNGS Case NotApplicable Settings",
         "selectors": "SELECTORS",
         "your_network": "METHODS RepairResult repair",
+        "core_or_random": "",
+        "failures": "read_failures",
     },
 )
 

@@ -20,8 +20,8 @@ from rtalib.infra import grid, store
 from rtalib.models.inference import extract_features
 from rtalib.training.artefacts import fingerprint, frost_kind, network_digest
 from rtalib.yours.networks import open_network
-from rtalib.yours.rungs import fit_head
-from rtalib.yours.selectors import SELECTORS, Candidates
+from rtalib.yours.repair.rungs import fit_head
+from rtalib.yours.repair.selectors import SELECTORS, Candidates
 
 RUN, TABLE = "networks", "core-or-random"
 BUDGETS = (10, 30, 100, 300)
