@@ -20,32 +20,64 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(options)}.")
 
 
-def check_images(images: torch.Tensor, argument: str = "images") -> None:
-    """Raise unless `images` is a uint8 tensor (N,3,H,W), the form of images at rest."""
+def as_tensor(value: object, argument: str, expected: str) -> torch.Tensor:
+    """`value` if it is a tensor, else the tensor of a NumPy array or of a list; TypeError that names the argument for anything else."""
+    import numpy as np
     import torch
 
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(f"{argument}: expected a torch.uint8 tensor (N,3,H,W), got {type(images).__name__}")
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, np.ndarray | np.generic | list | tuple):
+        try:
+            array = np.require(value, requirements="CW")  # torch reads neither negative strides nor another byte order
+            array = array.astype(array.dtype.newbyteorder("="), copy=False)
+            return torch.from_numpy(array if array.size or isinstance(value, np.ndarray) else array.astype(np.int64))
+        except (TypeError, ValueError):  # objects, texts, rows of different lengths
+            pass
+    raise TypeError(f"{argument}: expected {expected}, got {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    """What came: dtype and shape of an array or a tensor, else the type, with the value if that is short."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return f"{str(dtype).removeprefix('torch.')} {tuple(shape)}"
+    short = repr(value)
+    return f"{type(value).__name__} {short}" if len(short) <= 40 and "\n" not in short else type(value).__name__
+
+
+def check_images(images: object, argument: str = "images") -> torch.Tensor:
+    """`images` as a uint8 tensor (N,3,H,W), the form of images at rest; an array of that form becomes one, anything else is refused."""
+    import torch
+
+    images = as_tensor(images, argument, "torch.uint8 (N,3,H,W)")
     if images.dtype != torch.uint8:
         raise TypeError(f"{argument}: expected dtype torch.uint8 with values 0-255, got {images.dtype}")
     if images.ndim != 4 or images.shape[1] != 3:
         hint = " (channels last: permute to NCHW first)" if images.ndim == 4 and images.shape[3] == 3 else ""
         hint = " (one channel: images.expand(-1, 3, -1, -1) makes it RGB)" if images.ndim == 4 and images.shape[1] == 1 else hint
         raise ValueError(f"{argument}: expected shape (N,3,H,W), got {tuple(images.shape)}{hint}")
+    return images
 
 
-def check_index(index: torch.Tensor | None, count: int, device: torch.device | str = "cpu") -> torch.Tensor:
+def check_integers(argument: str, value: object, count: int, device: torch.device | str = "cpu", hint: str = "") -> torch.Tensor:
+    """One integer per image as int64 (count,) on `device`, of a tensor, an array or a list of any integer type."""
+    import torch
+
+    expected = f"int64 ({count},), one per image"
+    tensor = as_tensor(value, argument, expected)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{argument}: expected {expected}, got {_kind(tensor)}{hint}")
+    if tensor.shape != (count,):
+        raise ValueError(f"{argument}: expected {expected}, got shape {tuple(tensor.shape)}{hint}")
+    return tensor.to(device=device, dtype=torch.int64)
+
+
+def check_index(index: object, count: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """`index`, the identity of each image for its random numbers, as int64 (count,) on `device`; None stands for 0..count-1."""
     import torch
 
-    if index is None:
-        return torch.arange(count, device=device)
-    if not isinstance(index, torch.Tensor) or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        got = index.dtype if isinstance(index, torch.Tensor) else type(index).__name__
-        raise TypeError(f"index: expected int64 ({count},), one per image, got {got}")
-    if index.shape != (count,):
-        raise ValueError(f"index: expected int64 ({count},), one per image, got shape {tuple(index.shape)}")
-    return index.to(device=device, dtype=torch.int64)
+    return torch.arange(count, device=device) if index is None else check_integers("index", index, count, device)
 
 
 def check_number(

@@ -5,6 +5,7 @@ Counter words: block within the image, image index (low, high), stream. Key word
 """
 
 import math
+import operator
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def philox4x32(counter: tuple[torch.Tensor, ...], key: tuple[int, int]) -> tuple
 
 def words(seed: int, index: torch.Tensor, stream: int, count: int) -> torch.Tensor:
     """int64 (N, count) of uniform 32-bit words for the images `index` (N,), on the device of `index`."""
-    blocks = -(-count // 4)
+    seed, blocks = _whole(seed), -(-count // 4)
     block = torch.arange(blocks, device=index.device)[None]
     counter = (block, (index & MASK)[:, None], ((index >> 32) & MASK)[:, None], torch.full((1, 1), stream & MASK, device=index.device))
     out = philox4x32(counter, (seed & MASK, (seed >> 32) & MASK))
@@ -71,6 +72,14 @@ def normal(seed: int, index: torch.Tensor, stream: int, count: int) -> torch.Ten
     return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :count]
 
 
+def _whole(seed: int) -> int:
+    """A Python integer of any integer type."""
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed: expected an integer, got {seed!r}") from None
+
+
 def word(seed: int, number: int, stream: int) -> int:
     """One uniform 32-bit word for the index `number`."""
     return int(words(seed, torch.tensor([number]), stream, 1))
@@ -79,7 +88,7 @@ def word(seed: int, number: int, stream: int) -> int:
 @contextmanager
 def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Torch's global generators, of the CPU and of `device`, start from `seed` inside and are restored outside."""
-    device = torch.device(device)
+    seed, device = _whole(seed), torch.device(device)
     cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda):
         torch.default_generator.manual_seed(seed)

@@ -3,22 +3,31 @@
 Warnings, and errors that usually have the same cause, name the section of docs/attacks.md that explains them.
 """
 
+import math
+import random
 import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from rtalib.errors import check_index, check_number
+from rtalib import rng
+from rtalib.errors import as_tensor, check_index, check_integers, check_number
 from rtalib.models.inference import evaluating
 
 PAGE = "docs/attacks.md"
 ENOUGH = 50  # images: with fewer, an accuracy at chance level may be an accident
+ROUNDING = 1e-5  # by which images may leave [0,1]: a normalization done and undone leaves 1e-7
+RANDOM, MIXED = 1e-4, 2e-2  # least relative difference of logits; another batch size may round otherwise, in bfloat16 by 4e-3
+PER_IMAGE = ("eps", "step_size")  # fields of a recipe that may hold one number per image
+SOFT = "; for soft labels give LabeledImages.hard_labels"
 
 
 class AttackWarning(UserWarning):
@@ -67,22 +76,22 @@ def _normalizes(model: nn.Module) -> bool:
 
 
 @contextmanager
-def attackable(model: nn.Module) -> Iterator[None]:
-    """Eval mode, frozen parameters and no autocast inside; modes and requires_grad are restored on exit, also after an error."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    for name, parameter in model.named_parameters():
-        if parameter.dtype in (torch.float16, torch.bfloat16):
-            advice = f"for speed give attacks.prepared(model, 'bfloat16'), see {PAGE}#fast-mode"
-            raise TypeError(f"model: expected float32 or float64 parameters, {name} is {parameter.dtype}; {advice}")
+def attackable(model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """Eval mode, frozen parameters, gradients but no autocast, and torch's generators from `seed` inside.
+
+    On exit, also after an error, modes, requires_grad, buffers and generators are as they were.
+    """
+    flags = [(parameter, parameter.requires_grad) for _, parameter in _parameters(model)]
+    devices = sorted({"cpu", *(parameter.device.type for parameter, _ in flags)})
     warn_if_training(model)
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
         with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            for parameter, _ in flags:
+                parameter.requires_grad_(False)
             stack.enter_context(evaluating(model))
-            for kind in {"cpu", *(parameter.device.type for parameter, _ in flags)}:
+            stack.enter_context(rng.global_seed(rng.word(seed, 0, rng.stream("attacked model")), flags[0][0].device if flags else "cpu"))
+            for kind in devices:
                 stack.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
@@ -90,9 +99,25 @@ def attackable(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+def _parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The named parameters; TypeError or ValueError for those through which no gradient can be followed."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    named = list(model.named_parameters())
+    for name, parameter in named:
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ValueError(f"model: {name} has no shape yet; call the model on an image first")
+        if parameter.is_inference():
+            raise ValueError(f"model: {name} was made in torch.inference_mode, so no gradient passes it; give copy.deepcopy(model)")
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            advice = f"for speed give attacks.prepared(model, 'bfloat16'), see {PAGE}#fast-mode"
+            raise TypeError(f"model: expected float32 or float64 parameters, {name} is {parameter.dtype}; {advice}")
+    return named
+
+
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """Finite logits (N,K) with K >= 2; raises on anything else."""
-    logits = model(x)
+    """Finite logits (N,K) with K >= 2; raises on anything else. The model gets a copy, because it may normalize in place."""
+    logits = model(x.clone())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"model: expected logits of shape ({len(x)}, K) with K >= 2 in eval mode, got {got}")
@@ -101,40 +126,110 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     return logits
 
 
-def checked(model: nn.Module, images: Tensor, labels: Tensor, index: Tensor | None) -> tuple[int, Tensor]:
-    """(K, index); raises on images outside float [0,1], labels outside 0..K-1 or lengths that differ."""
-    _check_images(images)
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(f"labels: expected int64 ({len(images)},), got {got}; for soft labels give LabeledImages.hard_labels")
+@dataclass(frozen=True)
+class Answers:
+    """How a model answers: its number of classes, whether an image's logits depend on its batch, and whether they are random."""
+
+    classes: int
+    mixed: bool
+    random: bool
+
+
+def answers_of(model: nn.Module, images: Tensor) -> Answers:
+    """Asks about one image, then about two; warns about a model that mixes the images of a batch or answers at random."""
+    mixed = any(isinstance(module, _BatchNorm) and module.running_mean is None for module in model.modules())
+    drawn = _generator_states(images.device)
+    with torch.no_grad():
+        first = logits_of(model, images if mixed else images[:1])
+        pair = first if mixed else logits_of(model, images[:2])
+        drawn = drawn != _generator_states(images.device)
+        if drawn or _differ(first[:1], pair[:1], MIXED):  # asked about the same images once more, a model that mixes says the same
+            drawn = drawn or _differ(first, logits_of(model, images[: len(first)]), RANDOM)
+            mixed = mixed or not drawn
+    name = type(model).__name__
+    if mixed:
+        warn("batch-statistics", f"model: {name} mixes the images of a batch, so an image's result depends on its batch.")
+    if drawn:
+        warn("random-models", f"model: {name} draws random numbers in eval mode, so an image that fools it once need not fool it again.")
+    return Answers(first.shape[1], mixed, drawn)
+
+
+def _generator_states(device: torch.device) -> tuple[bytes, ...]:
+    """Of the generators from which a model may draw: torch's, Python's and NumPy's."""
+    states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+    _, keys, *position = np.random.get_state()
+    return (*(state.numpy().tobytes() for state in states), repr((random.getstate(), position)).encode(), keys.tobytes())
+
+
+def _differ(a: Tensor, b: Tensor, share: float) -> bool:
+    """Whether logits differ by more than a share of the largest."""
+    return bool((a - b).abs().max() > share * a.abs().max())
+
+
+def checked(recipe: object, model: nn.Module, images: object, labels: object, index: object) -> tuple[Tensor, Tensor, Tensor, Answers]:
+    """(images, labels, index, answers); raises on images outside float [0,1], labels outside 0..K-1 and lengths that differ."""
+    images = checked_images(images)
+    labels = check_integers("labels", labels, len(images), labels.device if isinstance(labels, Tensor) else images.device, SOFT)
     index = check_index(index, len(images), images.device)
-    parameter = next(model.parameters(), None)
+    check_lengths(recipe, len(images))
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     for name, device in (("images", images.device), ("labels", labels.device)):
         if parameter is not None and parameter.device != device:
             raise ValueError(f"{name}: expected on the model's device {parameter.device}, got {device}")
-    with torch.no_grad():
-        classes = logits_of(model, images[:1]).shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels: expected 0 to {classes - 1} (the model has {classes} logits), got {labels.min()} to {labels.max()}")
-    return classes, index
+    try:
+        answers = answers_of(model, images)
+    except RuntimeError as error:
+        if parameter is None or parameter.dtype == images.dtype or "dtype" not in str(error) and "same type" not in str(error):
+            raise
+        raise TypeError(f"images: expected {parameter.dtype} like the model's parameters, got {images.dtype}") from error
+    if labels.min() < 0 or labels.max() >= answers.classes:
+        wanted = f"0 to {answers.classes - 1} (the model has {answers.classes} logits)"
+        raise ValueError(f"labels: expected {wanted}, got {labels.min()} to {labels.max()}")
+    return images, labels, index, answers
 
 
-def _check_images(images: Tensor) -> None:
-    if not isinstance(images, Tensor) or images.dtype not in (torch.float32, torch.float64):
-        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images: expected float32 or float64 in [0,1], got {got}; divide uint8 by 255, or give it to attacks.attack")
-    if images.ndim != 4 or not len(images):
+def checked_images(images: object) -> Tensor:
+    """Float images without a graph, clamped to [0,1] where rounding left it."""
+    advice = "divide uint8 by 255, or give it to attacks.attack"
+    images = as_tensor(images, "images", "float32 or float64 (N,C,H,W) in [0,1]").detach()
+    if images.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"images: expected float32 or float64 in [0,1], got {images.dtype}; {advice}")
+    if images.ndim != 4 or not images.numel():
         raise ValueError(f"images: expected a non-empty (N,C,H,W), got {tuple(images.shape)}")
     low, high = images.min().item(), images.max().item()
-    if not (low >= 0 and high <= 1):
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         advice = f"divide uint8 by 255, and let the model normalize inside itself, see {PAGE}#inputs-out-of-range"
         raise ValueError(f"images: expected values in [0,1], got {low:g} to {high:g}; {advice}")
+    return images.clamp(0, 1) if low < 0 or high > 1 or images.is_inference() else images
+
+
+def per_image(value: object) -> object:
+    """One number as it is; one per image, as a tensor, an array or a list, as a tuple: recipes are compared and hashed."""
+    value = value.tolist() if isinstance(value, Tensor | np.ndarray | np.generic) else value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_lengths(recipe: object, count: int) -> None:
+    """Raise unless each number per image of a recipe is there for `count` images."""
+    for name in PER_IMAGE:
+        value = getattr(recipe, name, None)
+        if isinstance(value, tuple) and len(value) != count:
+            raise ValueError(f"{name}: expected one number, or {count} (one per image), got {len(value)}")
 
 
 def check_recipe(recipe: object, at_least_one: tuple[str, ...] = (), largest: float = 1.0) -> None:
-    """Raise unless eps is in [0, largest], a step size finite and not negative, and each of `at_least_one` a positive integer."""
-    check_number("eps", recipe.eps, 0, largest, unit=" in units of [0,1] pixels (8/255, not 8)")
-    if getattr(recipe, "step_size", None) is not None:
-        check_number("step_size", recipe.step_size, unit=" in units of [0,1] pixels")
+    """Raise unless eps is in [0, largest], a step size finite and not negative, each of `at_least_one` a positive integer, and each
+    switch True or False."""
+    units = {"eps": (largest, " in units of [0,1] pixels (8/255, not 8)"), "step_size": (math.inf, " in units of [0,1] pixels")}
+    for name, (most, unit) in units.items():
+        value = per_image(getattr(recipe, name, None))
+        if value is None and name != "eps":
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            check_number(name, one, 0, most, unit=unit)
+        object.__setattr__(recipe, name, value)
     for name in at_least_one:
         check_number(name, getattr(recipe, name), 1, integer=True)
+    for field in fields(recipe):
+        if field.type is bool and not isinstance(getattr(recipe, field.name), bool | np.bool_):
+            raise TypeError(f"{field.name}: expected True or False, got {getattr(recipe, field.name)!r}")

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from rtalib import rng
-from rtalib.attacks.checks import attackable, check_recipe, logits_of
+from rtalib.attacks.checks import attackable, check_recipe, checked_images, logits_of
 from rtalib.attacks.steps import EPS, STEP, Attack, AttackResult, AttackRun, margin, project
-from rtalib.errors import unknown
+from rtalib.errors import check_number, unknown
 
 
-def cosine_sizes(eps: float, steps: int) -> list[float]:
+def cosine_sizes(eps: float | Tensor, steps: int) -> list[float | Tensor]:
     """Step sizes from eps towards eps/4: eps/4 + 3 eps/4 (1 + cos(pi j / steps)) / 2 for j = 0..steps-1."""
     return [eps / 4 + (eps - eps / 4) * (1 + math.cos(math.pi * j / steps)) / 2 for j in range(steps)]
 
@@ -31,7 +31,7 @@ class ODIRun(AttackRun):
             if not len(active):
                 break
             if not recipe.warm or restart == 0:
-                x = recipe.start(self.clean[active], self.seed, self.index[active], restart)
+                x = recipe.at(active, self.clean).start(self.clean[active], self.seed, self.index[active], restart)
             elif restart % recipe.restarts == 0:
                 x = self.out.images[active]
             active, x = self._restart(active, x, restart)
@@ -41,23 +41,27 @@ class ODIRun(AttackRun):
         """All steps of one restart; returns the images still attacked and their last iterates."""
         recipe = self.recipe
         w = 2 * rng.uniform(self.seed, self.index[active], rng.stream("odi", restart), self.classes).to(x.dtype) - 1
-        for step, size in enumerate([recipe.eps] * recipe.odi_steps + recipe.sizes()):
+        for step in range(recipe.odi_steps + recipe.steps):
             loss = self._loss(self.labels[active], w if step < recipe.odi_steps else None)
             logits, gradient = self.gradient(active, x, loss, first=restart == step == 0)
             going = self._keep(active, x, logits)
             active, x, w, gradient = active[going], x[going], w[going], gradient[going]
             if not len(active):
                 return active, x
-            x = project(x + size * gradient.sign(), self.clean[active], recipe.eps)
+            here = recipe.at(active, x)
+            x = project(x + here.sizes()[step] * gradient.sign(), self.clean[active], here.eps)
             self.out.gradients[active] += 1
             self.out.restarts[active] = restart + 1
         if recipe.keep == "best":
-            self._keep(active, x, self.logits(x))
+            self._keep(active, x, self.logits(active, x))
         return active, x
 
     def _loss(self, labels: Tensor, w: Tensor | None) -> Callable[[Tensor], Tensor]:
         """The margin, or the random direction w of an ODI step."""
-        return lambda logits: margin(self._scores(logits), labels) if w is None else w * self._scores(logits)
+        return lambda logits: self._margin(logits, labels) if w is None else w * self._scores(logits)
+
+    def _margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.recipe.aim(margin(self._scores(logits), labels))
 
     def _scores(self, logits: Tensor) -> Tensor:
         return logits.softmax(1) if self.recipe.space == "softmax" else logits
@@ -68,7 +72,7 @@ class ODIRun(AttackRun):
         if self.recipe.keep == "first":
             self.out.images[active], self.out.success[active] = x, fooled
             return ~fooled
-        score = margin(self._scores(logits), self.labels[active]).double()
+        score = self._margin(logits, self.labels[active]).double()
         better = score > self.best[active]
         at = active[better]
         self.best[at], self.out.images[at], self.out.success[at] = score[better], x[better], fooled[better]
@@ -86,32 +90,35 @@ class ODIBIM(Attack):
     unmodified, and one that is never fooled yields its last evaluated iterate. keep='best': restarts run to their end, the iterate of the
     largest margin is the result, and images fooled so far skip the next restarts.
     warm=True: a restart continues from the last iterate, otherwise it begins at the clean image. `blocks` repeats all restarts from the
-    result so far. Only images still to be fooled are computed.
+    result so far. Only images still to be fooled are computed. targeted: the labels are classes to be reached; steps lower the margin.
     """
 
-    eps: float = EPS
+    eps: float | tuple[float, ...] = EPS
     restarts: int = 14
     odi_steps: int = 2
     steps: int = 5
-    step_size: float | None = None
+    step_size: float | tuple[float, ...] | None = None
     space: str = "softmax"
     keep: str = "first"
     warm: bool = True
     random_start: bool = False
     blocks: int = 1
+    targeted: bool = False
 
     run: ClassVar[type[AttackRun]] = ODIRun
 
     def __post_init__(self) -> None:
         check_recipe(self, ("restarts", "steps", "blocks"))
+        check_number("odi_steps", self.odi_steps, 0, integer=True)
         if self.space not in ("softmax", "logits"):
             raise unknown("space", self.space, ("softmax", "logits"))
         if self.keep not in ("first", "best"):
             raise unknown("keep", self.keep, ("first", "best"))
 
     def sizes(self) -> list[float]:
-        """The sizes of the margin steps of one restart."""
-        return cosine_sizes(self.eps, self.steps) if self.step_size is None else [self.step_size] * self.steps
+        """The sizes of the steps of one restart: eps for those of ODI, then those on the margin."""
+        margin_steps = cosine_sizes(self.eps, self.steps) if self.step_size is None else [self.step_size] * self.steps
+        return [self.eps] * self.odi_steps + margin_steps
 
 
 @dataclass(frozen=True)
@@ -136,12 +143,20 @@ LOW_LOGITS = 3.2
 
 def has_low_logits(model: nn.Module, images: Tensor, *, batch_size: int = 500) -> bool:
     """Whether the largest logit over `images` (float in [0,1]) is below 3.2; preset 'author' attacks such a model on its logits."""
+    images = checked_images(images)
+    check_number("batch_size", batch_size, 1, integer=True)
     with attackable(model), torch.no_grad():
         return all(logits_of(model, chunk).max().item() < LOW_LOGITS for chunk in images.split(batch_size))
 
 
 def odi_bim_recipe(
-    preset: str = "author", *, eps: float = EPS, low_logits: bool = False, restarts: int | None = None, steps: int | None = None
+    preset: str = "author",
+    *,
+    eps: float | tuple[float, ...] = EPS,
+    low_logits: bool = False,
+    restarts: int | None = None,
+    steps: int | None = None,
+    targeted: bool = False,
 ) -> ODIBIM:
     """The recipe of a preset, with overrides.
 
@@ -152,7 +167,7 @@ def odi_bim_recipe(
     """
     if preset not in ODI_BIM_PRESETS:
         raise unknown("preset", preset, ODI_BIM_PRESETS)
-    recipe = replace(ODI_BIM_PRESETS[preset], eps=eps)
+    recipe = replace(ODI_BIM_PRESETS[preset], eps=eps, targeted=targeted)
     if preset == "author" and low_logits:
         recipe = replace(recipe, space="logits", blocks=2)
     given = {"restarts": restarts, "steps": steps}

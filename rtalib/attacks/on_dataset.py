@@ -1,17 +1,19 @@
 """Attacks on images at rest: uint8 images in and out with a record per image, several budgets, rounding that stays in the ball."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rtalib.attacks.checks import attackable, logits_of
+from rtalib import rng
+from rtalib.attacks.checks import attackable, check_lengths, check_recipe, logits_of, per_image
 from rtalib.attacks.folding import FastModel
-from rtalib.attacks.steps import EPS, Attack, AttackResult
+from rtalib.attacks.memory import MEASURED, images_at_once
+from rtalib.attacks.steps import EPS, JUDGED, Attack, AttackResult, share_of
 from rtalib.data.images import LabeledImages, pixels
-from rtalib.errors import check_images, check_index, unknown
+from rtalib.errors import as_tensor, check_images, check_index, check_integers, check_number, unknown
 from rtalib.models.inference import device_of, predict
 
 
@@ -28,50 +30,68 @@ def attack(
 ) -> AttackResult:
     """Attack images at rest: uint8 (N,3,H,W) in, a result with uint8 (N,3,H,W) out, on the device of the input.
 
-    data: LabeledImages, or uint8 images with int64 `labels` (N,). Results are rounded and kept inside the ball as integers (see quantize),
-    and `success` is measured on these bytes, of a prepared model with the exact one behind it. index: int64 (N,), each image's random
-    stream, default 0..N-1. batch_size: default 128 on the CPU, where larger batches fall out of its cache, and 1024 elsewhere. name: of
-    the model in the result, default its class.
+    data: LabeledImages, or uint8 images with int64 `labels` (N,), also as arrays. A targeted recipe needs `labels`, the classes to be
+    reached, in either case. Results are rounded and kept inside the ball as integers (see quantize), and `success` is measured on these
+    bytes, of a prepared model with the exact one behind it, and of one that answers at random by JUDGED calls. index: int64 (N,), each
+    image's random stream, default 0..N-1. batch_size: default as many images as memory bears, at most 128 on the CPU and 1024 elsewhere
+    (see images_at_once). name: of the model in the result, default its class.
     """
-    images, labels = _at_rest(data, labels)
+    images, labels = _at_rest(recipe, data, labels)
     index, device, parts = check_index(index, len(images)), device_of(model), []
     exact = model.exact if isinstance(model, FastModel) else model
     if isinstance(data, LabeledImages):
         _check_width(model, data)
-    for at in torch.arange(len(images)).split(batch_size or (128 if device.type == "cpu" else 1024)):
+    check_lengths(recipe, len(images))
+    if batch_size is None:
+        batch_size = images_at_once(model, images[:MEASURED].to(device).float() / 255)
+    check_number("batch_size", batch_size, 1, integer=True)
+    for at in torch.arange(len(images)).split(int(batch_size)):
         clean, truth = images[at].to(device, memory_format=torch.channels_last), labels[at].to(device)
-        result = recipe.record(model, clean.float() / 255, truth, index=index[at], seed=seed)
-        stored = quantize(result.images, clean, recipe.eps, recipe.norm)
-        fooled = predict(exact, stored).argmax(1).to(device) != truth
-        parts.append((stored, fooled, result.restarts, result.gradients))
-    stored, *facts = (torch.cat(column).to(images.device) for column in zip(*parts, strict=True))
-    return AttackResult(stored.contiguous(), *facts, name or type(exact).__name__)
+        part = recipe.part(at)
+        result = part.record(model, clean.float() / 255, truth, index=index[at], seed=seed)
+        stored = quantize(result.images, clean, part.eps, part.norm)
+        parts.append((stored, _share(part, exact, stored, truth, result, seed), result.restarts, result.gradients))
+    stored, share, *facts = (torch.cat(column).to(images.device) for column in zip(*parts, strict=True))
+    return AttackResult(stored.contiguous(), share > 0.5, *facts, name or type(exact).__name__, None if result.share is None else share)
 
 
-def _at_rest(data: LabeledImages | Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+def _share(recipe: Attack, model: nn.Module, stored: Tensor, labels: Tensor, result: AttackResult, seed: int) -> Tensor:
+    """float64 (N,): the share of calls in which the stored images succeed; one call decides if the model is not random."""
+    with rng.global_seed(seed, labels.device):
+        calls = 1 if result.share is None else JUDGED
+        return share_of(lambda: (predict(model, stored).argmax(1).to(labels.device) == labels) == recipe.targeted, calls)
+
+
+def _at_rest(recipe: Attack, data: object, labels: object) -> tuple[Tensor, Tensor]:
     if isinstance(data, LabeledImages):
+        if recipe.targeted:
+            return data.images, check_integers("labels", labels, len(data), hint="; a targeted recipe needs the classes to be reached")
         if labels is not None:
             raise ValueError("labels: LabeledImages bring their own, so expected none")
         return data.images, data.hard_labels
-    check_images(data, "data")
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != data.shape[:1] or not len(data):
-        got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(f"labels: expected int64 ({len(data)},), one for each of at least one image, got {got}")
-    return data, labels
+    images = check_images(data, "data")
+    if not len(images):
+        raise ValueError("data: expected at least one image, got none")
+    return images, check_integers("labels", labels, len(images))
 
 
 def _check_width(model: nn.Module, data: LabeledImages) -> None:
     with attackable(model), torch.no_grad():
-        width = logits_of(model, pixels(data.images[:1]).to(device_of(model))).shape[1]
+        width = logits_of(model, pixels(data.images[:MEASURED]).to(device_of(model))).shape[1]
     if width != data.num_classes:
         raise ValueError(f"model: it returns {width} logits, but the data has {data.num_classes} classes")
 
 
-def with_eps(recipe: Attack, eps: float) -> Attack:
-    """The recipe at another radius, its step size changed in proportion."""
-    if getattr(recipe, "step_size", None) is None or recipe.eps == 0:
+def with_eps(recipe: Attack, eps: float | tuple[float, ...]) -> Attack:
+    """The recipe at another radius, one for all images or one for each, its step size changed in proportion."""
+    eps, step = per_image(eps), getattr(recipe, "step_size", None)
+    if isinstance(recipe.eps, tuple) or isinstance(step, tuple):
+        raise ValueError("recipe: expected one eps and one step size for all images, got one per image")
+    if step is None or recipe.eps == 0:
         return replace(recipe, eps=eps)
-    return replace(recipe, eps=eps, step_size=recipe.step_size * eps / recipe.eps)
+    check_recipe(replace(recipe, eps=eps))
+    ratio = tuple(step * one / recipe.eps for one in eps) if isinstance(eps, tuple) else step * eps / recipe.eps
+    return replace(recipe, eps=eps, step_size=ratio)
 
 
 def sweep(
@@ -88,36 +108,42 @@ def sweep(
 
     data: float images in [0,1] with labels, as a recipe takes them, or images at rest, as `attack` takes them.
     """
+    budgets = budgets.tolist() if isinstance(budgets, Tensor | np.ndarray) else budgets
+    if isinstance(budgets, str) or not isinstance(budgets, Iterable):
+        raise TypeError(f"budgets: expected several radii, as [2 / 255, 8 / 255], got {budgets!r}")
     recipes = [with_eps(recipe, eps) for eps in budgets]
     if not recipes:
         raise ValueError("budgets: expected at least one radius, got none")
-    if isinstance(data, Tensor) and data.is_floating_point():
+    if not isinstance(data, LabeledImages) and as_tensor(data, "data", "images, or LabeledImages").is_floating_point():
         return [one.record(model, data, labels, index=index, seed=seed) for one in recipes]
     return [attack(one, model, data, labels, index=index, seed=seed) for one in recipes]
 
 
-def quantize(adversarial: Tensor, clean: Tensor, eps: float = EPS, norm: str = "linf") -> Tensor:
+def quantize(adversarial: Tensor, clean: Tensor, eps: float | tuple[float, ...] = EPS, norm: str = "linf") -> Tensor:
     """`adversarial` (float in [0,1]) as uint8, rounded to nearest and kept within eps of `clean`, the uint8 image that was attacked.
 
     norm 'linf': clipped to clean +- floor(255 eps) gray levels; truncation instead of rounding would leave the ball (9 levels at 8/255).
     'l2', images (N,...): as many of the values that rounding moved away from the clean image as needed are rounded towards it.
+    eps: one for all images, or one for each.
     """
+    adversarial, clean = as_tensor(adversarial, "adversarial", "float images").detach(), as_tensor(clean, "clean", "uint8 images")
     if clean.dtype != torch.uint8 or not adversarial.is_floating_point() or clean.shape != adversarial.shape:
         got = f"{adversarial.dtype} {tuple(adversarial.shape)} and {clean.dtype} {tuple(clean.shape)}"
         raise ValueError(f"quantize: expected float adversarial and uint8 clean of one shape, got {got}")
-    if norm == "l2":
-        moved = _round_inside_l2((adversarial.double() * 255 - clean).flatten(1), 255 * eps).view_as(clean)
-        return (clean + moved).clamp_(0, 255).to(torch.uint8)
-    if norm != "linf":
+    if norm not in ("linf", "l2"):
         raise unknown("norm", norm, ("linf", "l2"))
-    radius = math.floor(255 * eps + 1e-6)
+    levels = 255 * torch.tensor(per_image(eps), dtype=torch.float64, device=clean.device).view(-1, *[1] * (clean.ndim - 1))
+    if norm == "l2":
+        moved = _round_inside_l2((adversarial.double() * 255 - clean).flatten(1), levels.flatten(1)).view_as(clean)
+        return (clean + moved).clamp_(0, 255).to(torch.uint8)
+    radius = (levels + 1e-6).floor().short()
     center = clean.short()
-    levels = (adversarial * 255).round().short()
-    return torch.clamp(levels, center - radius, center + radius).clamp_(0, 255).to(torch.uint8)
+    rounded = (adversarial * 255).round().short()
+    return torch.clamp(rounded, center - radius, center + radius).clamp_(0, 255).to(torch.uint8)
 
 
-def _round_inside_l2(delta: Tensor, radius: float) -> Tensor:
-    """Whole numbers near `delta` (N,D) of norm at most `radius`: the values that rounding increased most are rounded back first."""
+def _round_inside_l2(delta: Tensor, radius: Tensor) -> Tensor:
+    """Whole numbers near `delta` (N,D) of norm at most `radius` (N,1) or (1,1): the values that rounding increased most are rounded back first."""
     delta = delta * (radius / delta.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
     away, inward = delta.round(), delta.trunc()
     order = (away.abs() - delta.abs()).argsort(dim=1, descending=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rtalib.attacks.checks import check_recipe, warn_if_chance
-from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, ball_l2, length, project, project_l2
+from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, ball_l2, project, project_l2, unit
 from rtalib.errors import check_number, unknown
 
 
@@ -18,8 +18,9 @@ class PGDRun(AttackRun):
     def result(self) -> AttackResult:
         recipe, active = self.recipe, torch.arange(len(self.clean), device=self.clean.device)
         if recipe.stop_on_success and recipe.random_start:  # without a random start the first step tests the clean images
-            logits = self.logits(self.clean)
-            warn_if_chance(self.model, logits, self.labels)
+            logits = self.logits(active, self.clean)
+            if not recipe.targeted:
+                warn_if_chance(self.model, logits, self.labels)
             self._freeze(active, self.clean, logits)
         for restart in range(recipe.restarts):
             active = active[~self.out.success[active]]
@@ -28,17 +29,19 @@ class PGDRun(AttackRun):
         return self.out
 
     def _restart(self, active: Tensor, restart: int) -> None:
-        recipe, clean = self.recipe, self.clean[active]
+        clean = self.clean[active]
+        recipe = self.recipe.at(active, clean)
         x = recipe.start(clean, self.seed, self.index[active], restart)
         direction = torch.zeros_like(x)
         for step in range(recipe.steps):
             labels = self.labels[active]
-            logits, gradient = self.gradient(active, x, lambda z, y=labels: LOSSES[recipe.loss](z, y), first=restart == step == 0)
+            logits, gradient = self.gradient(active, x, lambda z, y=labels: recipe.score(z, y), first=restart == step == 0)
             if recipe.stop_on_success:
                 going = ~self._freeze(active, x, logits)
                 active, clean, x, gradient, direction = (kept[going] for kept in (active, clean, x, gradient, direction))
                 if not len(active):
                     return
+                recipe = self.recipe.at(active, clean)
             direction = recipe.direction(gradient, direction)
             x = recipe.step(x, direction, clean)
             self.out.gradients[active] += 1
@@ -49,8 +52,8 @@ class PGDRun(AttackRun):
         """The end points of a restart: a success counts more than any loss, then the higher loss."""
         recipe, better = self.recipe, torch.ones_like(active, dtype=torch.bool)
         if self.judged or recipe.stop_on_success or recipe.restarts > 1:  # else nobody asks, and a forward pass is saved
-            logits = self.logits(x)
-            score, fooled = LOSSES[recipe.loss](logits, self.labels[active]).double(), self.fooled(active, x, logits)
+            logits = self.logits(active, x)
+            score, fooled = recipe.score(logits, self.labels[active]).double(), self.fooled(active, x, logits)
             better = fooled | (score > self.best[active])
             self.best[active[better]] = score[better]
             self.out.success[active] = fooled
@@ -70,16 +73,18 @@ class PGD(Attack):
     A restart runs to its end, so that images get the full strength of the recipe. Images that it fools skip the next restarts; of an image
     that no restart fools, the highest final loss is kept. stop_on_success=True, for evaluation and for mining misclassified images: the
     first misclassified iterate is the result, an image misclassified from the start is returned unmodified, and only images still to be
-    fooled are computed. loss: 'cross_entropy', 'margin' or 'dlr'. eps and step_size (None: eps) are in units of [0,1] pixels.
+    fooled are computed. loss: 'cross_entropy', 'margin' or 'dlr'. eps and step_size (None: eps) are in units of [0,1] pixels,
+    one for all images or one for each. targeted: the labels are classes to be reached, so the loss is lowered and success is reaching them.
     """
 
-    eps: float = EPS
-    step_size: float | None = STEP
+    eps: float | tuple[float, ...] = EPS
+    step_size: float | tuple[float, ...] | None = STEP
     steps: int = 10
     random_start: bool = True
     restarts: int = 1
     loss: str = "cross_entropy"
     stop_on_success: bool = False
+    targeted: bool = False
 
     run: ClassVar[type[AttackRun]] = PGDRun
 
@@ -89,9 +94,13 @@ class PGD(Attack):
             raise unknown("loss", self.loss, LOSSES)
 
     @property
-    def size(self) -> float:
+    def size(self) -> float | Tensor:
         """Of a step."""
         return self.eps if self.step_size is None else self.step_size
+
+    def score(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(N,): what the steps increase."""
+        return self.aim(LOSSES[self.loss](logits, labels))
 
     def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:
         """The direction of a step, given this gradient and the previous direction (zero at first)."""
@@ -113,7 +122,7 @@ class BIM(PGD):
 class FGSM(BIM):
     """Fast gradient sign method (Goodfellow et al. 2015): one step of size eps along the sign of the gradient."""
 
-    step_size: float | None = None
+    step_size: float | tuple[float, ...] | None = None
     steps: int = 1
 
 
@@ -131,15 +140,15 @@ class MIFGSM(BIM):
         check_number("decay", self.decay, 0)
 
     def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:
-        return self.decay * previous + gradient / length(gradient, 1)
+        return self.decay * previous + unit(gradient, 1)
 
 
 @dataclass(frozen=True)
 class PGDL2(PGD):
     """PGD in the L2 ball (Madry et al. 2018): steps of length `step_size` along the gradient. eps 0.5 is usual for CIFAR-10."""
 
-    eps: float = 0.5
-    step_size: float | None = 0.1
+    eps: float | tuple[float, ...] = 0.5
+    step_size: float | tuple[float, ...] | None = 0.1
 
     norm: ClassVar[str] = "l2"
 
@@ -147,4 +156,4 @@ class PGDL2(PGD):
         return ball_l2(seed, index, restart, clean, self.eps) if self.random_start else clean
 
     def step(self, x: Tensor, direction: Tensor, clean: Tensor) -> Tensor:
-        return project_l2(x + self.size * direction / length(direction), clean, self.eps)
+        return project_l2(x + self.size * unit(direction), clean, self.eps)

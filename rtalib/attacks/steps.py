@@ -1,8 +1,9 @@
 """The parts of every attack: a recipe and its run on a batch, losses, the input gradient, the two balls with their random starts."""
 
+import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -10,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtalib import rng
-from rtalib.attacks.checks import attackable, checked, logits_of, warn_if_chance, warn_if_flat
+from rtalib.attacks.checks import PER_IMAGE, Answers, attackable, checked, logits_of, warn_if_chance, warn_if_flat
 from rtalib.attacks.folding import FastModel
 
 EPS = 8 / 255
 STEP = 2 / 255
+JUDGED = 20  # calls by which a model that answers at random is judged
 
 
 @dataclass
@@ -22,8 +24,10 @@ class AttackResult:
     """Adversarial images and, per image, whether it fools the model and how much it cost.
 
     images: (N,C,H,W), float in [0,1] from a recipe's `record`, uint8 from attacks.attack. success: bool (N,), whether these very images
-    are misclassified. restarts, gradients: int64 (N,), used until the image was found or given up; 0 for an image that was misclassified
-    from the start, if the recipe stops on success. model: the name of the attacked model, if one was given.
+    are misclassified, or classified as the target. restarts, gradients: int64 (N,), used until the image was found or given up; 0 for an
+    image that was misclassified from the start, if the recipe stops on success. model: the name of the attacked model, if one was given.
+    share: for a model that answers at random, float64 (N,), the share of JUDGED calls in which the image succeeds; success is then that
+    it succeeds in most of them.
     """
 
     images: Tensor
@@ -31,18 +35,24 @@ class AttackResult:
     restarts: Tensor
     gradients: Tensor
     model: str = ""
+    share: Tensor | None = None
 
     @property
     def success_rate(self) -> float:
-        """The fraction of images that are misclassified; one minus it is the robust accuracy."""
-        return self.success.double().mean().item()
+        """The fraction of images that succeed; one minus it is the robust accuracy of an attack without targets."""
+        return (self.success if self.share is None else self.share).double().mean().item()
 
 
 class Attack:
-    """A recipe: its settings are the fields of a frozen dataclass; `run` attacks one batch with them."""
+    """A recipe: its settings are the fields of a frozen dataclass; `run` attacks one batch with them.
 
-    eps: float
+    eps and step_size are numbers, or hold one number per image (a tensor, an array or a list, kept as a tuple). targeted: `labels` are
+    the classes that the images are to be taken for, not those that they have.
+    """
+
+    eps: float | tuple[float, ...]
     random_start: bool
+    targeted: bool
 
     norm: ClassVar[str] = "linf"
     run: ClassVar[type["AttackRun"]]
@@ -56,9 +66,32 @@ class Attack:
         return self._attack(model, images, labels, index, seed, judged=True)
 
     def _attack(self, model: nn.Module, images: Tensor, labels: Tensor, index: Tensor | None, seed: int, judged: bool) -> AttackResult:
-        with attackable(model):
-            classes, index = checked(model, images, labels, index)
-            return self.run(self, model, images, labels, index, seed, classes, judged).result()
+        with attackable(model, seed):
+            images, labels, index, answers = checked(self, model, images, labels, index)
+            run = self.run(self, model, images, labels, index, seed, answers, judged)
+            result = run.result()
+            if judged and answers.random:
+                rows = torch.arange(len(images), device=images.device)
+                result.share = share_of(lambda: run.fooled(rows, result.images, run.logits(rows, result.images)))
+                result.success = result.share > 0.5
+            return result
+
+    def at(self, rows: Tensor, like: Tensor) -> "Attack":
+        """The recipe for some rows of a batch: numbers per image become (n,1,1,1) of the type of the images `like`."""
+        values = {name: getattr(self, name) for name in PER_IMAGE if isinstance(getattr(self, name, None), tuple)}
+        recipe = copy.copy(self) if values else self
+        for name, value in values.items():
+            object.__setattr__(recipe, name, torch.tensor(value, dtype=like.dtype, device=like.device)[rows].view(-1, 1, 1, 1))
+        return recipe
+
+    def part(self, rows: Tensor) -> "Attack":
+        """The recipe for some of a set's images."""
+        values = {name: getattr(self, name) for name in PER_IMAGE if isinstance(getattr(self, name, None), tuple)}
+        return replace(self, **{name: tuple(value[row] for row in rows.tolist()) for name, value in values.items()}) if values else self
+
+    def aim(self, score: Tensor) -> Tensor:
+        """What to increase: a loss of the true class, or its negative for a class to be reached."""
+        return -score if self.targeted else score
 
     def start(self, clean: Tensor, seed: int, index: Tensor, restart: int) -> Tensor:
         """The first iterate of a restart."""
@@ -73,34 +106,46 @@ class AttackRun:
     """
 
     def __init__(
-        self, recipe: Attack, model: nn.Module, clean: Tensor, labels: Tensor, index: Tensor, seed: int, classes: int, judged: bool
+        self, recipe: Attack, model: nn.Module, clean: Tensor, labels: Tensor, index: Tensor, seed: int, answers: Answers, judged: bool
     ):
         self.recipe, self.model, self.clean, self.labels, self.index, self.seed = recipe, model, clean, labels, index, seed
-        self.classes, self.judged = classes, judged
+        self.answers, self.classes, self.judged = answers, answers.classes, judged
         zeros = torch.zeros_like(labels)
         self.out = AttackResult(clean.clone(), zeros.bool(), zeros, zeros.clone())
         self.best = torch.full_like(labels, -math.inf, dtype=torch.float64)
 
+    def ask(self, active: Tensor, x: Tensor) -> Tensor:
+        """Logits (n,K) of the iterates x; a model that mixes the images of a batch sees them among the others, as in the whole batch."""
+        if not self.answers.mixed or len(active) == len(self.clean):
+            return logits_of(self.model, x)
+        return logits_of(self.model, self.clean.index_copy(0, active, x))[active]
+
     def gradient(self, active: Tensor, x: Tensor, loss: Callable[[Tensor], Tensor], *, first: bool) -> tuple[Tensor, Tensor]:
         """(logits, gradient) at x; the first ones are checked for known mistakes."""
-        logits, gradient = input_gradient(self.model, x, loss)
+        logits, gradient = input_gradient(lambda z: self.ask(active, z), x, loss)
         if first:
             warn_if_flat(gradient)
-            warn_if_chance(self.model, logits, self.labels[active])
+            if not self.recipe.targeted:
+                warn_if_chance(self.model, logits, self.labels[active])
         return logits, gradient
 
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, active: Tensor, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return logits_of(self.model, x)
+            return self.ask(active, x)
 
     def fooled(self, active: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-        """bool (n,): whether the model misclassifies x; the exact model behind one in bfloat16 has to confirm it."""
-        labels = self.labels[active]
-        wrong = logits.argmax(1) != labels
-        if isinstance(self.model, FastModel) and self.model.precision != "float32" and wrong.any():
-            at = wrong.nonzero().squeeze(1)
-            wrong[at] = self.model.misclassified(x[at], labels[at])
-        return wrong
+        """bool (n,): whether the model misclassifies x, or takes it for the target; the exact model behind one in bfloat16 confirms it."""
+        labels, targeted = self.labels[active], self.recipe.targeted
+        fooled = (logits.argmax(1) == labels) == targeted
+        if isinstance(self.model, FastModel) and self.model.precision != "float32" and fooled.any():
+            at = fooled.nonzero().squeeze(1)
+            fooled[at] = (self.model.predicted(x[at]) == labels[at]) == targeted
+        return fooled
+
+
+def share_of(judge: Callable[[], Tensor], calls: int = JUDGED) -> Tensor:
+    """float64 (N,): the share of calls of `judge`, bool (N,), that are true."""
+    return torch.stack([judge() for _ in range(calls)]).double().mean(0)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -125,28 +170,39 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}
 
 
-def input_gradient(model: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """(logits, gradient of the summed loss with respect to x), both without graph."""
+def input_gradient(model: Callable[[Tensor], Tensor], x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """(logits, gradient of the summed loss with respect to x), both without graph; `model` gives finite logits (N,K)."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        logits = logits_of(model, x)
+        logits = model(x)
         total = loss(logits).sum()
-    if not total.requires_grad:
+    gradient = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
+    if gradient is None:
         raise ValueError("model: its logits carry no gradient to the input (detached or under no_grad)")
     if not total.isfinite():
         raise ValueError(f"loss: it is {total.item()} on logits up to {logits.abs().max().item():g}, so no gradient can be followed")
-    return logits.detach(), torch.autograd.grad(total, x)[0]
+    if not gradient.isfinite().all():
+        bad = int((~gradient.isfinite()).flatten(1).any(1).sum())
+        raise ValueError(f"model: the gradient of its loss is NaN or infinite for {bad} of {len(x)} images, so it cannot be followed")
+    return logits.detach(), gradient
 
 
-def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+def project(x: Tensor, clean: Tensor, eps: float | Tensor) -> Tensor:
     """The nearest point of [clean - eps, clean + eps] and [0,1], per pixel."""
     return torch.clamp(x, clean - eps, clean + eps).clamp_(0, 1)
 
 
-def ball(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float) -> Tensor:
+def ball(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float | Tensor) -> Tensor:
     """A uniform point of the L-infinity ball around each clean image, from the image's own random stream."""
     noise = rng.uniform(seed, index, rng.stream("attack start", restart), clean[0].numel())
     return project(clean + eps * (2 * noise - 1).to(clean.dtype).view_as(clean), clean, eps)
+
+
+def unit(x: Tensor, order: int = 2) -> Tensor:
+    """Each image of (N,C,H,W) divided by its L1 or L2 norm; its largest value is brought near 1 by a power of two first, which rounds
+    nothing, because squares of tiny gradients are zero."""
+    scaled = torch.ldexp(x, -x.abs().amax((1, 2, 3), keepdim=True).frexp().exponent)
+    return scaled / length(scaled, order)
 
 
 def length(x: Tensor, order: int = 2) -> Tensor:
@@ -154,13 +210,13 @@ def length(x: Tensor, order: int = 2) -> Tensor:
     return torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
 
 
-def project_l2(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+def project_l2(x: Tensor, clean: Tensor, eps: float | Tensor) -> Tensor:
     """`x` moved towards `clean` until it is within eps in the L2 norm, then clipped to [0,1], which only reduces the distance."""
     delta = x - clean
     return (clean + delta * (eps / length(delta)).clamp_max(1)).clamp_(0, 1)
 
 
-def ball_l2(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float) -> Tensor:
+def ball_l2(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float | Tensor) -> Tensor:
     """A uniform point of the L2 ball around each clean image (clipped to [0,1]), from the image's own random stream."""
     size = clean[0].numel()
     noise = rng.normal(seed, index, rng.stream("attack start", restart), size).view_as(clean)

@@ -78,7 +78,7 @@ def augmix(
     Mixing gray levels equals mixing normalized values, as the published code does, up to the rounding at the end.
     Raises TypeError or ValueError that name the argument.
     """
-    check_images(images)
+    images = check_images(images)
     index = check_index(index, len(images))
     check_number("severity", severity, LEAST_LEVEL, MOST_LEVEL)
     check_number("width", width, 1, integer=True)
@@ -86,7 +86,7 @@ def augmix(
         check_number("depth", depth, 1, integer=True, unit=" operation, or -1 to draw it")
     check_concentration(alpha, "alpha")
     if twins is not None:
-        check_images(twins, "twins")
+        twins = check_images(twins, "twins")
         if twins.shape != images.shape:
             raise ValueError(f"twins: expected {tuple(images.shape)}, one picture for each image, got {tuple(twins.shape)}")
     names = tuple(name for name in OPERATIONS if posterize or name != "posterize")

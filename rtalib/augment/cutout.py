@@ -16,7 +16,7 @@ def cutout(images: Tensor, *, seed: int, index: Tensor, size: int = 16, fill: tu
     index: int64 (N,); the center depends on (seed, index) alone. fill: gray levels per channel, by default the mean of CIFAR-10, which is
     zero after normalization.
     """
-    check_images(images)
+    images = check_images(images)
     check_number("size", size, 1, integer=True)
     if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
         raise ValueError(f"fill: expected three gray levels 0-255, got {fill}")

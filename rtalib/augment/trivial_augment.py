@@ -91,7 +91,7 @@ def trivial_augment(images: Tensor, *, seed: int, index: Tensor, wide: bool = Tr
     index: int64 (N,). wide=True is torchvision's TrivialAugmentWide; a shift by 32 pixels can blank a 32-pixel image, which the narrower
     space cannot.
     """
-    check_images(images)
+    images = check_images(images)
     index = check_index(index, len(images))
     draws = [
         rng.integers(seed, index, rng.stream("trivial", what), 1, high)[:, 0]

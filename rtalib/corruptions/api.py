@@ -75,7 +75,7 @@ def corrupt(
 
     Returns uint8 (N,3,H,W) on the device of `images`. Raises TypeError or ValueError that name the argument.
     """
-    check_images(images)
+    images = check_images(images)
     if name not in TYPES:
         raise unknown("corruption", name, TYPES)
     known = HELD_OUT_CONSTANTS if name in HELD_OUT else CONSTANTS

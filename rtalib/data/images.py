@@ -27,7 +27,7 @@ class LabeledImages:
     def __post_init__(self) -> None:
         if isinstance(self.images, torch.Tensor) and self.images.ndim == 4 and self.images.shape[1] == 1:
             object.__setattr__(self, "images", self.images.expand(-1, 3, -1, -1).contiguous())
-        check_images(self.images)
+        object.__setattr__(self, "images", check_images(self.images))
         object.__setattr__(self, "classes", tuple(self.classes))
         if not len(self.images):
             raise ValueError(f"images: the set {self.name!r} is empty; expected at least one image")

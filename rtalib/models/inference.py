@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rtalib.data.images import pixels
-from rtalib.errors import check_images, unknown
+from rtalib.errors import check_images, check_number, unknown
 
 if TYPE_CHECKING:
     from rtalib.data.images import LabeledImages
@@ -45,26 +45,38 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; each module's own flag is restored, so that a partly frozen network stays so."""
+    """Eval mode inside. Each module's own flag is restored, so that a partly frozen network stays so, and so are buffers, in which a
+    network may count or observe in eval mode, too."""
     flags = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module, _ in flags
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_inference()
+    ]
+    versions = [buffer._version for _, _, buffer, _ in buffers]
     model.eval()
     try:
         yield
     finally:
         for module, training in flags:
             module.training = training
+        for (module, name, buffer, before), version in zip(buffers, versions, strict=True):
+            module._buffers[name] = buffer
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(before)
 
 
 def _batched(model: nn.Module, call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, batch_size: int | None) -> torch.Tensor:
-    check_images(images)
+    images = check_images(images)
     if len(images) == 0:
         raise ValueError("images: expected at least one image, got none")
     device = device_of(model)
     batch_size = BATCH.get(device.type, BATCH["cuda"]) if batch_size is None else batch_size
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    check_number("batch_size", batch_size, 1, integer=True)
     with evaluating(model), torch.inference_mode():
-        parts = [call(pixels(batch.to(device))).float() for batch in images.split(batch_size)]
+        parts = [call(pixels(batch.to(device))).float() for batch in images.split(int(batch_size))]
     return torch.cat(parts).cpu()  # joined outside inference mode, so that autograd accepts the result
 
 

@@ -173,8 +173,8 @@ def test_only_images_still_to_be_fooled_are_computed() -> None:
     model, sizes = net(), []
     model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     record = attacks.BIM(3 / 255, 0.5 / 255, stop_on_success=True).record(model, images, labels)
-    assert sizes[1:] == sorted(sizes[1:], reverse=True) and sum(sizes) < 11 * N
-    assert sum(sizes) == 1 + N + record.gradients.sum(), "one image to see the classes, the clean images, and one pass after each step"
+    assert sizes[:2] == [1, 2] and sizes[2:] == sorted(sizes[2:], reverse=True) and sum(sizes) < 11 * N
+    assert sum(sizes) == 3 + N + record.gradients.sum(), "one image and two to know the model, the clean ones, one pass after each step"
 
 
 @pytest.mark.parametrize("loss", LOSSES)

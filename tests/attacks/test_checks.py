@@ -31,17 +31,18 @@ def test_bad_input_is_refused_in_words() -> None:
         ((images, labels[:-1]), ValueError, "labels"),
         ((images, labels + 5), ValueError, "10 logits"),
         ((images, labels - 20), ValueError, "10 logits"),
-        ((images, F.one_hot(labels, K).double()), ValueError, "hard_labels"),
-        ((images, labels.tolist()), ValueError, "labels"),
+        ((images, F.one_hot(labels, K).double()), TypeError, "hard_labels"),
+        ((images, "cat"), TypeError, "labels: expected .* got str 'cat'"),
+        ((images, None), TypeError, "labels: expected .* got NoneType"),
         ((images.half(), labels), TypeError, "float32 or float64"),
-        ((images.tolist(), labels), TypeError, "images"),
+        (([["cat"]], labels), TypeError, "images: expected .* got list"),
     ):
         with pytest.raises(error, match=words):
             attacks.fgsm(model, *wrong)
     with pytest.raises(ValueError, match="index"):
         attacks.pgd(model, images, labels, index=torch.arange(3))
-    with pytest.raises(TypeError, match="index: .* got list"):
-        attacks.pgd(model, images, labels, index=[0])
+    with pytest.raises(TypeError, match="index: .* got str"):
+        attacks.pgd(model, images, labels, index="0")
     with pytest.raises(TypeError, match=r"torch\.nn\.Module"):
         attacks.fgsm(lambda x: x, images, labels)
     with pytest.raises(ValueError, match="8/255, not 8"):

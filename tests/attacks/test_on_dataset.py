@@ -82,7 +82,7 @@ def test_rounding_can_undo_a_success_and_the_record_says_so() -> None:
 def test_bad_data_is_refused_in_words() -> None:
     data, model = pictures(), Double().eval()
     for arguments, error, words in (
-        ((data.images,), ValueError, "labels: expected int64"),
+        ((data.images,), TypeError, "labels: expected int64"),
         ((data, data.labels), ValueError, "bring their own"),
         ((data.images.float(), data.labels), TypeError, "data: expected dtype torch.uint8"),
         ((data.images, data.labels[1:]), ValueError, "labels"),

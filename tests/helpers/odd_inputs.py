@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 REFUSALS = (ValueError, TypeError, FileNotFoundError)
@@ -18,6 +18,7 @@ def attempt(trials, count, check, *strategies):
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes, and the drawn input is printed in any case
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
