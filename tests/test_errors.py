@@ -38,7 +38,13 @@ def test_an_index_becomes_int64_and_is_counted_by_default():
     assert torch.equal(check_index(None, 3), torch.arange(3))
     given = check_index(torch.tensor([4, 2], dtype=torch.int32), 2)
     assert given.dtype == torch.int64 and given.tolist() == [4, 2]
-    for same in ([4, 2], np.array([4, 2], np.uint8), np.array([4, 2], ">i4"), np.array([2, 4])[::-1], torch.tensor([4, 2], dtype=torch.uint8)):
+    for same in (
+        [4, 2],
+        np.array([4, 2], np.uint8),
+        np.array([4, 2], ">i4"),
+        np.array([2, 4])[::-1],
+        torch.tensor([4, 2], dtype=torch.uint8),
+    ):
         assert torch.equal(check_index(same, 2), given)
     for wrong, error in (
         ("01", TypeError),

@@ -20,6 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from rtalib import rng
 from rtalib.errors import as_tensor, check_index, check_integers, check_number
+from rtalib.models.adapt import logits_in
 from rtalib.models.inference import evaluating
 
 PAGE = "docs/attacks.md"
@@ -117,10 +118,9 @@ def _parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Finite logits (N,K) with K >= 2; raises on anything else. The model gets a copy, because it may normalize in place."""
-    logits = model(x.clone())
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"model: expected logits of shape ({len(x)}, K) with K >= 2 in eval mode, got {got}")
+    logits = logits_in(model(x.clone()), x, argument="model")
+    if logits.shape[1] < 2:
+        raise ValueError(f"model: expected logits of shape ({len(x)}, K) with K >= 2 in eval mode, got {tuple(logits.shape)}")
     if not logits.isfinite().all():
         raise ValueError("model: its logits contain NaN or infinity, so no gradient can be followed")
     return logits
@@ -138,11 +138,11 @@ class Answers:
 def answers_of(model: nn.Module, images: Tensor) -> Answers:
     """Asks about one image, then about two; warns about a model that mixes the images of a batch or answers at random."""
     mixed = any(isinstance(module, _BatchNorm) and module.running_mean is None for module in model.modules())
-    drawn = _generator_states(images.device)
+    drawn = generator_states(images.device)
     with torch.no_grad():
         first = logits_of(model, images if mixed else images[:1])
         pair = first if mixed else logits_of(model, images[:2])
-        drawn = drawn != _generator_states(images.device)
+        drawn = drawn != generator_states(images.device)
         if drawn or _differ(first[:1], pair[:1], MIXED):  # asked about the same images once more, a model that mixes says the same
             drawn = drawn or _differ(first, logits_of(model, images[: len(first)]), RANDOM)
             mixed = mixed or not drawn
@@ -154,7 +154,7 @@ def answers_of(model: nn.Module, images: Tensor) -> Answers:
     return Answers(first.shape[1], mixed, drawn)
 
 
-def _generator_states(device: torch.device) -> tuple[bytes, ...]:
+def generator_states(device: torch.device) -> tuple[bytes, ...]:
     """Of the generators from which a model may draw: torch's, Python's and NumPy's."""
     states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
     _, keys, *position = np.random.get_state()

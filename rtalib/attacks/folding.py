@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rtalib import rng
-from rtalib.attacks.checks import logits_of
+from rtalib.attacks.checks import generator_states, logits_of
 from rtalib.errors import unknown
 from rtalib.models.inference import device_of, evaluating
 
@@ -128,15 +128,19 @@ class FastModel(nn.Module):
             return self.fast(x).float()
 
     def _compare(self, x: Tensor) -> None:
-        """ValueError unless both models say the same of x; one that answers at random is asked with the same random numbers."""
+        """ValueError unless both models say the same of x, given the same random numbers; one that draws others cannot be compared."""
         with evaluating(self), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            drawn = generator_states(x.device)  # torch's are put back, others move on
             exact, again = self._exact_logits(x), self._exact_logits(x)
+            repeatable = torch.equal(exact, again) and drawn == generator_states(x.device)
             with rng.global_seed(0, x.device):
                 found = logits_of(self.fast, x)
         apart, size = (found - exact).abs().max().item(), exact.abs().max().item()
-        if torch.equal(exact, again) and not apart <= LARGEST_DIFFERENCE * size:
+        if repeatable and not apart <= LARGEST_DIFFERENCE * size:
             cause = "its weights have changed since, or tracing has misread it: prepare it again, if need be with fold=False"
-            raise ValueError(f"model: the stand-in's logits differ from those of {type(self.exact).__name__} by {apart:.2g} of {size:.2g}; {cause}")
+            raise ValueError(
+                f"model: the stand-in's logits differ from those of {type(self.exact).__name__} by {apart:.2g} of {size:.2g}; {cause}"
+            )
         self.compared = True
 
     def _exact_logits(self, x: Tensor) -> Tensor:
@@ -156,8 +160,8 @@ def prepared(model: nn.Module, precision: str = "float32", *, fold: bool = True)
 
     precision: 'bfloat16' computes convolutions in bfloat16 (autocast), for hardware that has it. Gradients of almost zero then change sign,
     so images differ while success rates agree to about a point; `model` itself decides whether an image fools it. The stand-in holds
-    a copy of the weights: prepare again after training. Its first call asks `model`, too, and raises ValueError if the two differ. fold=False
-    is for a model that torch.fx cannot trace.
+    a copy of the weights: prepare again after training. Its first call asks `model`, too, and raises ValueError if the two differ.
+    fold=False is for a model that torch.fx cannot trace.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)

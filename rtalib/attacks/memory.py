@@ -25,7 +25,7 @@ def images_at_once(model: nn.Module, images: Tensor) -> int:
 
 
 def kept_per_image(model: nn.Module, images: Tensor) -> int:
-    """Bytes that autograd keeps for the backward pass to the input, per image; parameters and equal memory are counted once or not at all."""
+    """Bytes that autograd keeps for the backward pass to the input, per image; parameters do not count."""
     owned = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 

@@ -143,7 +143,7 @@ def quantize(adversarial: Tensor, clean: Tensor, eps: float | tuple[float, ...] 
 
 
 def _round_inside_l2(delta: Tensor, radius: Tensor) -> Tensor:
-    """Whole numbers near `delta` (N,D) of norm at most `radius` (N,1) or (1,1): the values that rounding increased most are rounded back first."""
+    """Whole numbers near `delta` (N,D) of norm at most `radius`, (N,1) or (1,1): what rounding increased most is rounded back first."""
     delta = delta * (radius / delta.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
     away, inward = delta.round(), delta.trunc()
     order = (away.abs() - delta.abs()).argsort(dim=1, descending=True)

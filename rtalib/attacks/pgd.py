@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -34,8 +35,8 @@ class PGDRun(AttackRun):
         x = recipe.start(clean, self.seed, self.index[active], restart)
         direction = torch.zeros_like(x)
         for step in range(recipe.steps):
-            labels = self.labels[active]
-            logits, gradient = self.gradient(active, x, lambda z, y=labels: recipe.score(z, y), first=restart == step == 0)
+            score = partial(recipe.score, labels=self.labels[active])
+            logits, gradient = self.gradient(active, x, score, first=restart == step == 0)
             if recipe.stop_on_success:
                 going = ~self._freeze(active, x, logits)
                 active, clean, x, gradient, direction = (kept[going] for kept in (active, clean, x, gradient, direction))

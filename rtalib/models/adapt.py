@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def _channels(name: str, values: Sequence[float] | float | None) -> Tensor | Non
     """(1,3,1,1), or None."""
     if values is None:
         return None
-    numbers = [values] * 3 if isinstance(values, int | float) else list(values)
+    numbers = [values] * 3 if isinstance(values, Real) else list(values)
     if len(numbers) != 3:
         raise ValueError(f"{name}: expected one number or three, one per channel, got {values!r}")
     for number in numbers:
@@ -111,23 +112,24 @@ def resized(x: Tensor, size: int | None) -> Tensor:
 
 
 @fx.wrap
-def logits_in(found: Any, x: Tensor, output: str | int | None = None) -> Tensor:
-    """The logits (N,K) in what a network returned for x; see `adapt`. ValueError that names the parts if they cannot be told."""
+def logits_in(found: Any, x: Tensor, output: str | int | None = None, argument: str = "network") -> Tensor:
+    """The logits (N,K) in what a network, the caller's `argument`, returned for x; see `adapt`. ValueError that names the parts if they
+    cannot be told."""
     count = len(x)
     if isinstance(found, Tensor) and output is None:
-        return _checked(found, count)
+        return _checked(found, count, argument)
     parts = _parts(found)
     if output is not None:
         if output not in parts:
             known = ", ".join(map(repr, parts)) if parts else "a tensor without parts"
             raise ValueError(f"output: the network returns no part {output!r}; it returns {known}")
-        return _checked(parts[output], count)
+        return _checked(parts[output], count, argument)
     if isinstance(parts.get("logits"), Tensor):
-        return _checked(parts["logits"], count)
+        return _checked(parts["logits"], count, argument)
     fitting = {name: part for name, part in parts.items() if isinstance(part, Tensor) and part.ndim == 2 and len(part) == count}
     if len(fitting) != 1:
         said = f"{type(found).__name__} with {', '.join(map(repr, parts))}" if parts else type(found).__name__
-        raise ValueError(f"output: say which part are the logits (N,K); the network returns {said}")
+        raise ValueError(f"{argument}: it returns {said}; say which part the logits (N,K) are, as models.adapt(network, output=...) does")
     return next(iter(fitting.values()))
 
 
@@ -142,8 +144,8 @@ def _parts(found: Any) -> dict[str | int, Any]:
     return dict(enumerate(found)) if isinstance(found, list | tuple) else {}
 
 
-def _checked(logits: Any, count: int) -> Tensor:
+def _checked(logits: Any, count: int, argument: str) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != count:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"network: expected logits of shape ({count}, K), got {got}")
+        raise ValueError(f"{argument}: expected logits of shape ({count}, K), got {got}")
     return logits

@@ -9,6 +9,7 @@ from torch import nn
 
 from rtalib.data.images import pixels
 from rtalib.errors import check_images, check_number, unknown
+from rtalib.models.adapt import logits_in
 
 if TYPE_CHECKING:
     from rtalib.data.images import LabeledImages
@@ -70,23 +71,38 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def _batched(model: nn.Module, call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, batch_size: int | None) -> torch.Tensor:
     images = check_images(images)
-    if len(images) == 0:
-        raise ValueError("images: expected at least one image, got none")
+    if not images.numel():
+        raise ValueError(f"images: expected at least one image, got {tuple(images.shape)}")
     device = device_of(model)
-    batch_size = BATCH.get(device.type, BATCH["cuda"]) if batch_size is None else batch_size
+    batch_size = batch_for(device, *images.shape[2:]) if batch_size is None else batch_size
     check_number("batch_size", batch_size, 1, integer=True)
     with evaluating(model), torch.inference_mode():
         parts = [call(pixels(batch.to(device))).float() for batch in images.split(int(batch_size))]
     return torch.cat(parts).cpu()  # joined outside inference mode, so that autograd accepts the result
 
 
+def batch_for(device: torch.device, height: int, width: int) -> int:
+    """BATCH up to 64x64 pixels, fewer of larger images: as many pixels."""
+    return max(1, BATCH.get(device.type, BATCH["cuda"]) * 64**2 // max(64**2, height * width))
+
+
 def predict(model: nn.Module, images: torch.Tensor, *, batch_size: int | None = None) -> torch.Tensor:
-    """Logits float32 (N,K) on the CPU for uint8 `images` (N,3,H,W) on any device. batch_size: default by the model's device, see BATCH."""
-    return _batched(model, model, images, batch_size)
+    """Logits float32 (N,K) on the CPU for uint8 `images` (N,3,H,W) on any device, a tensor or an array.
+
+    batch_size: default by the model's device and the size of the images, see batch_for. A tuple, a mapping or a dataclass that the
+    model returns is searched for the logits, see models.adapt. ValueError if there are none, or if they contain NaN.
+    """
+    logits = _batched(model, lambda x: logits_in(model(x), x, argument="model"), images, batch_size)
+    if bad := int(logits.isnan().any(dim=1).sum()):
+        raise ValueError(f"model: its logits contain NaN for {bad} of {len(logits)} images, so it predicts no class")
+    return logits
 
 
 def extract_features(model: nn.Module, images: torch.Tensor, *, batch_size: int | None = None) -> torch.Tensor:
     """`model.features`: penultimate pooled activations, float32 (N,D) on the CPU, for uint8 `images` (N,3,H,W)."""
+    if not callable(getattr(model, "features", None)) or isinstance(model.features, nn.Module):
+        advice = "models.adapt(network) finds the input of the last linear layer"
+        raise ValueError(f"model: {type(model).__name__} has no method features(x); {advice}")
     return _batched(model, model.features, images, batch_size)
 
 

@@ -50,7 +50,9 @@ def test_a_decorated_layer_is_attacked_and_prepared_as_it_is(name):
     assert torch.allclose(attacks.prepared(model, fold=False)(images), model(images), atol=1e-9)
     x = images
     for _ in range(3):
-        x = clip(x + 2 / 255 * reference_gradient(model, x, lambda z: nn.functional.cross_entropy(z, labels, reduction="sum")).sign(), images)
+        x = clip(
+            x + 2 / 255 * reference_gradient(model, x, lambda z: nn.functional.cross_entropy(z, labels, reduction="sum")).sign(), images
+        )
     for one in (model, fast):
         assert torch.allclose(attacks.bim(one, images, labels, steps=3), x, atol=1e-9)
 
@@ -250,7 +252,9 @@ def test_drawn_networks_and_arguments(trials):
     def check(found, arguments):
         (network, mixed, drawn), images, labels = found, *pictures()
         form = arguments["form"]
-        given = {"array": images.numpy(), "grad": images.clone().requires_grad_(), "rounded": images.clamp(0, 1) * (1 + 2e-7)}.get(form, images)
+        given = {"array": images.numpy(), "grad": images.clone().requires_grad_(), "rounded": images.clamp(0, 1) * (1 + 2e-7)}.get(
+            form, images
+        )
         given = images.contiguous(memory_format=torch.channels_last) if form == "channels last" else given
         kept, before = images.clone(), snapshot(network)
         l2 = arguments["recipe"] == "pgd-l2"

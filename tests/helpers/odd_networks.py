@@ -1,4 +1,4 @@
-"""Networks as others write them: hooks, recomputed weights, in-place parts, batch statistics, random numbers, mixed modes; drawn by Hypothesis."""
+"""Networks as others write them, drawn: hooks, recomputed weights, in-place parts, batch statistics, random numbers, mixed modes."""
 
 import contextlib
 import random
@@ -109,7 +109,8 @@ def networks(draw, odd=True):
         norm = (BATCH_STATISTICS if mixed and not number else NORMS[draw(st.sampled_from(sorted(NORMS)))])(6)
         if draw(st.integers(0, 5)) == 0:
             norm = with_hook(norm, draw(st.sampled_from(("output", "input"))))
-        pair = [conv, norm, nn.ReLU(inplace=draw(st.booleans()))]
+        inplace = not conv._backward_hooks and draw(st.booleans())  # torch forbids the two together
+        pair = [conv, norm, nn.ReLU(inplace)]
         parts += [with_hook(nn.Sequential(*pair), "output")] if draw(st.integers(0, 5)) == 0 else pair
     if draw(st.booleans()):
         parts.append(Counting(draw(st.booleans())))

@@ -60,7 +60,7 @@ def test_logits_of_every_kind_of_output(form, output):
 
 
 def test_parts_that_cannot_be_told_apart_are_named():
-    with pytest.raises(ValueError, match="output: say which part are the logits.*'a', 'b'"):
+    with pytest.raises(ValueError, match="network: it returns .*'a', 'b'; say which part"):
         models.adapt(Plain(lambda logits, hidden: {"a": logits, "b": hidden}))(X)
     with pytest.raises(ValueError, match="output: the network returns no part 'c'; it returns 'a'"):
         models.adapt(Plain(lambda logits, hidden: {"a": logits}), output="c")(X)

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from rtalib import load_dataset, models
+from rtalib.models.inference import batch_for, extract_features, predict
 from rtalib.models.resnet_v2 import ResNetV2
 from rtalib.models.small import haar_filters
 
@@ -136,3 +137,33 @@ def test_unknown_name_and_class_count():
         models.build("tiny", 1)
     with pytest.raises(ValueError, match="depth: expected 6n"):
         models.WideResNet(27, 1, 10)
+
+
+def test_outputs_of_others_are_searched_for_logits_and_nan_predicts_no_class():
+    class Other(nn.Module):
+        def __init__(self, form):
+            super().__init__()
+            self.form, self.net = form, nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+
+        def forward(self, x):
+            return self.form(self.net(x))
+
+    images = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
+    plain = Other(lambda logits: logits)
+    for form in (lambda logits: (logits, None), lambda logits: {"logits": logits, "aux": logits}, lambda logits: [logits, logits.sum()]):
+        other = Other(form)
+        other.load_state_dict(plain.state_dict())
+        assert torch.equal(predict(other, images), predict(plain, images)) and torch.equal(
+            predict(other, images.numpy()), predict(plain, images)
+        )
+    with pytest.raises(ValueError, match="model: it returns tuple with 0, 1; say which part"):
+        predict(Other(lambda logits: (logits, logits)), images)
+    with pytest.raises(ValueError, match="model: its logits contain NaN for 5 of 5 images"):
+        predict(Other(lambda logits: logits * float("nan")), images)
+    with pytest.raises(ValueError, match=r"model: Other has no method features\(x\); models\.adapt"):
+        extract_features(plain, images)
+
+
+def test_large_images_are_predicted_a_few_at_a_time():
+    cpu = torch.device("cpu")
+    assert batch_for(cpu, 32, 32) == batch_for(cpu, 64, 64) == 64 and batch_for(cpu, 224, 224) == 5 and batch_for(cpu, 4000, 4000) == 1
