@@ -1,11 +1,11 @@
 """The commands of `python -m rtalib`. A command imports what it needs, so that --help answers at once."""
 
 import json
-import sys
 from collections.abc import Sequence
 
 import click
 
+from rtalib.cli import process
 from rtalib.cli.evaluate import evaluate
 from rtalib.cli.options import EXECUTORS, SCALES, books, executor, of_a_run, one_line_errors, option, outputs, table_names, table_seeds
 from rtalib.cli.repair import repair
@@ -18,15 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
-    """Run a command of that name; returns the exit status: 0, 1 (something failed), 2 (bad arguments), 130 (interrupted)."""
-    try:
-        return command.main(arguments, prog_name=name, standalone_mode=False) or 0
-    except click.ClickException as error:
-        print(f"rtalib: {error.format_message()}", file=sys.stderr)
-        return error.exit_code
-    except click.Abort:
-        print("interrupted; what is finished is kept, and the same command resumes from there", file=sys.stderr)
-        return 130
+    """Run a command of that name; returns the exit status of process.run."""
+    return process.run(lambda: command.main(arguments, prog_name=name, standalone_mode=False))
 
 
 # ------------------------------------------------------------------------------------------------------------- commands
@@ -162,7 +155,7 @@ def corrupt(dataset: str, out: str, corruptions: str | None, severities: str, **
     try:
         manifest = on_disk.run(task)
     except OSError as error:
-        raise click.ClickException(f"{error}; what is finished is kept, and the same command resumes from there") from error
+        raise click.ClickException(f"{error}; {process.RESUMES}") from error
     print("\n".join(on_disk.report(out, manifest)))
 
 

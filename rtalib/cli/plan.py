@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from rtalib import scales
-from rtalib.errors import unknown
+from rtalib.errors import check_number, unknown
 from rtalib.infra import grid, store
 from rtalib.infra.grid.progress import Costs, shared_out
 
 DEVICES = (1, 8, 64)
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,21 @@ def named(names: Iterable[str]) -> list[str]:
 
 def seeds(text: str | None) -> Sequence[int]:
     """'5' is 0 to 4, '3,4' those two, '' none."""
-    given = [int(seed) for seed in (text or "").split(",") if seed]
+    given = [_integer(seed) for seed in (text or "").split(",") if seed]
     if not given or "," in text:
+        for seed in given:
+            check_number("--seeds", seed, 0, 2**32 - 1, integer=True)  # what the draws of attacks take
         return given
-    if given[0] < 1:
-        raise ValueError(f"--seeds: expected at least one seed, got {text}; a single seed is written with a comma: '0,'")
+    if not 1 <= given[0] <= MOST_SEEDS:
+        raise ValueError(f"--seeds: expected 1 to {MOST_SEEDS:,} seeds, got {text}; a single seed is written with a comma: '0,'")
     return range(given[0])
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--seeds: expected integers such as 5 or 0,1,2, got {text[:60]!r}") from None
 
 
 def collect(names: Iterable[str], *, scale: str, dataset: str, hours: float | None = None, **how) -> list[Line]:
@@ -65,8 +75,8 @@ def collect(names: Iterable[str], *, scale: str, dataset: str, hours: float | No
     hours: assumed for a cell that is like no stored one. how: seeds (default: the scale's own) and executor of the tables. Computes and
     stores nothing; raises ValueError for everything that the tables would refuse.
     """
-    if hours is not None and not hours > 0:
-        raise ValueError(f"hours: expected more than 0, got {hours}")
+    if hours is not None:
+        check_number("hours", hours, 0, open_low=True)
     with grid.planning() as planned:
         for table in named(names):
             runners()[table](scale=scale, dataset=dataset, **how)

@@ -114,6 +114,8 @@ def frost_source() -> str:
     are not shipped with this library because nobody states who took them.
     """
     folder = _folder()
+    if folder is not None:
+        _check(folder)
     return "procedural" if folder is None else f"files: {folder}"
 
 
@@ -129,17 +131,22 @@ def _folder() -> Path | None:
     return Path(found.origin).parent / "frost"
 
 
-def _read(path: Path, digest: str) -> np.ndarray:
-    """uint8 (H,W,3) of a published file, after a check of its hash."""
+@lru_cache(maxsize=4)
+def _check(folder: Path) -> None:
+    """Before anything is computed, or named after textures that are not there."""
+    for name, digest in _PUBLISHED.items():
+        _bytes(folder / name, digest)
+
+
+def _bytes(path: Path, digest: str) -> bytes:
+    """The content of a published file, after a check of its hash."""
     if not path.is_file():
         raise FileNotFoundError(f"RTALIB_FROST: no file {path}; expected {', '.join(_PUBLISHED)}, or 'package'")
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if not found.startswith(digest):
         raise ValueError(f"RTALIB_FROST: {path} is not the published texture (SHA-256 {found[:12]}, expected {digest})")
-    from rtalib.data import pictures
-
-    return np.array(pictures.read(str(path), data))
+    return data
 
 
 @lru_cache(maxsize=4)
@@ -147,7 +154,10 @@ def _originals(folder: Path | None) -> tuple[torch.Tensor, ...]:
     """The five textures at full size, float64 (3,H,W)."""
     if folder is None:
         return procedural_textures()
-    return tuple(torch.from_numpy(_read(folder / name, digest)).permute(2, 0, 1).double() for name, digest in _PUBLISHED.items())
+    from rtalib.data import pictures
+
+    found = [pictures.read(str(folder / name), _bytes(folder / name, digest)) for name, digest in _PUBLISHED.items()]
+    return tuple(torch.from_numpy(np.array(picture)).permute(2, 0, 1).double() for picture in found)
 
 
 def _linear_taps(side: int, count: int, scale: float) -> tuple[torch.Tensor, ...]:

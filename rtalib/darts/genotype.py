@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from rtalib.darts.operations import KNOWN, OPERATIONS
+from rtalib.data.bounds import parse_json
 from rtalib.errors import unknown
 from rtalib.infra.data_files import read_toml
 
 Edge = tuple[str, int]
+LONGEST = 2**14  # letters of a genotype's text; the published ones have 200
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
@@ -59,9 +61,9 @@ class Genotype:
     @classmethod
     def parse(cls, text: str) -> "Genotype":
         """The inverse of str(). ValueError if the text has another form."""
-        match = re.fullmatch(r"\s*normal:(.*)->([\d\s]+);\s*reduce:(.*)->([\d\s]+)", text)
+        match = re.fullmatch(r"\s*normal:(.*)->([\d\s]+);\s*reduce:(.*)->([\d\s]+)", text) if len(text) < LONGEST else None
         if match is None:
-            raise ValueError(f"genotype: expected 'normal: op(source) op(source), ... -> 2 3 4 5; reduce: ...', got {text!r}")
+            raise ValueError(f"genotype: expected 'normal: op(source) op(source), ... -> 2 3 4 5; reduce: ...', got {text[:200]!r}")
         normal, normal_concat, reduce, reduce_concat = match.groups()
         return cls(_edges(normal), _nodes(normal_concat), _edges(reduce), _nodes(reduce_concat))
 
@@ -72,10 +74,13 @@ class Genotype:
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
         """The inverse of to_json(). ValueError if the text is no JSON object with exactly the four fields."""
-        fields = json.loads(text)
+        fields = parse_json(text, "genotype")
         if not isinstance(fields, dict) or set(fields) != set(FIELDS):
             raise ValueError(f"genotype: expected a JSON object with the fields {', '.join(FIELDS)}, got {text[:200]!r}")
-        return cls(**fields)
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise ValueError(f"genotype: expected [operation, source] pairs and lists of nodes, got {text[:200]!r}") from error
 
     def skips(self, cell: str = "normal") -> int:
         """How many inputs of a cell ('normal' or 'reduce') are skip connections: many of them announce a collapsed search."""

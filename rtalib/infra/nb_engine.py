@@ -1,6 +1,7 @@
 """The papermill side of `rtalib.nb`: our kernel, a deadline for the whole notebook, and its output on the terminal as it comes."""
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -31,7 +32,11 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], timeout: f
     watchdog = _Watchdog(timeout)
     prefix = f"[{notebook.stem}] "
     with _Lines(sys.stdout, prefix) as stdout, _Lines(sys.stderr, prefix) as stderr, watchdog:
-        status, error = _verdict(notebook, output, parameters, watchdog, stdout, stderr)
+        try:
+            status, error = _verdict(notebook, output, parameters, watchdog, stdout, stderr)
+        except KeyboardInterrupt:
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # at its end it would print the tasks that are cut short
+            raise
     if watchdog.fired:
         status, error = "timeout", f"stopped after {timeout:g} s\n{error}"
     if status != "ok":

@@ -11,6 +11,7 @@ from rtalib.data import pictures
 from rtalib.infra import store
 
 T = TypeVar("T")
+NAMES = {"scale": str, "dataset": str, "protocol": str, "method": str, "corruption": str, "seed": int}  # by which rows are told apart
 
 PIXELS_PER_INCH = 118  # at which a figure of two columns (7.1 inches) fills the page
 
@@ -63,8 +64,16 @@ def read_all(folder: Path, left_out: list[str]) -> dict[str, list[dict]]:
     for table in sorted(path for path in (folder / "rows").glob("*") if path.is_dir()):
         keys = plan(folder, table.name, left_out)
         paths = sorted(table.glob("[!.]*.json")) if keys is None else [table / f"{key}.json" for key in keys]
-        found[table.name] = list(whole(store.check_row, filter(Path.exists, paths), left_out).values())
+        found[table.name] = list(whole(_row, filter(Path.exists, paths), left_out).values())
     return {table: rows for table, rows in found.items() if rows}
+
+
+def _row(path: Path) -> dict:
+    row = store.check_row(path)
+    for name, kind in NAMES.items():
+        if row.get(name) is not None and not isinstance(row[name], kind):
+            raise ValueError(f"{name}: expected {kind.__name__}, got {str(row[name])[:60]!r}")
+    return row
 
 
 def plan(folder: Path, table: str, left_out: list[str]) -> list[str] | None:

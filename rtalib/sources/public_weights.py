@@ -82,9 +82,15 @@ def tensors(path: Path) -> dict[str, Tensor]:
     except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"weights: {path} is no checkpoint of plain tensors, and nothing else is executed ({error})") from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"weights: {path} holds no state dict; expected named tensors, at the top or under 'state_dict'")
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) and _is_plain(value) for name, value in content.items()):
+        raise ValueError(
+            f"weights: {path} holds no state dict; expected named dense tensors of real numbers, at the top or under 'state_dict'"
+        )
     return {name.removeprefix("module.").removeprefix("model."): value for name, value in content.items()}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex() and not value.is_quantized
 
 
 def fit(

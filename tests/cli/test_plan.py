@@ -49,6 +49,26 @@ def test_assumed_hours_fill_what_is_unknown():
         plan.collect(["cf-table2"], scale="smoke", dataset="shapes10", hours=0)
 
 
+@pytest.mark.parametrize("seeds", ["-1,", "0,4294967296", "99999999999999999999,", "-3", "0", "10001", "9" * 30, "1e3", "3.5", "a", "1,a"])
+def test_seeds_are_checked_before_anything_runs(seeds):
+    with pytest.raises(ValueError, match="^--seeds: expected"):
+        plan.seeds(seeds)
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "-1", "0"])
+def test_hours_are_finite(hours):
+    with pytest.raises(ValueError, match="^hours: expected"):
+        plan.collect(["rta-table1"], scale="smoke", dataset="shapes10", hours=float(hours))
+
+
+@pytest.mark.parametrize("gpus", ["nan", "inf", "1e400", "-1", "1.5", "1e-9", "1", "0.5", "abc"])
+def test_gpus_that_are_not_there_are_refused_before_anything_runs(gpus, monkeypatch):
+    monkeypatch.setenv("RTALIB_GPUS", gpus)
+    monkeypatch.setattr("rtalib.infra.grid.processes.visible_gpus", list)
+    with pytest.raises(ValueError, match="gpus|RTALIB_GPUS"):
+        plan.collect(["rta-table1"], scale="smoke", dataset="shapes10", executor="processes")
+
+
 def test_command(capsys):
     assert cli.main(["plan", "cf-figure4", "--scale", "smoke", "--seeds", "5"]) == 0
     printed = capsys.readouterr().out

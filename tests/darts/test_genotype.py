@@ -108,3 +108,21 @@ def test_wrong_alphas_and_spaces_are_named():
         magnitude(flat(), flat(), "no_none")
     with pytest.raises(ValueError, match="14 edges"):
         Space((OPERATIONS,) * 13, (OPERATIONS,) * 14)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 10**5, '{"normal": ' + "[" * 10**5, "{}", "[]", "nul", '{"normal": 5, "reduce": null, "normal_concat": 1, "reduce_concat": 2}'],
+)
+def test_json_that_is_no_genotype_is_refused(text):
+    with pytest.raises(ValueError, match="genotype"):
+        Genotype.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["normal:" + "->;reduce:->" * 10**5, "normal: " + "a(0) " * 10**5 + "-> 2; reduce: a(0) a(1) -> 2", "(" * 10**6]
+)
+def test_a_long_text_is_no_genotype(text):
+    with pytest.raises(ValueError, match="genotype: expected") as error:
+        Genotype.parse(text)
+    assert len(str(error.value)) < 400

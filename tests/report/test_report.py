@@ -243,6 +243,81 @@ def test_empty_run_gives_a_page(tmp_path):
     assert "no measured rows" in report.write(tmp_path).read_text()
 
 
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[a](javascript:alert(1))",
+    "![a](http://example.org/a.png)",
+    "x\n\n<b>",
+]
+HOSTILE += [
+    "![a][b]",
+    "$\\input{x}$",
+    "\\write18{x}",
+    "| a | b |",
+    "`",
+    "{{ 7 * 7 }}",
+    "</td>",
+    "'\"><svg/onload=alert(1)>",
+    "<https://example.org>",
+]
+
+
+def test_texts_from_rows_and_names_stay_texts(tmp_path):
+    """Neither a tag nor a link, nor a picture from elsewhere."""
+    rows = [{"key": f"{k}", "method": text, "corruption": text, "seed": k, "scale": text, "seconds": 1.0} for k, text in enumerate(HOSTILE)]
+    lay_out(tmp_path, "cf-table2", [row | {"clean": 1.0, "fail": 2.0} for row in rows])
+    lay_out(
+        tmp_path, "mine <b>[a](javascript:x)", [row | {"value": row["method"], "stamp": {row["method"]: row["method"]}} for row in rows]
+    )
+    (tmp_path / "javascript:alert(1)#?%.ipynb").write_text("{}")
+    page = report.write(tmp_path).read_text()
+    text = (tmp_path / "REPORT.md").read_text()
+    assert not re.search(r"<(script|img|b|svg|https?:)", text) and "](javascript:" not in text and "](http" not in text and "][" not in text
+    assert "](javascript%3Aalert%281%29%23%3F%25.ipynb)" in text
+    assert (
+        len(re.findall("<script", page)) == 1
+        and "javascript:alert(1)#" not in re.sub(">.*?<", "><", page)
+        and "onerror=" not in re.sub("&lt;.*?&gt;", "", page)
+    )
+    for tex in (tmp_path / "tables").glob("*.tex"):
+        assert not re.search(r"(?<!\textbackslash)\\(input|write18)", tex.read_text())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": "ten"},
+        {"score": {}},
+        {"stamp": "x"},
+        {"scale": []},
+        {"seed": "zero"},
+        {"entries": None},
+        {"entries": [1]},
+        {"method": None},
+        {"method": 3},
+        {"seed": None},
+        {"seed": {}},
+        {"corruption": []},
+        {"score": float("nan")},
+        {"score": "x"},
+        {"history": 3},
+        {"key": 3},
+        {"protocol": {}},
+        {"dataset": 1},
+    ],
+    ids=str,
+)
+def test_a_row_of_other_types_stops_no_report(tmp_path, change):
+    for table, rows in (("cf-table2", cf_rows()), ("rta-table1", rta_rows())):
+        lay_out(tmp_path, table, rows[1:])
+        lay_out(tmp_path, "mine", rows[1:])
+        for place in (table, "mine"):
+            (tmp_path / "rows" / place / "odd.json").write_text(json.dumps(rows[0] | change))
+    assert "mine" in report.write(tmp_path).read_text()
+
+
 def test_broken_row_and_missing_folder_are_named(tmp_path):
     lay_out(tmp_path, "cf-table2", cf_rows()[:1])
     (tmp_path / "rows" / "cf-table2" / "cut.json").write_text('{"method": ')

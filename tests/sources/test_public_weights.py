@@ -178,7 +178,17 @@ def test_nothing_in_a_file_is_executed(folder) -> None:
     assert not (folder / "pwned").exists()
 
 
-@pytest.mark.parametrize("content", [torch.zeros(3), {"state_dict": 3}, {"a": [1]}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.zeros(3),
+        {"state_dict": 3},
+        {"a": [1]},
+        {1: torch.zeros(1)},
+        {"a": torch.zeros(2, 2).to_sparse()},
+        {"a": torch.zeros(1, dtype=torch.cfloat)},
+    ],
+)
 def test_other_contents_are_told(folder, content) -> None:
     torch.save(content, folder / "x.pt")
     with pytest.raises(ValueError, match="holds no state dict"):

@@ -36,6 +36,9 @@ def test_fingerprint_knows_the_frost_textures_but_not_where_they_lie(monkeypatch
     pytest.importorskip("imagecorruptions")
     monkeypatch.delenv("RTALIB_FROST", raising=False)
     assert artefacts.fingerprint("shapes10")["frost"] == "procedural"
+    monkeypatch.setenv("RTALIB_FROST", "/nowhere")
+    with pytest.raises(FileNotFoundError, match="RTALIB_FROST: no file /nowhere/frost1.png"):
+        artefacts.frost_kind()
     monkeypatch.setenv("RTALIB_FROST", "package")
     assert artefacts.fingerprint("shapes10")["frost"] == "files"
 

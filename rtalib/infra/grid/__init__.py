@@ -4,6 +4,7 @@ A cell writes its own row (cell.py), so the next run after a crash computes exac
 jobs from a queue and returns the outcome of each; which are tried again, and how often, is decided here.
 """
 
+import math
 import os
 import time
 from collections import deque
@@ -22,6 +23,7 @@ __all__ = ["EXECUTORS", "HOUR", "RETRIES", "TRANSIENT", "GridError", "planning",
 
 EXECUTORS = ("serial", "processes", "ray")
 RETRIES = 2
+LEAST = 0.01  # of a GPU per cell
 SHARED = 10.0  # seconds in which a row that a worker has written must be visible here
 _shared: dict[tuple, Any] | None = None  # pools by what they were opened with; None outside `shared_workers`
 _plans: dict[str, dict[str, Any]] | None = None  # {table: {key: cell}}; None outside `planning`
@@ -138,8 +140,12 @@ def _check(executor: str, workers: int | None, gpus: float | None, retries: int)
         raise unknown("executor", executor, EXECUTORS)
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}")
-    if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
-        raise ValueError(f"gpus: expected a fraction of 1, or a whole number, of GPUs per cell, got {gpus}")
+    if gpus is not None and not (gpus == 0 or LEAST <= gpus <= 1 or (1 < gpus < math.inf and gpus == int(gpus))):
+        raise ValueError(
+            f"gpus (or RTALIB_GPUS): expected 0, a fraction of 1 from {LEAST}, or a whole number, of GPUs per cell, got {gpus}"
+        )
+    if executor == "processes" and gpus:
+        processes.slots(processes.visible_gpus(), workers, gpus)  # raises if there are not so many
     if retries < 0:
         raise ValueError(f"retries: expected 0 or more, got {retries}")
 

@@ -150,7 +150,7 @@ def check_address(address: str) -> None:
         except OSError as error:
             raise _unreachable(address, str(error)) from None
     elif address != "auto":
-        raise ValueError(f"address: expected host:port, ray://host:port, 'auto' or 'local', got {address!r}")
+        raise GridError(f"address (or RAY_ADDRESS): expected host:port, ray://host:port, 'auto' or 'local', got {address!r}")
     if address.startswith("ray://"):
         return
     asked = ["--address", address] if address != "auto" else []

@@ -178,7 +178,7 @@ def test_an_address_at_which_something_else_listens(monkeypatch):
 
 
 def test_an_address_without_a_port():
-    with pytest.raises(ValueError, match="^address: expected host:port.*got 'head-node'"):
+    with pytest.raises(grid.GridError, match="^address \\(or RAY_ADDRESS\\): expected host:port.*got 'head-node'"):
         grid_ray.check_address("head-node")
 
 
