@@ -5,48 +5,97 @@ nearest center is minimized; centers are the training examples and the failures 
 never updates the distances and returns one example B times; if that example is removed after each turn, it is `farthest`.
 """
 
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
 from rtalib.corruptions import kernels
+from rtalib.errors import as_tensor, check_integers, check_number
 
 BLOCKS = {"cpu": (512, 1024), "cuda": (2048, 8192)}  # of distances at a time: what stays in a processor's cache, or fills a GPU
 POOL = 512  # candidates among which the greedy picks between two updates of all distances
 TAKEN = -1.0  # below every squared distance
+COARSE = 1e-4  # least squared distance, relative to the largest squared feature, that products in float32 can tell
+HUGE = 1e30  # features above are centered in float64, for their differences may overflow
+SAFE = 30  # powers of two between which features are not scaled
+Answer = TypeVar("Answer")
 
 
-def _check_features(features: torch.Tensor, argument: str) -> None:
-    if not isinstance(features, torch.Tensor) or not features.is_floating_point() or features.ndim != 2:
-        came = f"{features.dtype} {tuple(features.shape)}" if isinstance(features, torch.Tensor) else type(features).__name__
-        raise ValueError(f"{argument}: expected floating-point features (rows, dimensions), got {came}")
+def _features(features: object, argument: str) -> torch.Tensor:
+    """Finite features (rows, dimensions) of any floating-point type, as a tensor without a graph."""
+    expected = "floating-point features (rows, dimensions)"
+    features = as_tensor(features, argument, expected).detach()
+    if not features.is_floating_point() or features.ndim != 2 or not features.shape[1]:
+        raise ValueError(f"{argument}: expected {expected}, got {features.dtype} {tuple(features.shape)}")
+    features = features.float() if features.element_size() < 4 else features
     bad = ~torch.isfinite(features).all(dim=1)
     if bad.any():
         count, first = int(bad.sum()), int(bad.int().argmax())
         raise ValueError(f"{argument}: expected finite features; {count} of {len(bad)} rows hold NaN or infinity, the first is row {first}")
+    return features
 
 
 def _check_budget(budget: int, pool: int, what: str = "candidates") -> None:
+    check_number("budget", budget, -math.inf, integer=True)
     if not 1 <= budget <= pool:
         raise ValueError(f"budget: expected 1 to {pool} (the number of {what}), got {budget}")
 
 
-def _check_groups(groups: torch.Tensor, count: int) -> int:
-    """How many groups there are."""
-    if groups.dtype != torch.int64 or groups.shape != (count,):
-        raise ValueError(f"groups: expected int64 ({count},), got {groups.dtype} {tuple(groups.shape)}")
-    return len(groups.unique())
+def _rows(selected: object, count: int, device: torch.device) -> torch.Tensor:
+    """int64: rows below `count`, given as such or as a mask, in order."""
+    selected = as_tensor(selected, "selected", f"rows 0 to {count - 1}, or a mask of {count}").to(device)
+    if selected.dtype == torch.bool and selected.shape == (count,):
+        return selected.nonzero().flatten()
+    if selected.dtype.is_floating_point or selected.dtype in (torch.bool, torch.complex64) or selected.ndim != 1:
+        got = f"{selected.dtype} {tuple(selected.shape)}"
+        raise TypeError(f"selected: expected integer rows 0 to {count - 1}, or a mask of {count}, got {got}")
+    if len(selected) and not (0 <= selected.min() and selected.max() < count):
+        raise ValueError(f"selected: expected rows 0 to {count - 1}, got {selected.min()} to {selected.max()}")
+    return selected.long()
 
 
-def _centered(candidates: torch.Tensor, centers: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Both sets minus the candidates' mean, in float32: distances do not change, and the products below lose fewer digits."""
-    _check_features(candidates, "candidates")
-    mean = candidates.mean(dim=0, dtype=torch.float64)
-    moved = (candidates - mean.to(candidates.dtype)).float().detach()
-    if centers is None or not len(centers):
-        return moved, None
-    _check_features(centers, "centers")
-    if centers.shape[1] != candidates.shape[1]:
-        raise ValueError(f"centers: expected {candidates.shape[1]} dimensions like the candidates, got {centers.shape[1]}")
-    return moved, (centers.to(candidates.device) - mean.to(centers.dtype)).float().detach()
+def _largest(x: torch.Tensor) -> float:
+    """The largest absolute value, without a copy of x."""
+    return max(abs(float(end)) for end in x.aminmax())
+
+
+class _Space:
+    """Both sets minus the candidates' mean, `candidates` x (N,D) and `centers` (M,D) or None: distances do not change, and the products
+    below lose fewer digits. Values that leave the range of squares are scaled by a power of two, which rounds nothing."""
+
+    def __init__(self, candidates: object, centers: object):
+        candidates = _features(candidates, "candidates")
+        if not len(candidates):
+            raise ValueError("candidates: expected at least one row, got none")
+        centers = None if centers is None or not len(centers) else _features(centers, "centers").to(candidates.device)
+        if centers is not None and centers.shape[1] != candidates.shape[1]:
+            raise ValueError(f"centers: expected {candidates.shape[1]} dimensions like the candidates, got {centers.shape[1]}")
+        sets = [candidates] if centers is None else [candidates, centers]
+        self.count, self.device = len(candidates), candidates.device
+        wide = any(each.dtype == torch.float64 or _largest(each) > HUGE for each in sets)
+        kind, mean = torch.float64 if wide else torch.float32, candidates.mean(dim=0, dtype=torch.float64)
+        self.moved = [each.to(kind) - mean.to(kind) for each in sets]
+        exponent = math.frexp(max(map(_largest, self.moved)))[1]
+        self.exponent = exponent if abs(exponent) > SAFE else 0
+
+    def at(self, precision: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(candidates, centers) in a precision; both are moved by the same vector, whatever their own types are."""
+        power = torch.tensor(-self.exponent, device=self.device)
+        x, *centers = ((torch.ldexp(each, power) if self.exponent else each).to(precision) for each in self.moved)
+        return x, centers[0] if centers else None
+
+    def solve(self, compute: Callable[[torch.Tensor, torch.Tensor | None], tuple[Answer, float]]) -> Answer:
+        """What `compute` answers, in float32; in float64 if the smallest squared distance on which the answer rests, its second value, is
+        so small beside the features that products in float32 cannot tell it."""
+        x, centers = self.at(torch.float32)
+        answer, smallest = compute(x, centers)
+        largest = max(float(each.square().sum(dim=1).max()) for each in (x, centers) if each is not None)
+        if smallest < COARSE * largest:
+            del x, centers
+            answer, _ = compute(*self.at(torch.float64))
+        return answer
 
 
 def _squared(x: torch.Tensor, x_norm: torch.Tensor, y: torch.Tensor, y_norm: torch.Tensor) -> torch.Tensor:
@@ -108,18 +157,37 @@ def k_center_greedy(
     so the budget is at most the number of groups. The picks then come from the loop in plain torch, on any device.
     Memory: a second copy of the features in float32.
     Returns int64 (budget,): indices of candidates in order of selection, on the candidates' device. Each is the candidate farthest
-    (Euclidean, float32) from all centers and earlier picks, the lowest index of equals; without centers the first is the candidate
-    farthest from the candidates' mean. A smaller budget gives a prefix of a larger one's answer.
+    (Euclidean) from all centers and earlier picks, the lowest index of equals; without centers the first is the candidate farthest from
+    the candidates' mean. A smaller budget gives a prefix of a larger one's answer, but for distances that tie within rounding.
+    Features may be tensors or arrays of any floating-point type, each set of its own. Distances are computed in float32, and in float64
+    if the last pick is nearer than a hundredth of the largest feature.
 
     Raises ValueError for features that are not finite, not (rows, dimensions) or of different widths, for other groups, and for a budget
     outside 1..N.
     """
-    x, fixed = _centered(candidates, centers)
+    space = _Space(candidates, centers)
     if groups is None:
-        _check_budget(budget, len(x))
+        _check_budget(budget, space.count)
     else:
-        groups = groups.to(x.device)
-        _check_budget(budget, _check_groups(groups, len(x)), "groups")
+        groups = check_integers("groups", groups, space.count, space.device)
+        _check_budget(budget, len(groups.unique()), "groups")
+
+    def compute(x: torch.Tensor, fixed: torch.Tensor | None) -> tuple[torch.Tensor, float]:
+        picks = _greedy(x, fixed, int(budget), groups)
+        covers = x[picks[:-1]] if fixed is None else torch.cat([fixed, x[picks[:-1]]])
+        return picks, _exact(x[picks[-1]], covers)
+
+    return space.solve(compute)
+
+
+def _exact(point: torch.Tensor, covers: torch.Tensor) -> float:
+    """Squared distance from a point (D,) to the nearest row of covers (M,D), by differences; infinite without one."""
+    if not len(covers):
+        return math.inf
+    return float(torch.cdist(point[None], covers, compute_mode="donot_use_mm_for_euclid_dist").min().double().square())
+
+
+def _greedy(x: torch.Tensor, fixed: torch.Tensor | None, budget: int, groups: torch.Tensor | None) -> torch.Tensor:
     norm = x.square().sum(dim=1)
     if fixed is None:
         picks = [norm.argmax().view(1)]  # the mean is the origin
@@ -140,8 +208,8 @@ def k_center_greedy(
 
 
 def _on_device(x: torch.Tensor) -> bool:
-    """Whether the kernel picks: on a GPU the turns above would wait for the host at every pick."""
-    return x.is_cuda and kernels.usable()
+    """Whether the kernel picks, in float32: on a GPU the turns above would wait for the host at every pick."""
+    return x.is_cuda and x.dtype == torch.float32 and kernels.usable()
 
 
 def _taken(distance: torch.Tensor, picks: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
@@ -155,11 +223,10 @@ def balanced_greedy(candidates: torch.Tensor, centers: torch.Tensor | None, labe
 
     labels: int64 (N,), the classes of the candidates. Result, nesting and errors as in `k_center_greedy`; ValueError for other labels.
     """
-    _check_features(candidates, "candidates")
+    candidates = _features(candidates, "candidates")
     _check_budget(budget, len(candidates))
-    if labels.dtype != torch.int64 or labels.shape != candidates.shape[:1]:
-        raise ValueError(f"labels: expected int64 ({len(candidates)},), got {labels.dtype} {tuple(labels.shape)}")
-    members = [(labels == label).nonzero().flatten().to(candidates.device) for label in labels.unique()]
+    labels = check_integers("labels", labels, len(candidates), candidates.device)
+    members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     turns = sorted((turn, number) for number, rows in enumerate(members) for turn in range(len(rows)))[:budget]
     quota = torch.tensor([number for _, number in turns]).bincount(minlength=len(members)).tolist()
     pairs = zip(members, quota, strict=True)
@@ -173,37 +240,58 @@ def farthest(candidates: torch.Tensor, centers: torch.Tensor | None, budget: int
     Algorithm 1 of CF-DARTS read literally, with each pick removed from the candidates: an outlier ranking that ignores how near the
     picks are to each other. Arguments, result, ties and errors as in `k_center_greedy`.
     """
-    x, fixed = _centered(candidates, centers)
-    _check_budget(budget, len(x))
-    distance = x.square().sum(dim=1) if fixed is None else _nearest(x, fixed)
-    return distance.argsort(descending=True, stable=True)[:budget]
+    space = _Space(candidates, centers)
+    _check_budget(budget, space.count)
+
+    def compute(x: torch.Tensor, fixed: torch.Tensor | None) -> tuple[torch.Tensor, float]:
+        distance = x.square().sum(dim=1) if fixed is None else _nearest(x, fixed)
+        order = distance.argsort(descending=True, stable=True)[: int(budget)]
+        return order, float(distance[order[-1]])
+
+    return space.solve(compute)
 
 
 def random_selection(n: int, budget: int, seed: int) -> torch.Tensor:
     """int64 (budget,): different indices below n, uniformly at random; nested in the budget like `k_center_greedy`."""
+    check_number("n", n, 1, integer=True)
+    check_number("seed", seed, integer=True)
     _check_budget(budget, n)
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:budget]
+    return torch.randperm(int(n), generator=torch.Generator().manual_seed(int(seed)))[: int(budget)]
 
 
 def covering_radius(candidates: torch.Tensor, centers: torch.Tensor | None, selected: torch.Tensor) -> float:
-    """Largest distance from a candidate to its nearest center, the centers being `centers` and candidates[selected]."""
-    x, fixed = _centered(candidates, centers)
-    covers = x[selected] if fixed is None else torch.cat([fixed, x[selected]])
-    if not len(covers):
+    """Largest distance from a candidate to its nearest center, the centers being `centers` and candidates[selected].
+
+    selected: rows or a mask, as a tensor, an array or a list. Errors as in `k_center_greedy`; ValueError without any center.
+    """
+    space = _Space(candidates, centers)
+    rows = _rows(selected, space.count, space.device)
+    if not len(rows) and len(space.moved) == 1:
         raise ValueError("selected: expected at least one index when there are no centers")
-    worst = x[_nearest(x, covers).argmax()]
-    return float((covers - worst).double().square().sum(dim=1).min().sqrt())  # differences, not products: exact for equal rows
+
+    def compute(x: torch.Tensor, fixed: torch.Tensor | None) -> tuple[float, float]:
+        covers = x[rows] if fixed is None else torch.cat([fixed, x[rows]])
+        worst = x[_nearest(x, covers).argmax()]
+        squared = float((covers - worst).double().square().sum(dim=1).min())  # differences, not products: exact for equal rows
+        return math.sqrt(squared), squared
+
+    return math.ldexp(space.solve(compute), space.exponent)
 
 
 def covering_radii(candidates: torch.Tensor, centers: torch.Tensor | None, selected: torch.Tensor) -> torch.Tensor:
     """float32 (len(selected) + 1,): `covering_radius` of every prefix of `selected`, the empty one first, in one pass.
 
-    Infinite without a center. Errors as in `k_center_greedy`.
+    Infinite without a center. selected and errors as in `covering_radius`.
     """
-    x, fixed = _centered(candidates, centers)
-    distance = x.new_full((len(x),), torch.inf) if fixed is None else _nearest(x, fixed)
-    radii = [distance.max()]
-    for pick in selected.tolist():
-        distance = torch.minimum(distance, (x - x[pick]).square().sum(dim=1))
-        radii.append(distance.max())
-    return torch.stack(radii).sqrt()
+    space = _Space(candidates, centers)
+    rows = _rows(selected, space.count, space.device)
+
+    def compute(x: torch.Tensor, fixed: torch.Tensor | None) -> tuple[torch.Tensor, float]:
+        distance = x.new_full((len(x),), torch.inf) if fixed is None else _nearest(x, fixed)
+        radii = [distance.max()]
+        for pick in rows.tolist():
+            distance = torch.minimum(distance, (x - x[pick]).square().sum(dim=1))
+            radii.append(distance.max())
+        return torch.stack(radii).sqrt(), float(radii[-1])
+
+    return torch.ldexp(space.solve(compute), torch.tensor(space.exponent)).float()
