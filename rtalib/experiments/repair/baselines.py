@@ -4,10 +4,13 @@ The DARTS optimizer and schedule stay; augmentation and loss change, because eac
 Cutout is left out, as the compared methods do without it, and so is posterize, which the paper's list of operations lacks.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rtalib import coreset
@@ -19,8 +22,10 @@ from rtalib.infra import store
 from rtalib.training.artefacts import fit_network, network_digest
 from rtalib.training.mixing import AugMixLoss, CutMixLoss
 from rtalib.training.recipes import Recipe
+from rtalib.training.test_time import minimize_entropy, reestimate_statistics
 
 BASELINES: tuple[str, ...] = ("DeepRepair", "AugMix", "CutMix")
+ADAPTATIONS: tuple[str, ...] = ("statistics", "entropy")
 SEVERITY = 3  # AugMix's default; the paper does not say
 CLUSTERS = 5  # DeepRepair's styles per class
 AUGMIX = {"coefficient": 12.0, "severity": float(SEVERITY), "posterize": False}
@@ -94,6 +99,21 @@ def fit_baseline(
         objective=objective,
         **options,
     )
+
+
+def adapted(name: str, deployed: nn.Module, pool: LabeledImages, *, parameters: dict, seed: int) -> store.Entry:
+    """The store entry of the deployed network, adapted without labels to half of the corrupted images in `pool`, drawn by `seed`.
+
+    name: 'statistics' (BatchNorm statistics, Schneider et al. 2020) or 'entropy' (TENT, Wang et al. 2021). parameters: the network's key.
+    """
+
+    def build(folder: Path) -> None:
+        images = pool.images[coreset.random_selection(len(pool), len(pool) // 2, seed)]
+        network = reestimate_statistics(deployed, images) if name == "statistics" else minimize_entropy(deployed, images, seed=seed)
+        save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, folder / "weights.safetensors")
+        (folder / "history.json").write_text(json.dumps([]))  # nothing was trained epoch by epoch
+
+    return store.make("adapted", 1, {**parameters, "adaptation": name, "pool": pool.digest, "seed": seed}, build, label=f"{name}-s{seed}")
 
 
 def _begun(build: Callable[[], nn.Module], deployed: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.data import LabeledImages
-from rtalib.experiments.repair.baselines import BASELINES, fit_baseline
+from rtalib.experiments.repair.baselines import ADAPTATIONS, BASELINES, adapted, fit_baseline
 from rtalib.experiments.repair.images import TEST_SEED, Study, corrupted, evaluation_split, shared_images, target_images, target_name
 from rtalib.experiments.repair.protocol import (
     Selection,
@@ -37,7 +37,8 @@ class Trial:
     """One method with one seed. The seed drives selection, search and retraining; the deployed network stays the same.
 
     kind: 'deployed', 'retrained' (the same architecture again), 'random' (a drawn architecture), 'refined' (found with failures), or the
-    name of a baseline. selection: 'random', 'core' or 'augmented' examples, `budget` of them; `extended` trains on them, too.
+    name of a baseline or of an adaptation. selection: 'random', 'core' or 'augmented' examples, `budget` of them; `extended` trains on
+    them, too.
     target: another data set, on which the architecture is trained and measured (Table 4).
     """
 
@@ -158,6 +159,9 @@ def _network(trial: Trial, deployed: TrainedNetwork, chosen: Selection) -> Train
     if trial.target:
         data = target_images(trial.target, "train", trial.setup)
         return train(architecture, data, seed=0 if trial.kind == "deployed" else 1 + trial.seed, curves=False)
+    if trial.kind in ADAPTATIONS:
+        entry = adapted(trial.kind, deployed.model, chosen.failures.pool, parameters={"deployed": deployed.entry.key}, seed=trial.seed)
+        return TrainedNetwork(architecture, deployed.data, entry, deployed.build)
     if trial.kind in BASELINES:
         return _baseline(trial, deployed, chosen)
     return deployed if trial.kind == "deployed" else retrain(architecture, chosen if trial.extended else None, seed=trial.seed)
