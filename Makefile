@@ -10,12 +10,13 @@ BIN     := $(VENV)/bin
 # Notebooks opened by hand and notebooks run by a command share one outputs folder.
 export RTALIB_OUTPUTS ?= $(CURDIR)/outputs
 
-.PHONY: help reproduce test lab lint clean
+.PHONY: help reproduce test lab book lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce [SCALE=demo] [DATASET=shapes10] [ARGS=...]   run the notebooks, write the report"
 	@echo "make lab                                                    open the notebooks in JupyterLab"
+	@echo "make book                                                   build a site of the notebooks in build/book"
 	@echo "make test [ARGS='-k name']                                  run the tests"
 	@echo "make lint                                                   check style"
 	@echo "make clean                                                  remove environment and caches; outputs/ is kept"
@@ -24,12 +25,16 @@ reproduce: $(VENV)/.installed-notebooks
 	$(BIN)/python -m rtalib reproduce --scale "$(SCALE)" --dataset "$(DATASET)" $(ARGS)
 
 lab: $(VENV)/.installed-notebooks-lab
-	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb $(ARGS)
+	$(BIN)/jupyter lab workspaces import docs/lab/layout.json > /dev/null
+	$(BIN)/jupyter lab --config=docs/lab/jupyter_lab_config.py $(ARGS)
 
-test: $(VENV)/.installed-notebooks-lab-test-peers-networks-browser-ray $(VENV)/.debian
+book: $(VENV)/.installed-notebooks-book
+	$(BIN)/python docs/book/build.py $(ARGS)
+
+test: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-browser-ray $(VENV)/.debian
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-lint: $(VENV)/.installed-notebooks-lab-test-peers-networks-browser-ray
+lint: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-browser-ray
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 

@@ -35,7 +35,7 @@ MODULES = {  # public name: where it is
     "widgets": "rtalib.widgets",
     "your_images": "rtalib.experiments.rta.your_images",
 }
-FUNCTIONS = {"load_dataset": "rtalib.data.loading", "corrupt": "rtalib.corruptions"}
+FUNCTIONS = {"load_dataset": "rtalib.data.loading", "corrupt": "rtalib.corruptions", "CORRUPTIONS": "rtalib.corruptions"}
 
 
 def __getattr__(name: str) -> Any:

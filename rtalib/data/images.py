@@ -45,6 +45,11 @@ class LabeledImages:
         kind = "" if self.labels.ndim == 1 else ", soft labels"
         return f"LabeledImages({self.name!r}: {len(self):,} images of {width}x{height} px, {self.num_classes} classes{kind})"
 
+    def _repr_html_(self) -> str:
+        from rtalib.data import thumbnails
+
+        return thumbnails.page(self)
+
     @property
     def num_classes(self) -> int:
         return len(self.classes)

@@ -20,7 +20,8 @@ def _fixed() -> dict:
     return {
         "rtalib": _version("rtalib"),
         "git": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        # Notebooks do not count: JupyterLab saves outputs into them, and no result depends on that.
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/rtalib", ":/pyproject.toml")),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES if _version(name)},
         "cpu": _cpu(),

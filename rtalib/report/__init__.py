@@ -1,8 +1,8 @@
 """The report of a run: every published number beside the measured one, verdicts, figures, costs, provenance, errata of the papers.
 
-`write` makes it from what is in the run's folder alone: report.html, one file that holds its pictures and opens without a network;
-REPORT.md, the same facts for a terminal; tables/<table>.tex; and claims.csv, every claim with the keys of its rows. The same folder gives
-the same bytes.
+`write` makes it from what is in the run's folder alone: report.html, one file that holds its pictures and opens without a network; every
+executed notebook as HTML beside it; REPORT.md, the same facts for a terminal; tables/<table>.tex; and claims.csv, every claim with the keys
+of its rows. The same folder gives the same bytes.
 """
 
 import warnings
@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from rtalib.infra.store import write_atomic
-from rtalib.report import collect, html, markdown
+from rtalib.report import collect, html, markdown, notebooks
 from rtalib.report.collect import CLAIMS, MARKS, WORDS, claims
 from rtalib.report.notebook import Notebook
 from rtalib.results import papers
@@ -22,9 +22,17 @@ from rtalib.results.style import latex, p_value, signed
 __all__ = ["CLAIMS", "TITLES", "Notebook", "claims", "write"]
 SETTINGS = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
 PAGES = Environment(loader=PackageLoader("rtalib.report"), autoescape=select_autoescape(["html.jinja"]), **SETTINGS)
-PAGES.globals |= {"papers": papers.NAMES, "published": papers.PUBLISHED, "errata": ERRATA, "marks": MARKS, "words": WORDS}
+PAGES.globals |= {
+    "papers": papers.NAMES,
+    "published": papers.PUBLISHED,
+    "errata": ERRATA,
+    "marks": MARKS,
+    "words": WORDS,
+    "named": collect.named,
+}
 PAGES.filters |= {"signed": signed, "p": p_value, "label": papers.label, "row": markdown.row, "comparison": markdown.comparison}
-PAGES.filters |= {function.__name__: function for function in (html.png, html.styled, html.differences, html.published_alone, html.listing)}
+FILTERS = (html.anchor, html.differences, html.duration, html.listing, html.picture, html.place, html.published_alone, html.styled)
+PAGES.filters |= {function.__name__: function for function in (*FILTERS, notebooks.page_of)}
 
 
 def write(run: Path | str, *, title: str = "rtalib") -> Path:
@@ -34,6 +42,7 @@ def write(run: Path | str, *, title: str = "rtalib") -> Path:
     files are left out; the page names them, and so does a warning.
     """
     report = collect.collect(run, title)
+    notebooks.write(report.folder, report.notebooks, report.left_out)
     for line in report.left_out:
         warnings.warn(f"left out of the report: {line}", stacklevel=2)
     for section in report.sections:

@@ -99,16 +99,22 @@ class Report:
     @property
     def claims_by_table(self) -> list[tuple[tuple[str, str], list[dict]]]:
         """(((table, group), its claims), ...)."""
-        return [(name, frame.to_dict("records")) for name, frame in self.claims.groupby(["table", "group"], sort=False)]
-
-    def named(self, table: str) -> str:
-        """ "CF-DARTS, Table 2" for "cf-table2"; the title of a table beyond the papers."""
-        published = papers.PUBLISHED.get(table)
-        return f"{papers.NAMES[published.paper]}, {published.name}" if published else TITLES.get(table, table)
+        return by_table(self.claims)
 
     def of(self, paper: str | None) -> list[Section]:
         """The sections of a paper, "rta" or "cf", or those beyond the papers (None)."""
         return [section for section in self.sections if (section.published and section.published.paper) == paper]
+
+
+def named(table: str) -> str:
+    """ "CF-DARTS, Table 2" for "cf-table2"; the title of a table beyond the papers."""
+    published = papers.PUBLISHED.get(table)
+    return f"{papers.NAMES[published.paper]}, {published.name}" if published else TITLES.get(table, table)
+
+
+def by_table(claims: pd.DataFrame) -> list[tuple[tuple[str, str], list[dict]]]:
+    """(((table, group), its claims), ...) in their order."""
+    return [(name, frame.to_dict("records")) for name, frame in claims.groupby(["table", "group"], sort=False)]
 
 
 def collect(run: Path | str, title: str = "rtalib") -> Report:

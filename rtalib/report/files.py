@@ -60,12 +60,15 @@ def read_all(folder: Path, left_out: list[str]) -> dict[str, list[dict]]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"run: {folder} is no folder; expected a run's folder with rows/, figures/ or tables/ in it")
-    found = {}
-    for table in sorted(path for path in (folder / "rows").glob("*") if path.is_dir()):
-        keys = plan(folder, table.name, left_out)
-        paths = sorted(table.glob("[!.]*.json")) if keys is None else [table / f"{key}.json" for key in keys]
-        found[table.name] = list(whole(_row, filter(Path.exists, paths), left_out).values())
-    return {table: rows for table, rows in found.items() if rows}
+    tables = [path.name for path in sorted((folder / "rows").glob("*")) if path.is_dir()]
+    return {table: rows for table in tables if (rows := read_table(folder, table, left_out))}
+
+
+def read_table(folder: Path, table: str, left_out: list[str]) -> list[dict]:
+    """The rows of one table, see `read_all`; [] if the run has none."""
+    keys, rows = plan(folder, table, left_out), folder / "rows" / table
+    paths = sorted(rows.glob("[!.]*.json")) if keys is None else [rows / f"{key}.json" for key in keys]
+    return list(whole(_row, filter(Path.exists, paths), left_out).values())
 
 
 def _row(path: Path) -> dict:

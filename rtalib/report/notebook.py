@@ -8,6 +8,7 @@ import pandas as pd
 
 from rtalib import scales
 from rtalib.infra import provenance, store
+from rtalib.report import record
 from rtalib.results import errata, papers, style, tables
 from rtalib.results.claims import CLAIMS
 from rtalib.results.figures.style import Drawing, save
@@ -30,6 +31,25 @@ class Notebook:
     def rows(self, table: str) -> list[dict]:
         """The finished rows of a table of this run."""
         return store.rows(self.run, table)
+
+    def recorded(self, table: str) -> list[dict]:
+        """The committed rows of a table, of the largest real run that has it: to be shown before anything was run here.
+
+        LookupError if no run has the table, as outside a clone of the repository.
+        """
+        return record.rows(table)
+
+    def show_recorded(self, id: str, columns: Sequence[str] | None = None) -> "Styler":
+        """Measured beside published as in `compare`, of the committed rows; the caption says so. Nothing is saved.
+
+        Of a table that no paper has, these columns of its rows.
+        """
+        if id not in papers.PUBLISHED:
+            table = tables.frame(rows := record.rows(id))[list(columns)]
+            return table.style.hide().format(precision=1).set_caption(f"{record.NOTE} {tables.conditions(rows)}")
+        table = tables.compare(record.rows(id), papers.PUBLISHED[id], columns=columns)
+        table.attrs["caption"] = f"{record.NOTE} {table.attrs['caption']}"
+        return style.style(table)
 
     def figure(self, drawing: Drawing, name: str) -> Drawing:
         """Save a figure as figures/<name> and return it, so that a cell that ends with this call shows it."""

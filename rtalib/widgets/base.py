@@ -6,12 +6,14 @@ import functools
 import gc
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rtalib.infra.store import outputs
 from rtalib.results.figures.style import PAGE, Drawing, figure, place, use_style
+from rtalib.results.figures.style import save as save_figure
 
 if TYPE_CHECKING:
     from ipywidgets import VBox, Widget
@@ -23,8 +25,20 @@ CONTROL = "280px"  # width of a control: three in a line above a view
 KEYS = "Space opens, arrows choose, Enter takes"  # said by every menu
 
 
-def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
-    """Controls above what `view(**values)` draws, which is drawn anew whenever one of them changes; its label is the text alternative.
+def around(
+    view: Callable[..., Drawing],
+    controls: Mapping[str, "Widget"],
+    *,
+    code: str,
+    name: str,
+    live: Callable[..., str] | None = None,
+    more: Sequence["Widget"] = (),
+) -> "VBox":
+    """Controls above a picture, which is drawn anew whenever one of them changes; below it, what saves it and the code that makes it.
+
+    view: draws a figure of the controls' values by name; its label is the text alternative. live: the same as HTML without a figure, fast
+    enough to follow a slider; default the figure itself. code: a line of Python that opens the explorer in this state, and then one that
+    draws the picture, with the values in braces. name: of the files that are saved. more: what stands beside the button that saves them.
 
     The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
     By keyboard: arrows move sliders and numbers; Space opens a menu, arrows choose there, Enter takes. Of a closed menu, as of all that is
@@ -35,11 +49,14 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
 
     picture = HTML()
 
+    def values() -> dict:
+        return {name: control.value for name, control in controls.items()}
+
     def show(change: object = None) -> None:
         if change:
             _spare_what_is_there()
         try:
-            picture.value = as_html(view(**{name: control.value for name, control in controls.items()}))
+            picture.value = live(**values()) if live else as_html(view(**values()))
         except Exception as error:
             picture.value = f"<pre role='alert'>{html.escape(f'{type(error).__name__}: {error}')}</pre>"
             raise
@@ -52,7 +69,34 @@ def around(view: Callable[..., Drawing], **controls: "Widget") -> "VBox":
             control.tooltip = KEYS
     show()
     layout = Layout(flex_flow="row wrap", max_width=f"{round(PAGE * SCREEN)}px")  # no wider than the picture
-    return VBox([HBox(list(controls.values()), layout=layout), picture])
+    box = VBox(
+        [
+            HBox(list(controls.values()), layout=layout),
+            picture,
+            HBox([_foot(view, values, code, name), *more], layout=Layout(flex_flow="row wrap")),
+        ]
+    )
+    box.view, box.controls = view, dict(controls)
+    shown = box._repr_mimebundle_
+    box._repr_mimebundle_ = lambda **options: shown(**options) | {"text/html": picture.value}  # where no widget can be shown
+    return box
+
+
+def _foot(view: Callable[..., Drawing], values: Callable[[], dict], code: str, name: str) -> "Widget":
+    """A button that saves the picture into outputs/explorers, and beside it where it lies and the code of the state that was saved."""
+    from ipywidgets import HTML, Button, HBox
+
+    button, words = Button(description="Save picture and code"), HTML()
+    button.layout.width = "max-content"
+
+    def save(_: object) -> None:
+        state = values()
+        path, *_ = save_figure(view(**state), outputs() / "explorers", name)
+        lines = html.escape(code.format_map({key: repr(value) for key, value in state.items()}))
+        words.value = f"<div>Saved as {html.escape(str(path))}<pre style='margin:0'>{lines}</pre></div>"
+
+    button.on_click(save)
+    return HBox([button, words])
 
 
 @functools.cache

@@ -154,27 +154,34 @@ def _curves(axes: Axes, found: CoreMap, rule: str, budget: int) -> None:
     axes.legend(loc="lower left")
 
 
-def explore_core(found: CoreMap) -> "VBox":
-    """Controls for rule, budget and failure around `core_view`; a click on the map looks at the failure there.
+def explore_core(found: CoreMap, **start: object) -> "VBox":
+    """Controls for rule, budget and failure around `core_view`; a click on the map looks at the failure there. start: their first values.
 
     The points that can be clicked are buttons of ipywidgets without a face, laid over the picture. By keyboard there is the number.
     """
     from ipywidgets import BoundedIntText, Dropdown, GridBox, IntSlider, Layout
 
     first, count = int(found.picks["k-center"][0]), len(found.failures)
-    number = BoundedIntText(first, 0, count - 1, description=f"failure, 0 to {count - 1}")
+    number = BoundedIntText(start.get("failure", first), 0, count - 1, description=f"failure, 0 to {count - 1}")
+    budget = start.get("budget", min(SHOWN, found.budget))
     box = around(
         lambda rule, budget, failure: core_view(found, rule, budget, failure),
-        rule=Dropdown(options=list(RULES), description="rule"),
-        budget=IntSlider(min(SHOWN, found.budget), 1, found.budget, description="budget", continuous_update=False),
-        failure=number,
+        {
+            "rule": Dropdown(options=list(RULES), value=start.get("rule", "k-center"), description="rule"),
+            "budget": IntSlider(budget, 1, found.budget, description="budget"),
+            "failure": number,
+        },
+        name="core-failures",
+        code="widgets.explore_core(found, rule={rule}, budget={budget}, failure={failure})\n"
+        "widgets.core_view(found, {rule}, {budget}, {failure})",
     )
-    controls, picture = box.children
+    controls, picture, foot = box.children
     picture.layout = Layout(grid_area="1 / 1", margin="0", width="100%")
     columns = f"minmax(0, {round(PAGE * SCREEN)}px)"
     box.children = (
         controls,
         GridBox([picture, *_points(found, number)], layout=Layout(grid_template_columns=columns, align_items="flex-start")),
+        foot,
     )
     return box
 

@@ -73,14 +73,15 @@ def _node(source: int) -> str:
     return ("c(k-2)", "c(k-1)")[source] if source < 2 else str(source - 2)
 
 
-def explore_search(trace: Sequence[Mapping], space: str | Space = "darts") -> "VBox":
+def explore_search(trace: Sequence[Mapping], space: str | Space = "darts", **start: object) -> "VBox":
     """A slider over the epochs of a search, and a button that plays them."""
     from ipywidgets import IntSlider, Play, jslink
 
     last = len(trace) - 1
-    slider, play = IntSlider(last, 0, last, description="epoch", continuous_update=False), Play(0, 0, last, interval=700)
+    slider, play = IntSlider(start.get("epoch", last), 0, last, description="epoch"), Play(0, 0, last, interval=700)
     jslink((play, "value"), (slider, "value"))
-    shown = around(lambda epoch: search_view(trace, epoch, space), epoch=slider)
+    code = "widgets.explore_search(trace, epoch={epoch})\nwidgets.search_view(trace, {epoch})"
+    shown = around(lambda epoch: search_view(trace, epoch, space), {"epoch": slider}, name="search", code=code)
     shown.children = (play, *shown.children)
     return shown
 
@@ -115,14 +116,22 @@ def cells_view(genotypes: Mapping[str, Genotype], first: str, second: str, cell:
     return drawing
 
 
-def explore_cells(genotypes: Mapping[str, Genotype]) -> "VBox":
-    """Menus around `cells_view`: two architectures, initially the first and the last, and the cell."""
+def explore_cells(genotypes: Mapping[str, Genotype], **start: object) -> "VBox":
+    """Menus around `cells_view`: two architectures, and the cell. start: first values; default Org. DNN and CF-DARTS if they are there."""
     from ipywidgets import Dropdown
 
     names = list(genotypes)
+    first = start.get("first", "Org. DNN" if "Org. DNN" in names else names[0])
+    second = start.get("second", "CF-DARTS" if "CF-DARTS" in names else names[-1])
+    cells = [(title, name) for name, title in CELLS.items()]
     return around(
         lambda first, second, cell: cells_view(genotypes, first, second, cell),
-        first=Dropdown(options=names, description="first"),
-        second=Dropdown(options=names, value=names[-1], description="second"),
-        cell=Dropdown(options=[(title, name) for name, title in CELLS.items()], description="cell"),
+        {
+            "first": Dropdown(options=names, value=first, description="first"),
+            "second": Dropdown(options=names, value=second, description="second"),
+            "cell": Dropdown(options=cells, value=start.get("cell", "normal"), description="cell"),
+        },
+        name="cells",
+        code="widgets.explore_cells(genotypes, first={first}, second={second}, cell={cell})\n"
+        "widgets.cells_view(genotypes, {first}, {second}, {cell})",
     )

@@ -114,22 +114,27 @@ def compared(rows: Mapping[str, Sequence[Mapping]]) -> dict[str, tuple[pd.DataFr
     return made
 
 
-def explore_results(found: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> "VBox":
+def explore_results(found: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], **start: object) -> "VBox":
     """Menus around `results_view`: the table, the kind of number, the verdict of the claims. found: of `compared`.
 
-    Opens on the first table that was measured, if any was.
+    Opens on the first table that was measured, if any was; start: other first values.
     """
     from ipywidgets import Dropdown, Layout
 
     first = next((name for name, (table, _) in found.items() if table["measured"].notna().any()), next(iter(found)))
     return around(
         lambda table, **state: results_view(*found[table], **state),
-        table=Dropdown(
-            options=[(f"{name}: {PUBLISHED[name].title}", name) for name in found],
-            value=first,
-            description="table",
-            layout=Layout(width="max-content"),
-        ),
-        show=Dropdown(options=SHOWS, description="show"),
-        verdict=Dropdown(options=(ALL, *VERDICTS), description="claims"),
+        {
+            "table": Dropdown(
+                options=[(f"{name}: {PUBLISHED[name].title}", name) for name in found],
+                value=start.get("table", first),
+                description="table",
+                layout=Layout(width="max-content"),
+            ),
+            "show": Dropdown(options=SHOWS, value=start.get("show", SHOWS[0]), description="show"),
+            "verdict": Dropdown(options=(ALL, *VERDICTS), value=start.get("verdict", ALL), description="claims"),
+        },
+        name="results",
+        code="widgets.explore_results(found, table={table}, show={show}, verdict={verdict})\n"
+        "widgets.results_view(*found[{table}], {show}, {verdict})",
     )

@@ -113,8 +113,8 @@ def _tile(axes: Axes, image: np.ndarray, left: float, bottom: float, width: floa
     axes.imshow(image.transpose(1, 2, 0), extent=(left, left + across, bottom, bottom + along), interpolation="nearest", aspect="auto")
 
 
-def explore_set(found: RobustSet) -> "VBox":
-    """Filters by operation, class and part, and the page, around `set_view`."""
+def explore_set(found: RobustSet, **start: object) -> "VBox":
+    """Filters by operation, class and part, and the page, around `set_view`; start: first values of the filters."""
     from ipywidgets import BoundedIntText, Dropdown
 
     page = BoundedIntText(1, 1, pages(len(found.data)), description="page")
@@ -126,10 +126,17 @@ def explore_set(found: RobustSet) -> "VBox":
     def menu(names: Sequence[str], description: str) -> Dropdown:
         return Dropdown(options=[(name.replace("_", " "), name) for name in dict.fromkeys((ALL, *names))], description=description)
 
+    menus = {
+        "operation": menu(sorted(found.operations), "operation"),
+        "label": menu(found.data.classes, "class"),
+        "part": menu(found.parts, "part"),
+    }
+    for name, control in menus.items():
+        control.value = start.get(name, ALL)
     return around(
         view,
-        operation=menu(sorted(found.operations), "operation"),
-        label=menu(found.data.classes, "class"),
-        part=menu(found.parts, "part"),
-        page_number=page,
+        {**menus, "page_number": page},
+        name="set",
+        code="widgets.explore_set(found, operation={operation}, label={label}, part={part})\n"
+        "widgets.set_view(found, {operation}, {label}, {part}, {page_number})",
     )

@@ -2,16 +2,21 @@
 
 import base64
 import html.parser
+import io
 import json
 import re
+import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_up import cf_rows, rta_rows
+from PIL import Image
 
 from rtalib import figures, papers, report, tables
 from rtalib.experiments.repair import chance
-from rtalib.report import collect, markdown
+from rtalib.report import collect, markdown, notebooks, record
+from rtalib.report import html as page
 from rtalib.results.errata import ERRATA
 from rtalib.results.style import VERDICT_COLORS
 
@@ -87,8 +92,12 @@ def test_every_table_says_what_it_is_and_what_its_cells_are_under(run):
 
 
 def test_figure_is_inside(run):
-    folder, text = run
-    assert base64.b64encode((folder / "figures" / "training_curves.png").read_bytes()).decode() in text
+    inside = re.search(r'<img src="data:image/png;base64,([^"]+)"', run[1])[1]
+    shown, saved = (
+        Image.open(file).convert("L") for file in (io.BytesIO(base64.b64decode(inside)), run[0] / "figures/training_curves.png")
+    )
+    difference = np.abs(np.asarray(shown, float) - np.asarray(saved.resize(shown.size, Image.Resampling.LANCZOS), float))
+    assert difference.mean() < 2 and shown.width < saved.width  # the same picture in fewer pixels and colors
 
 
 def test_all_published_tables_are_listed(run):
@@ -199,8 +208,8 @@ def test_verdicts_are_told_by_words_and_marks():
 
 def test_notebooks_costs_and_own_rows_are_shown(run):
     shown = words(run[1])
-    assert "notebooks/03_rta.ipynb" in shown
-    assert "cf-table2 CF-DARTSE 3 4.0 4.0 12.0" in shown
+    assert "notebooks/03_rta.html" in shown and (run[0] / "notebooks" / "03_rta.html").exists()
+    assert "cf-table2 CF-DARTSE 3 4 s 4 s 12 s" in shown
     assert "Beyond the papers" in shown and "88.8" in shown
 
 
@@ -338,3 +347,47 @@ def test_broken_row_and_missing_folder_are_named(tmp_path):
     assert "1 cells" in shown
     with pytest.raises(FileNotFoundError, match="is no folder"):
         report.write(tmp_path / "nowhere")
+
+
+def test_claims_are_one_picture_and_every_dot_leads_to_its_line(run):
+    claims = report.claims(run[0])
+    measured = claims[claims["difference"].notna()]
+    dots = re.findall(r'<a class="dot v-([a-z-]+)" href="#([^"]+)" style="left:([\d.]+)%', run[1])
+    assert len(dots) == len(measured) and all(f'<li id="{name}"' in run[1] for _, name, _ in dots)
+    for (verdict, _, left), claim in zip(dots, measured.itertuples(), strict=True):
+        assert verdict == claim.verdict.replace(" ", "-")
+        assert float(left) == pytest.approx(50 + 50 * max(-1, min(1, claim.difference / page.REACH)), abs=0.06)
+
+
+def test_recorded_runs_make_small_reports(tmp_path):
+    for folder in record.runs():
+        copy = shutil.copytree(folder, tmp_path / folder.name)
+        assert report.write(copy).stat().st_size < 3_000_000
+
+
+def test_durations_are_those_of_people():
+    assert [page.duration(seconds) for seconds in (0.4, 48, 720, 20_590.4)] == ["0 s", "48 s", "12 min", "5.7 h"]
+
+
+def test_a_page_of_a_notebook_stands_alone(tmp_path):
+    picture = {"text/plain": "VBox()", "text/html": "<img alt='seen'>", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    shown = {"output_type": "display_data", "data": picture, "metadata": {}}
+    cells = [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "$$x^2$$ and `$HOME` ([next](04_next.ipynb))"},
+        {"cell_type": "code", "id": "b", "metadata": {}, "source": "ui", "execution_count": 1, "outputs": [shown]},
+    ]
+    (tmp_path / "03_toy.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    notebooks.write(tmp_path, ["03_toy.ipynb"], [])
+    text = (tmp_path / "03_toy.html").read_text()
+    assert "<math" in text and "<code>$HOME</code>" in text and 'href="04_next.html"' in text and 'alt="seen"' in text
+    assert not re.search(r"""<(script|link|img)[^>]*(src|href)=["']https?:""", text)
+
+
+def test_recorded_rows_are_those_of_the_largest_run():
+    assert {row["scale"] for row in record.rows("cf-table2")} == {"night"} and {row["scale"] for row in record.rows("rta-table1")} == {
+        "cpu"
+    }
+    claims = record.claims()
+    assert claims["claim"].is_unique and "missing" not in set(claims["verdict"])
+    with pytest.raises(LookupError, match="has rows of 'rta-table9'"):
+        record.rows("rta-table9")

@@ -55,7 +55,7 @@ def test_spaces_whose_edges_differ_have_numbered_candidates():
 
 def test_slider_and_player_go_over_all_epochs(trace):
     box = darts_views.explore_search(trace)
-    play, row, _ = box.children
+    play, row, *_ = box.children
     slider = row.children[0]
     assert (slider.min, slider.max, slider.value) == (0, 1, 1) and (play.min, play.max) == (0, 1)
 

@@ -1,7 +1,10 @@
 """A view is a function of its state; its controls draw it anew; neither a network nor ipywidgets is needed for it."""
 
+import base64
+import datetime
 import html
 import importlib
+import io
 import json
 import re
 import sys
@@ -12,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from rtalib import attacks, nb
 from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, corrupt
@@ -19,7 +23,7 @@ from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.models.inference import predict
 from rtalib.results.figures.style import PAGE, Drawing
-from rtalib.widgets import base
+from rtalib.widgets import base, comparison
 from rtalib.widgets import images as widgets
 
 
@@ -75,9 +79,9 @@ def test_view_of_large_oblong_images():
 def test_difference_is_magnified_as_far_as_it_stays_in_range(change, factor):
     both = torch.full((2, 3, 4, 4), 30, dtype=torch.uint8)
     both[1] += change
-    difference, found = widgets._magnified(both)
+    difference, found = comparison._magnified(both)
     assert found == factor and (difference == min(255, 128 + factor * change)).all()
-    assert (widgets._magnified(both.flip(0))[0] == max(0, 128 - factor * change)).all()
+    assert (comparison._magnified(both.flip(0))[0] == max(0, 128 - factor * change)).all()
 
 
 def test_bars_are_the_network_s_probabilities(data, network):
@@ -99,7 +103,7 @@ def test_classes_are_numbers_or_short_names(data, network):
         return [tick.get_text() for tick in view.axes[3].get_yticklabels()]
 
     assert all(name in "0123456789" for name in names(None))
-    assert set(map(len, names(["a very long name of a class"] * 10))) == {widgets.LONGEST_CLASS}
+    assert set(map(len, names(["a very long name of a class"] * 10))) == {comparison.LONGEST_CLASS}
 
 
 def test_title_and_label_name_the_state(data):
@@ -139,7 +143,7 @@ def test_attack_view_shows_the_stored_bytes_of_every_attack(data, network, attac
     shown = pictures(drawing)
     assert torch.equal(shown[0], image) and torch.equal(shown[1], found.images[0])
     assert (shown[1].int() - image.int()).abs().max() <= 4
-    assert torch.equal(shown[2], widgets.magnified(image, shown[1], 16)) and drawing.axes[2].get_title(loc="left") == "Difference × 16"
+    assert torch.equal(shown[2], comparison.magnified(image, shown[1], 16)) and drawing.axes[2].get_title(loc="left") == "Difference × 16"
     right = int(predict(network, image[None]).argmax()) == label
     verdict = "wrong from the start" if not right else "fooled" if found.success else "not fooled"
     cost = f"{int(found.gradients)} gradient" + "s" * (int(found.gradients) != 1)
@@ -205,70 +209,114 @@ def test_filmstrip_shows_the_views_in_order(data, network):
 # ------------------------------------------------------------------------------------------------------------- controls
 
 
-@pytest.fixture
-def shown(monkeypatch) -> list[Drawing]:
-    """What was drawn by an explorer."""
-    found = []
-    as_html = base.as_html
-    monkeypatch.setattr(base, "as_html", lambda drawing: found.append(drawing) or as_html(drawing))
-    return found
-
-
 def alternative(explorer: ipywidgets.VBox) -> str:
     """The text alternative of the picture that an explorer shows."""
-    return html.unescape(re.search(r'alt="(.*?)"', explorer.children[1].value, flags=re.DOTALL)[1])
+    return html.unescape(re.search(r"alt=['\"](.*?)['\"] width", explorer.children[1].value, flags=re.DOTALL)[1])
 
 
-def test_every_control_redraws_the_view_of_its_state(data, network, shown):
-    explorer = widgets.explore_corruptions(data, network)
-    controls = {control.description: control for control in explorer.children[0].children}
-    state = {"image": 0, "type": "gaussian_noise", "severity": 3, "benchmark": "cifar10-c", "seed": 0}
-    assert {name: control.value for name, control in controls.items()} == state
-    for name, value in {"image": 3, "type": "fog", "severity": 5, "benchmark": "imagecorruptions", "seed": 11}.items():
-        before = pixels(shown[-1])
-        controls[name].value = state[name] = value
-        index, *rest = state.values()
+def sources(explorer: ipywidgets.VBox) -> list[torch.Tensor]:
+    """The pictures of an explorer, decoded, uint8 (3,H,W)."""
+    found = re.findall(r"base64,([^'\"]+)", explorer.children[1].value)
+    return [torch.from_numpy(np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))).copy()).permute(2, 0, 1) for text in found]
+
+
+CORRUPTIONS_BEGIN = {"picture": "shapes10", "index": 0, "name": "gaussian_noise", "severity": 3, "benchmark": "cifar10-c", "seed": 0}
+
+
+def test_every_control_shows_the_view_of_its_state(data, network):
+    explorer, state = widgets.explore_corruptions(data, network), dict(CORRUPTIONS_BEGIN)
+    assert {name: control.value for name, control in explorer.controls.items()} == state
+    for name, value in {"index": 3, "name": "fog", "severity": 5, "benchmark": "imagecorruptions", "seed": 11}.items():
+        before = sources(explorer)
+        explorer.controls[name].value = state[name] = value
+        _, index, *rest = state.values()
         expected = widgets.corruption_view(data.images[index], *rest, network, data.classes)
-        assert (pixels(shown[-1]) == pixels(expected)).all() and (pixels(expected) != before).any(), name
+        assert all(torch.equal(*pair) for pair in zip(sources(explorer), pictures(expected), strict=True)), name
+        assert not torch.equal(before[1], sources(explorer)[1]), name
         assert alternative(explorer) == expected.get_label()
-    assert len(shown) == 6  # one figure when opened, one per change
+        assert explorer.view(**state).get_label() == expected.get_label()
     assert plt.get_fignums() == []
 
 
-def test_every_control_of_the_attacks_redraws_the_view_of_its_state(data, network, shown):
+def test_every_control_of_the_attacks_shows_the_view_of_its_state(data, network):
     torch.manual_seed(1)
     networks = {"first": network, "second": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10)).eval()}
-    explorer = widgets.explore_attacks(data, networks)
-    controls = {control.description: control for control in explorer.children[0].children}
-    state = {"image": 0, "source": "first", "attack": "PGD", "eps / 255": 8, "steps": 10}
-    assert {name: control.value for name, control in controls.items()} == state
-    for name, value in {"image": 3, "source": "second", "attack": "ODI-BIM", "eps / 255": 3, "attack ": "BIM", "steps": 2}.items():
-        before = pixels(shown[-1])
-        controls[name.strip()].value = state[name.strip()] = value
-        index, source, *rest = state.values()
+    explorer = widgets.explore_attacks(data, networks, photographs=False)
+    state = {"picture": "shapes10", "index": 0, "source": "first", "attack": "PGD", "eps": 8, "steps": 10}
+    assert {name: control.value for name, control in explorer.controls.items()} == state
+    for name, value in {"index": 3, "source": "second", "attack": "ODI-BIM", "eps": 3, "attack ": "BIM", "steps": 2}.items():
+        before = explorer.children[1].value
+        explorer.controls[name.strip()].value = state[name.strip()] = value
+        _, index, source, *rest = state.values()
         label = int(data.hard_labels[index])
         expected = widgets.attack_view(data.images[index], label, networks[source], *rest, classes=data.classes, source=source)
-        assert (pixels(shown[-1]) == pixels(expected)).all() and (pixels(expected) != before).any(), name
+        assert all(torch.equal(*pair) for pair in zip(sources(explorer), pictures(expected), strict=True)), name
+        assert before != explorer.children[1].value, name
         assert alternative(explorer) == expected.get_label()
-    assert len(shown) == 7 and plt.get_fignums() == []
     with pytest.raises(ValueError, match="networks: got none"):
         widgets.explore_attacks(data, {})
 
 
-def test_explorer_works_without_a_network_and_refuses_what_is_out_of_range(data, shown):
-    index, _, severity, _, seed = widgets.explore_corruptions(data).children[0].children
-    assert len(shown[0].axes) == 3
-    for control, value, kept in ((index, 99, 3), (severity, 9, 5), (seed, -1, 0)):
-        control.value = value
-        assert control.value == kept
+def test_bars_of_the_page_are_the_network_s_probabilities(data, network):
+    found = widgets.corrupted(data.images[0], "contrast", 5, "cifar10-c", 0, network, data.classes)
+    widths = [float(text) for text in re.findall(r"height:8px; width:([\d.]+)%", found.page())]
+    shown = 100 * found.chances[:, found.shown].T.flatten()
+    assert widths[: len(shown)] == pytest.approx(shown.tolist(), abs=0.051) and not any(widths[len(shown) :])
+    assert len(widths) == 4 * comparison.SHOWN_CLASSES  # always as many, so that the page keeps its height
+
+
+def test_a_photograph_and_a_picture_of_one_s_own(data, network, tmp_path):
+    Image.new("RGB", (300, 200), (200, 30, 30)).save(tmp_path / "mine.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    explorer = widgets.explore_corruptions(data, network, picture="cat", own=[tmp_path], name="contrast")
+    assert explorer.controls["picture"].options == ("shapes10", "cat", "astronaut", "coffee", "rocket", "mine.png")
+    assert sources(explorer)[0].shape == (3, 128, 128) and explorer.controls["index"].disabled
+    assert "The network sees" not in alternative(explorer)  # a cat is none of its classes
+    explorer.controls["picture"].value = "mine.png"
+    assert (sources(explorer)[0] == torch.tensor([200, 30, 30])[:, None, None]).all()
+
+
+def test_an_uploaded_picture_joins_the_menu_and_a_broken_one_is_named(data, tmp_path):
+    Image.new("RGB", (64, 64), (0, 90, 0)).save(tmp_path / "leaf.png")
+    explorer = widgets.explore_corruptions(data)
+    button, words = explorer.children[2].children[1].children
+    file = {"name": "leaf.png", "type": "image/png", "size": 1, "content": memoryview((tmp_path / "leaf.png").read_bytes())}
+    file["last_modified"] = datetime.datetime.now(datetime.UTC)
+    button.value = (file,)
+    assert explorer.controls["picture"].value == "leaf.png" and words.value == ""
+    button.value = (file | {"name": "torn.png", "content": memoryview(b"torn")},)
+    assert "torn.png" in words.value and explorer.controls["picture"].value == "leaf.png"
+
+
+def test_the_saved_code_opens_the_same_state_again(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
+    explorer = widgets.explore_corruptions(data, name="snow", severity=5)
+    button, words = explorer.children[2].children[0].children
+    button.click()
+    assert {path.name for path in (tmp_path / "explorers").iterdir()} == {"corruption.png", "corruption.svg", "corruption.pdf"}
+    opens, draws = html.unescape(re.search(r"<pre.*?>(.*)</pre>", words.value, flags=re.DOTALL)[1]).splitlines()
+    names = {"widgets": widgets, "data": data, "corrupt": corrupt, "images": data.images[:1]}
+    assert alternative(eval(opens, names)) == alternative(explorer)
+    assert torch.equal(eval(draws, names)[0], sources(explorer)[1])
+
+
+def test_without_a_screen_the_picture_stands_for_the_explorer(data):
+    bundle = widgets.explore_corruptions(data)._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle and "<img alt=" in bundle["text/html"]
+
+
+def test_explorer_works_without_a_network_and_refuses_what_is_out_of_range(data):
+    controls = widgets.explore_corruptions(data).controls
+    for name, value, kept in (("index", 99, 3), ("severity", 9, 5), ("seed", -1, 0)):
+        controls[name].value = value
+        assert controls[name].value == kept
 
 
 def test_controls_are_named_core_widgets_whose_names_are_not_cut(data):
-    explorer = widgets.explore_corruptions(data)
-    controls = explorer.children[0].children
+    controls = widgets.explore_corruptions(data).controls.values()
     assert all(control.description and type(control).__module__.startswith("ipywidgets.") for control in controls)
     assert all(control.style.description_width == "initial" for control in controls)
-    assert [control.tooltip for control in controls if isinstance(control, ipywidgets.Dropdown)] == [base.KEYS] * 2
+    assert [control.tooltip for control in controls if isinstance(control, ipywidgets.Dropdown)] == [base.KEYS] * 3
 
 
 def test_picture_keeps_its_shape_and_escapes_its_text(data):
@@ -286,7 +334,7 @@ def test_what_a_view_raises_is_shown_and_raised(data):
         return widgets.corruption_view(data.images[0], "fog", 1, "cifar10-c", 0)
 
     number = ipywidgets.IntText(0, description="number")
-    explorer = base.around(view, number=number)
+    explorer = base.around(view, {"number": number}, code="", name="toy")
     with pytest.raises(ValueError):
         number.value = 1
     assert explorer.children[1].value == "<pre role='alert'>ValueError: number: got &lt;1&gt;</pre>"
@@ -301,10 +349,8 @@ def test_views_need_no_ipywidgets(data, monkeypatch):
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_every_explorer_of_a_notebook_leaves_a_filmstrip_that_its_head_names(path):
+def test_the_head_names_every_filmstrip(path):
     head, *cells = ("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
-    text = "\n".join(cells)
-    assert text.count("widgets.filmstrip(") >= text.count(".explore_")
     for cell in cells:
         if "widgets.filmstrip(" in cell:
             name = re.search(r'page.figure[(].*, "([a-z-]+)"', cell)[1]
@@ -314,9 +360,9 @@ def test_every_explorer_of_a_notebook_leaves_a_filmstrip_that_its_head_names(pat
 CELLS = [
     "scale = 'smoke'",
     "from rtalib import load_dataset, widgets\nui = widgets.explore_corruptions(load_dataset('shapes10', 'test', limit=3))\nui",
-    "before = ui.children[1].value\nui.children[0].children[2].value = 5",
+    "before = ui.children[1].value\nui.controls['severity'].value = 5",
     "after = ui.children[1].value\nassert before != after",
-    "assert 'alt=\"Gaussian noise, severity 5, cifar10-c: PSNR ' in after",
+    'assert "alt=\'Gaussian noise, severity 5, cifar10-c: PSNR " in after',
 ]
 
 

@@ -1,0 +1,60 @@
+"""Executed notebooks as HTML pages that need neither a server nor a network: formulas become MathML, nothing is loaded from elsewhere."""
+
+import functools
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from latex2mathml.converter import convert
+
+from rtalib.infra.store import write_atomic
+from rtalib.report import files
+
+FORMULA = re.compile(r"(```.*?```|`[^`]*`)|\$\$([^$]+)\$\$|\$([^$\s](?:[^$]*[^$\s])?)\$", re.DOTALL)
+REMOTE = dict.fromkeys(("require_js_url", "mathjax_url", "jquery_url", "mermaid_js_url", "widget_renderer_url"), "")
+
+
+def mathml(text: str) -> str:
+    """Markdown with $...$ and $$...$$ as MathML; code stays as it is."""
+
+    def change(found: re.Match) -> str:
+        code, displayed, inline = found.groups()
+        return code or convert(" ".join((displayed or inline).split()), display="block" if displayed else "inline")
+
+    return FORMULA.sub(change, text)
+
+
+def page_of(path: str) -> str:
+    """notebooks/03_rta.html for notebooks/03_rta.ipynb."""
+    return path.removesuffix(".ipynb") + ".html"
+
+
+def write(folder: Path, paths: Iterable[str], left_out: list[str]) -> None:
+    """Write a page beside each of a run's notebooks that is newer than its page; paths: from the folder. Damaged ones join `left_out`."""
+    pages = {folder / path: folder / page_of(path) for path in paths}
+    stale = [notebook for notebook, page in pages.items() if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime]
+    for notebook, text in files.whole(html, stale, left_out).items():
+        write_atomic(pages[notebook], text)
+
+
+def html(notebook: Path) -> str:
+    """The page of an executed notebook."""
+    import nbformat
+
+    book = nbformat.from_dict({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5} | json.loads(notebook.read_text()))
+    book.metadata.pop("widgets", None)
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", mathml(cell.source))
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # there is no kernel: the picture in it is shown
+    body, _ = _exporter().from_notebook_node(book, resources={"metadata": {"name": notebook.stem}})
+    return re.sub(r'<script src=""></script>', "", body)
+
+
+@functools.cache
+def _exporter():
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True, **REMOTE)
