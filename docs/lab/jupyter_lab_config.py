@@ -1,4 +1,4 @@
-"""JupyterLab as `make lab` opens it: at the root of the repository, so that every link of a notebook leads somewhere, and without pop-ups."""
+"""JupyterLab as `make lab` opens it: at the root of the repository, where every link of a notebook leads somewhere, without pop-ups."""
 
 from pathlib import Path
 

@@ -344,7 +344,7 @@ def test_broken_row_and_missing_folder_are_named(tmp_path):
     text = (tmp_path / "REPORT.md").read_text()
     for name in ("cut.json", "list.json", "bad.png", "cf-table2.png", "bad.csv", "cf-table2.csv"):
         assert f"{name}: " in shown and f"{name}: " in text
-    assert "1 cells" in shown
+    assert "1 cell " in shown
     with pytest.raises(FileNotFoundError, match="is no folder"):
         report.write(tmp_path / "nowhere")
 
