@@ -10,6 +10,7 @@ from rtalib.darts.settings import METHODS, PRESETS, Adaptation, Choice, Curvatur
 from rtalib.darts.space import SPACES, Space
 from rtalib.darts.supernet.fused import FusedSupernet
 from rtalib.darts.supernet.plain import Supernet
+from rtalib.darts.weights.files import load_network, save_network
 
 __all__ = [
     "GENOTYPES",
@@ -31,7 +32,9 @@ __all__ = [
     "choose",
     "early_stop",
     "edge_normalized",
+    "load_network",
     "magnitude",
     "random_genotype",
+    "save_network",
     "search",
 ]

@@ -1,12 +1,15 @@
 """A cell architecture as a small value: validated, comparable, printable, independent of any model."""
 
+import ast
 import json
+import operator
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from rtalib.darts.operations import KNOWN, OPERATIONS
+from rtalib.darts.operations import CELL_OPERATIONS, OPERATIONS
 from rtalib.data.bounds import parse_json
 from rtalib.errors import unknown
 from rtalib.infra.data_files import read_toml
@@ -22,12 +25,10 @@ def _check_cell(cell: str, edges: tuple[Edge, ...], concat: tuple[int, ...]) -> 
     nodes = 2 + len(edges) // 2
     for position, (name, source) in enumerate(edges):
         node = 2 + position // 2
-        if name not in KNOWN[1:]:
-            raise unknown("operation", name, KNOWN[1:])
+        if name not in CELL_OPERATIONS:
+            raise unknown("operation", name, CELL_OPERATIONS)
         if not 0 <= source < node:
             raise ValueError(f"{cell}: node {node} takes {name} of node {source}; expected a source in 0..{node - 1}")
-        if position % 2 and edges[position - 1][1] == source:
-            raise ValueError(f"{cell}: node {node} takes node {source} twice; expected two different sources")
     if not concat or len(set(concat)) < len(concat) or not all(0 <= node < nodes for node in concat):
         raise ValueError(f"{cell}_concat: expected distinct nodes in 0..{nodes - 1}, got {concat}")
 
@@ -37,8 +38,8 @@ class Genotype:
     """The normal and the reduction cell. Nodes 0 and 1 are the outputs of the two cells before; entries 2k and 2k+1 of `normal`
     are the (operation, source) pairs that node k+2 adds up; the cell's output concatenates the nodes `normal_concat`.
 
-    Raises ValueError for an unknown operation, a source that is not an earlier node, two inputs from one source, or an odd number
-    of inputs.
+    A node may take one source twice, as in NASNet's cells; no search of this library finds such a cell. Raises ValueError for an unknown
+    operation, a source that is not an earlier node, an odd number of inputs, or fields of another form.
     """
 
     normal: tuple[Edge, ...]
@@ -48,8 +49,7 @@ class Genotype:
 
     def __post_init__(self):
         for cell in ("normal", "reduce"):
-            edges = tuple((str(name), int(source)) for name, source in getattr(self, cell))
-            concat = tuple(int(node) for node in getattr(self, f"{cell}_concat"))
+            edges, concat = _edges_of(cell, getattr(self, cell)), _nodes_of(f"{cell}_concat", getattr(self, f"{cell}_concat"))
             _check_cell(cell, edges, concat)
             object.__setattr__(self, cell, edges)
             object.__setattr__(self, f"{cell}_concat", concat)
@@ -60,12 +60,36 @@ class Genotype:
 
     @classmethod
     def parse(cls, text: str) -> "Genotype":
-        """The inverse of str(). ValueError if the text has another form."""
+        """The inverse of str(); also reads JSON (see to_json) and a search's log: the last 'Genotype(normal=[("sep_conv_3x3", 1), ...],
+        normal_concat=range(2, 6), ...)' in the text. Nothing is evaluated. ValueError for another form."""
+        if not isinstance(text, str):
+            raise TypeError(f"genotype: expected text, got {type(text).__name__}")
+        text = text.strip().removeprefix("\ufeff")
+        if text.startswith("{"):
+            return cls.from_json(text)
+        if "Genotype(" in text:
+            return cls(**_printed(text))
         match = re.fullmatch(r"\s*normal:(.*)->([\d\s]+);\s*reduce:(.*)->([\d\s]+)", text) if len(text) < LONGEST else None
         if match is None:
-            raise ValueError(f"genotype: expected 'normal: op(source) op(source), ... -> 2 3 4 5; reduce: ...', got {text[:200]!r}")
+            forms = "'normal: op(source) op(source), ... -> 2 3 4 5; reduce: ...', or 'Genotype(normal=[...], ...)'"
+            raise ValueError(f"genotype: expected {forms}, got {_short(text)}")
         normal, normal_concat, reduce, reduce_concat = match.groups()
         return cls(_edges(normal), _nodes(normal_concat), _edges(reduce), _nodes(reduce_concat))
+
+    @classmethod
+    def of(cls, source: "Genotype | str | Path") -> "Genotype":
+        """A genotype as it is; by its name in GENOTYPES; of its text in any form that `parse` reads; of a file that holds such a text."""
+        if isinstance(source, Genotype):
+            return source
+        if isinstance(source, str) and source in GENOTYPES:
+            return GENOTYPES[source]
+        if isinstance(source, Path) or (isinstance(source, str) and re.fullmatch(r"[^\s(){};]+", source) and Path(source).is_file()):
+            if not Path(source).is_file():
+                raise FileNotFoundError(f"genotype: there is no file {source}")
+            return cls.parse(Path(source).read_text(encoding="utf-8-sig"))
+        if isinstance(source, str) and re.fullmatch(r"[\w.\-/]+", source):
+            raise unknown("genotype", source, GENOTYPES)
+        return cls.parse(source)
 
     def to_json(self) -> str:
         """A JSON object with the four fields; edges are [operation, source] pairs."""
@@ -76,15 +100,69 @@ class Genotype:
         """The inverse of to_json(). ValueError if the text is no JSON object with exactly the four fields."""
         fields = parse_json(text, "genotype")
         if not isinstance(fields, dict) or set(fields) != set(FIELDS):
-            raise ValueError(f"genotype: expected a JSON object with the fields {', '.join(FIELDS)}, got {text[:200]!r}")
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise ValueError(f"genotype: expected [operation, source] pairs and lists of nodes, got {text[:200]!r}") from error
+            raise ValueError(f"genotype: expected a JSON object with the fields {', '.join(FIELDS)}, got {_short(text)}")
+        return cls(**fields)
 
     def skips(self, cell: str = "normal") -> int:
         """How many inputs of a cell ('normal' or 'reduce') are skip connections: many of them announce a collapsed search."""
         return sum(name == "skip_connect" for name, _ in getattr(self, cell))
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def _edges_of(cell: str, edges: object) -> tuple[Edge, ...]:
+    try:
+        return tuple((str(name), operator.index(source)) for name, source in edges)
+    except (TypeError, ValueError):
+        raise ValueError(f"genotype: {cell}: expected pairs (operation, source), got {_short(str(edges))}") from None
+
+
+def _nodes_of(name: str, nodes: object) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(node) for node in nodes)
+    except TypeError:
+        raise ValueError(f"genotype: {name}: expected node numbers, got {_short(str(nodes))}") from None
+
+
+def _printed(text: str) -> dict[str, object]:
+    """The fields of the last 'Genotype(...)' in a text, as Python prints the named tuple of the original code."""
+    try:
+        call = _call(text[text.rindex("Genotype(") :])
+        positional = dict(zip(FIELDS, map(_plain, call.args), strict=False))
+        fields = positional | {keyword.arg: _plain(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"genotype: cannot read {_short(text[text.rindex('Genotype(') :])} ({error})") from error
+    if set(fields) != set(FIELDS):
+        raise ValueError(f"genotype: expected the fields {', '.join(FIELDS)}, got {', '.join(map(str, fields))}")
+    return fields
+
+
+def _call(text: str) -> ast.Call:
+    """The call at the beginning of a text, of which more may follow."""
+    depth = 0
+    for position, letter in enumerate(text[:LONGEST]):
+        depth += (letter == "(") - (letter == ")")
+        if letter == ")" and not depth:
+            return ast.parse(text[: position + 1], mode="eval").body
+    raise ValueError("its parentheses do not close")
+
+
+def _plain(node: ast.expr) -> object:
+    """A text, a number, a list or a tuple of such, range(...) or np.int64(...), read from the syntax tree."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | int):
+        return node.value
+    if isinstance(node, ast.List | ast.Tuple):
+        return tuple(_plain(item) for item in node.elts)
+    if isinstance(node, ast.Call):
+        name, numbers = ast.unparse(node.func), [_plain(item) for item in node.args]
+        if all(isinstance(number, int) and abs(number) < LONGEST for number in numbers) and numbers:
+            if name == "range" and len(numbers) <= 3:
+                return tuple(range(*numbers))
+            if name.rpartition(".")[2].startswith("int") and len(numbers) == 1:
+                return numbers[0]
+    raise ValueError(f"expected texts, numbers, lists and ranges, found {_short(ast.unparse(node))}")
 
 
 def _format(cell: str, edges: tuple[Edge, ...], concat: tuple[int, ...]) -> str:

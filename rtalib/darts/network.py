@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rtalib.darts.genotype import GENOTYPES, Genotype
+from rtalib.darts.genotype import Genotype
 from rtalib.darts.operations import NOISE, Normalize, noise, parametric, pool, preprocessing, reduction_positions, stem_layers
-from rtalib.errors import unknown
+from rtalib.errors import check_number
 
 
 def drop_path(x: torch.Tensor, probability: float) -> torch.Tensor:
@@ -82,8 +82,9 @@ class AuxiliaryHead(nn.Module):
 class Network(nn.Module):
     """float32 NCHW in [0,1] -> logits (N,K); normalizes inside itself.
 
-    `genotype` is a Genotype or a name in GENOTYPES; `channels` is the width C of the first cells, `layers` the number of cells
-    (the paper's CIFAR-10 network: 36 and 20). With `auxiliary`, the call returns (logits, auxiliary logits) in train mode.
+    `genotype` is a Genotype or what Genotype.of reads, such as a name in GENOTYPES; `channels` is the width C of the first cells, `layers`
+    the number of cells (the paper's CIFAR-10 network: 36 and 20). With `auxiliary`, the call returns (logits, auxiliary logits) in train
+    mode.
     `stem`: 'cifar', 'tiny-imagenet' (64x64 images, halved first) or 'imagenet' (224x224; 48 channels and 14 layers there), see `stems`.
     `drop_path_prob` in [0,1) is an attribute, 0 at first, to be raised by the training schedule; it acts in train mode only.
     """
@@ -99,10 +100,9 @@ class Network(nn.Module):
         stem: str = "cifar",
     ):
         super().__init__()
-        if isinstance(genotype, str):
-            if genotype not in GENOTYPES:
-                raise unknown("genotype", genotype, GENOTYPES)
-            genotype = GENOTYPES[genotype]
+        genotype = Genotype.of(genotype)
+        for name, value, least in (("channels", channels, 1), ("layers", layers, 2), ("num_classes", num_classes, 2)):
+            check_number(name, value, least, integer=True)
         self.genotype, self.channels, self.stem_name, self.drop_path_prob = genotype, channels, stem, 0.0
         self.normalize = Normalize()
         before = previous = channels if stem == "imagenet" else 3 * channels

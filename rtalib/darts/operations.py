@@ -25,6 +25,7 @@ OPERATIONS = (
 )
 NOISE = "noise"  # RobustDARTS' harmful candidate (Zela et al., ICLR 2020, space S4): fresh N(0,1) in place of the source
 KNOWN = (*OPERATIONS, NOISE)
+CELL_OPERATIONS = (*KNOWN[1:], "sep_conv_7x7", "conv_7x1_1x7")  # in derived cells; the last two in NASNet's and AmoebaNet's
 SHORT = {"max": "max_pool_3x3", "avg": "avg_pool_3x3", "skip": "skip_connect", "sep3": "sep_conv_3x3", "sep5": "sep_conv_5x5"}
 SHORT |= {"dil3": "dil_conv_3x3", "dil5": "dil_conv_5x5"}
 STEMS = ("cifar", "tiny-imagenet", "imagenet")  # before the first cell
@@ -107,6 +108,19 @@ class DilConv(Operation):
         return self.first(rectified)
 
 
+class FactorizedSeven(Operation):
+    """ReLU, 1x7 convolution, 7x1 convolution, each with the stride of its own axis; BN (conv_7x1_1x7 of AmoebaNet's cells)."""
+
+    def __init__(self, channels: int, stride: int, affine: bool):
+        super().__init__()
+        self.wide = nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False)
+        self.high = nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False)
+        self.norm = batch_norm(channels, affine)
+
+    def convolve(self, rectified: torch.Tensor) -> torch.Tensor:
+        return self.high(self.wide(rectified))
+
+
 class FactorizedReduce(Operation):
     """ReLU, two 1x1 convolutions of stride 2, the second on the input shifted by one pixel in both axes, concatenated; BN."""
 
@@ -142,6 +156,8 @@ def parametric(name: str, channels: int, stride: int, affine: bool) -> Operation
         return SepConv(channels, int(name[-1]), stride, affine)
     if name.startswith("dil_conv"):
         return DilConv(channels, int(name[-1]), stride, affine)
+    if name == "conv_7x1_1x7":
+        return FactorizedSeven(channels, stride, affine)
     if name == "skip_connect" and stride == 2:
         return FactorizedReduce(channels, channels, affine)
     return None

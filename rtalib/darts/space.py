@@ -38,6 +38,10 @@ class Space:
             if len(inputs) != 2 * NODES:
                 raise ValueError(f"genotype: {cell} has {len(inputs) // 2} nodes, expected {NODES} as in the space")
             for position, (name, source) in enumerate(inputs):
+                if position % 2 and inputs[position - 1][1] == source:
+                    raise ValueError(
+                        f"genotype: {cell} takes node {source} twice in node {2 + position // 2}; in the space, two sources differ"
+                    )
                 names = offered[EDGES.index((2 + position // 2, source))]
                 if name not in names:
                     node = 2 + position // 2

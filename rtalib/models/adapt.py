@@ -35,10 +35,10 @@ def adapt(
         raise ValueError(f"mean, std: expected both or none, got mean {mean!r} and std {std!r}")
     if size is not None:
         check_number("size", size, 1, integer=True, unit=" pixel")
-    return Adapted(network, _channels("mean", mean), _channels("std", std), size, output)
+    return Adapted(network, per_channel("mean", mean), per_channel("std", std), size, output)
 
 
-def _channels(name: str, values: Sequence[float] | float | None) -> Tensor | None:
+def per_channel(name: str, values: Sequence[float] | float | None) -> Tensor | None:
     """(1,3,1,1), or None."""
     if values is None:
         return None

@@ -7,16 +7,17 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
 
 from rtalib.errors import unknown
 from rtalib.infra import store
+from rtalib.models import weights
 from rtalib.models.base import CIFAR_MEAN, CIFAR_STD_ADVERSARIAL, Classifier
 from rtalib.models.inference import best_device
 from rtalib.models.preact_resnet import PreActResNet
+from rtalib.models.weights import check_fit
 from rtalib.models.wide_resnet import WideResNet
 
 RECIPE = "public-weights"  # of the store's entries
@@ -71,26 +72,8 @@ def load(path: Path) -> nn.Module:
         raise unknown("published weights", path.stem, FORMATS)
     form = FORMATS[path.stem]
     model = form.build()
-    fit(model, tensors(path), normalization=form.normalization, unused=form.unused, where=str(path))
+    fit(model, weights.read(path)[0], normalization=form.normalization, unused=form.unused, where=str(path))
     return model.eval().to(best_device(model), memory_format=torch.channels_last)
-
-
-def tensors(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a checkpoint, a state dict or one under 'state_dict', without 'module.' in front; nothing is executed."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"weights: {path} is no checkpoint of plain tensors, and nothing else is executed ({error})") from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) and _is_plain(value) for name, value in content.items()):
-        raise ValueError(
-            f"weights: {path} holds no state dict; expected named dense tensors of real numbers, at the top or under 'state_dict'"
-        )
-    return {name.removeprefix("module.").removeprefix("model."): value for name, value in content.items()}
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex() and not value.is_quantized
 
 
 def fit(
@@ -109,16 +92,7 @@ def fit(
     ours = {public_name(name, model): name for name in model.state_dict() if name not in ("mean", "std")}
     found = {name: value for name, value in found.items() if not name.startswith(unused) and name not in ("mu", "sigma")}
     shapes = {name: tuple(model.state_dict()[own].shape) for name, own in ours.items()}
-    problems = [f"{name} is missing" for name in ours if name not in found and not name.endswith("num_batches_tracked")]
-    problems += [f"{name} is unexpected" for name in found if name not in ours]
-    problems += [
-        f"{name} is {tuple(value.shape)}, not {shapes[name]}"
-        for name, value in found.items()
-        if tuple(value.shape) != shapes.get(name, value.shape)
-    ]
-    if problems:
-        more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise ValueError(f"weights: {where} does not fit {type(model).__name__}: {'; '.join(problems[:8])}{more}")
+    check_fit(shapes, found, where, type(model).__name__)
     state = {ours[name]: value for name, value in found.items()}
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in normalization)
     model.load_state_dict(model.state_dict() | state | {"mean": mean, "std": std})

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from rtalib import models
 from rtalib.models.preact_resnet import PreActResNet
+from rtalib.models.weights import read
 from rtalib.models.wide_resnet import WideResNet
 from rtalib.sources import public_weights
-from rtalib.sources.public_weights import ADVERSARIAL, CENTERED, FORMATS, WeightFormat, fit, load, tensors
+from rtalib.sources.public_weights import ADVERSARIAL, CENTERED, FORMATS, WeightFormat, fit, load
 
 
 class Maker:
@@ -192,7 +193,7 @@ def test_nothing_in_a_file_is_executed(folder) -> None:
 def test_other_contents_are_told(folder, content) -> None:
     torch.save(content, folder / "x.pt")
     with pytest.raises(ValueError, match="holds no state dict"):
-        tensors(folder / "x.pt")
+        read(folder / "x.pt")
 
 
 def test_unknown_names_are_suggested(folder) -> None:

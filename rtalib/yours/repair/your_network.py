@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rtalib import coreset, darts, scales
@@ -250,27 +248,26 @@ def _advice(network: nn.Module, core: LabeledImages, failures: LabeledImages, wr
 # ------------------------------------------------------------------------------------------------- reading and writing
 
 
-def load(genotype: str, weights: Path | str, channels: int, layers: int, train: LabeledImages) -> darts.Network:
-    """A darts.Network in eval mode for the classes of `train`.
+def load(
+    genotype: darts.Genotype | str | Path | None,
+    weights: Path | str,
+    channels: int,
+    layers: int,
+    train: LabeledImages,
+    stem: str | None = None,
+) -> darts.Network:
+    """A darts.Network in eval mode for the classes of `train`, from a file that darts.load_network reads.
 
-    genotype: its text ('normal: ... ; reduce: ...'), its JSON, or a file that holds either. weights: its state as safetensors; those of an
-    auxiliary head are ignored. ValueError for a file of another format or weights that do not fit, naming the first that does not.
+    genotype: a genotype, what darts.Genotype.of reads, or None if the file says it. channels, layers: of the network that the file has to
+    hold. stem: of a file that does not say it. ValueError naming what does not fit.
     """
-    text = Path(genotype).read_text() if len(genotype) < 256 and Path(genotype).is_file() else genotype
-    parsed = darts.Genotype.from_json(text) if text.lstrip().startswith("{") else darts.Genotype.parse(text)
-    network = darts.Network(parsed, channels, layers, train.num_classes)
-    try:
-        state = {name: value for name, value in load_file(weights).items() if not name.startswith("auxiliary.")}
-    except SafetensorError as error:
-        raise ValueError(f"weights: {weights} is no safetensors file, the only format that is read ({error})") from error
-    own = {name: value.shape for name, value in network.state_dict().items()}
-    for name in sorted(own.keys() | state.keys()):
-        came = state[name].shape if name in state else None
-        if own.get(name) != came:
-            size = f"channels={channels}, layers={layers}, {train.num_classes} classes"
-            raise ValueError(f"weights: {name!r} is {came and tuple(came)}, expected {own.get(name) and tuple(own[name])} ({size})")
-    network.load_state_dict(state)
-    return network.eval()
+    network = darts.load_network(weights, genotype, stem=stem)
+    held = {"channels": network.channels, "layers": len(network.cells), "classes": network.classifier.out_features}
+    for name, wanted in {"channels": channels, "layers": layers, "classes": train.num_classes}.items():
+        if held[name] != wanted:
+            raise ValueError(f"weights: {weights} holds a network of {held[name]} {name}, expected {wanted}")
+    network.auxiliary = None
+    return network
 
 
 def stand_in(study: Study) -> nn.Module:
@@ -295,6 +292,5 @@ def save(found: RepairResult, folder: Path | str) -> Sequence[Path]:
     if found.network is None:
         return [folder / "core.npy"]
     (folder / "genotype.json").write_text(found.genotype.to_json())
-    state = {name: value.cpu().contiguous() for name, value in found.network.state_dict().items()}
-    save_file(state, folder / "weights.safetensors")
+    darts.save_network(found.network, folder / "weights.safetensors")
     return [folder / name for name in ("core.npy", "genotype.json", "weights.safetensors")]

@@ -1,0 +1,60 @@
+"""Weights on disk, as files of named tensors: safetensors, or a checkpoint of torch that holds plain tensors alone. Nothing is executed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor
+
+SHOWN = 8  # problems that an error lists
+
+
+def read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(named tensors on the CPU, the file's own metadata); a state dict may lie under 'state_dict', 'module.' and 'model.' in front go.
+
+    FileNotFoundError if there is no such file; ValueError if it is neither safetensors nor a checkpoint of plain tensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: there is no file {path}")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}, dict(opened.metadata() or {})
+        except SafetensorError as error:
+            raise ValueError(f"weights: {path} is no safetensors file ({error})") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"weights: {path} is no checkpoint of plain tensors, and nothing else is executed ({reason})") from error
+    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) and _is_plain(value) for name, value in content.items()):
+        raise ValueError(
+            f"weights: {path} holds no state dict; expected named dense tensors of real numbers, at the top or under 'state_dict'"
+        )
+    return {name.removeprefix("module.").removeprefix("model."): value for name, value in content.items()}, {}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_complex() and not value.is_quantized
+
+
+def check_fit(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], where: object, what: str) -> None:
+    """ValueError that lists names and shapes in which `found`, read from `where`, differs from those that `what` has.
+
+    Counters of BatchNorm, which old files lack, may be missing.
+    """
+    problems = [f"{name} is missing" for name in expected if name not in found and not name.endswith("num_batches_tracked")]
+    problems += [f"{name} is unexpected" for name in found if name not in expected]
+    problems += [
+        f"{name} is {tuple(value.shape)}, not {tuple(expected[name])}"
+        for name, value in found.items()
+        if tuple(value.shape) != tuple(expected.get(name, value.shape))
+    ]
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise ValueError(f"weights: {where} does not fit {what}: {'; '.join(problems[:SHOWN])}{more}")
