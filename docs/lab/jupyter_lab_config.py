@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+HERE = Path(__file__).parent
 c = get_config()  # noqa: F821  (given by JupyterLab)
-c.ServerApp.root_dir = str(Path(__file__).parents[2])
-c.LabApp.default_url = "/lab/workspaces/rtalib/tree/notebooks/00_start_here.ipynb"
-c.LabApp.news_url = None
-c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+c.ServerApp.root_dir = str(HERE.parents[1])
+c.LabApp.default_url = "/lab/workspaces/rtalib"  # layout.json: notebook 00 with its table of contents
+c.LabApp.app_settings_dir = str(HERE / "settings")

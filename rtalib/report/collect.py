@@ -97,6 +97,13 @@ class Report:
         return {verdict: int((self.claims["verdict"] == verdict).sum()) for verdict in MARKS}
 
     @property
+    def machines(self) -> list[str]:
+        """GPUs or CPUs that the rows come from, each once."""
+        facts = [stamp["facts"] for stamp in self.stamps]
+        names = (fact["gpu"] if fact.get("gpu", "none") != "none" else fact.get("cpu", "hardware not stated") for fact in facts)
+        return list(dict.fromkeys(names))
+
+    @property
     def claims_by_table(self) -> list[tuple[tuple[str, str], list[dict]]]:
         """(((table, group), its claims), ...)."""
         return by_table(self.claims)

@@ -34,7 +34,7 @@ def picture(path: Path, width: int) -> str:
 
 def place(difference: float) -> float:
     """Where a difference in points stands on an axis from -REACH to REACH, in percent of its width; what is beyond stands at the edge."""
-    return round(50 + 50 * min(max(difference / REACH, -1), 1), 1)
+    return round(50 + 48 * min(max(difference / REACH, -1), 1), 1)
 
 
 def anchor(claim: Mapping) -> str:

@@ -92,7 +92,7 @@ def explore_corruptions(data: LabeledImages, network: nn.Module | None = None, *
     for name in CORRUPTIONS:  # textures and tables are made here, not at the first move of a control
         corrupt(data.images[:1], name, 1)
     pictures = picture_controls(shown, start)
-    return around(
+    box = around(
         lambda **state: compared(**state).figure(),
         {
             **pictures,
@@ -111,6 +111,8 @@ def explore_corruptions(data: LabeledImages, network: nn.Module | None = None, *
         code="widgets.explore_corruptions(data, picture={picture}, index={index}, name={name}, severity={severity}, benchmark={benchmark}, "
         "seed={seed})\ncorrupt(images, {name}, {severity}, seed={seed}, benchmark={benchmark})",
     )
+    box.compared = compared
+    return box
 
 
 # ------------------------------------------------------------------------------------------------------------- attacks
@@ -180,7 +182,7 @@ def explore_attacks(data: LabeledImages, networks: Mapping[str, nn.Module], *, p
         return attacked(image, label, network, classes=data.classes, source=source, **state)
 
     pictures = picture_controls(shown, start)
-    return around(
+    box = around(
         lambda **state: compared(**state).figure(),
         {
             **pictures,
@@ -195,6 +197,8 @@ def explore_attacks(data: LabeledImages, networks: Mapping[str, nn.Module], *, p
         code="widgets.explore_attacks(data, networks, picture={picture}, index={index}, source={source}, attack={attack}, eps={eps}, "
         "steps={steps})\nwidgets.attack_view(image, label, networks[{source}], {attack}, {eps}, {steps})",
     )
+    box.compared = compared
+    return box
 
 
 def _one(image: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ widgets.explore_cells({name: darts.Genotype.parse(row["genotype"]) for name, row
 }
 NAMES = [name for name in CELLS if name != "setup"]
 # How many controls each explorer has.
-CONTROLS = {"corruptions": 5, "attacks": 5, "set": 4, "core": 3, "search": 1, "cells": 3, "results": 3}
+CONTROLS = {"corruptions": 6, "attacks": 6, "set": 4, "core": 3, "search": 1, "cells": 3, "results": 3}
 
 
 @pytest.fixture(scope="module")

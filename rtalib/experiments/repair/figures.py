@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from rtalib.experiments.repair.gain_parts import gain_matrix, neighbours
 from rtalib.experiments.repair.tables import PAPER_SIZES
@@ -14,7 +16,7 @@ from rtalib.results.figures.arrays import difference_dots, frame_cell, heat
 from rtalib.results.figures.rows import COLUMNS, PUBLISHED
 from rtalib.results.figures.samples import measured, origin, points, tidy
 from rtalib.results.papers import Published, label, split_guide
-from rtalib.results.tables import values
+from rtalib.results.tables import interval, values
 
 METRICS = ("clean", "mean", "fail", "transfer_pgd")
 TITLES = {"clean": "Clean", "mean": "15 corruptions, mean", "fail": "Failing examples", "transfer_pgd": "PGD, transferred"}
@@ -35,18 +37,32 @@ def gain_heatmap(
 ) -> style.Drawing:
     """A line per (method, reference): mean difference in points over matched seeds, on clean, failing examples and every corruption.
 
-    Methods may have a guide ("gb: CF-DARTS"). Blue: the method is above its reference, red: below. ValueError if no pair was measured.
+    Methods may have a guide ("gb: CF-DARTS"). Blue: the method is above its reference, red: below. Gray: the interval includes zero, or
+    there is one seed. ValueError if no pair was measured.
     """
     columns = list(columns) or measured(rows, COLUMNS)
     pairs = [pair for pair in pairs if all(len(values(rows, method, "clean")) for method in pair)]
     if not pairs:
         raise ValueError("pairs: neither method nor reference of any pair was measured")
-    gaps = np.array([[(values(rows, method, c) - values(rows, reference, c)).mean() for c in columns] for method, reference in pairs])
+    samples = [[values(rows, method, c) - values(rows, reference, c) for c in columns] for method, reference in pairs]
+    gaps = np.array([[sample.mean() for sample in line] for line in samples])
+    undecided = np.array([[not abs(sample.mean()) > interval(sample) for sample in line] for line in samples]) & ~np.isnan(gaps)
     lines = [f"{method} − {split_guide(reference)[1]}" for method, reference in pairs]
     with style.sheet(style.PAGE, 0.24 * len(pairs) + 1.1, origin(rows)) as (drawing, axes):
         heat(axes, lines, [label(column) for column in columns], gaps, gaps, **_signed(gaps))
+        _gray(axes, undecided)
         axes.set_title(title)
     return drawing
+
+
+def _gray(axes: Axes, cells: np.ndarray) -> None:
+    """Cover the colors of these cells of a heat map, and set their numbers back."""
+    for line, column in np.argwhere(cells):
+        axes.add_patch(Rectangle((column, line), 1, 1, color="#EDEDED", linewidth=0, zorder=1.5))
+    for text in axes.texts:
+        column, line = map(int, text.get_position())
+        if cells[line, column]:
+            text.set(color=style.DARK, zorder=3)
 
 
 def neighbour_heatmap(rows: Sequence[Mapping], methods: Sequence[str] = ("CF-DARTS", "CF-DARTSE")) -> style.Drawing:
