@@ -21,7 +21,7 @@ FLOORS = (
     ("sources",),
     ("scales",),
     ("experiments",),
-    ("yours",),
+    ("yours", "rehearsal"),
     ("widgets", "report"),
     ("cli",),
 )

@@ -31,7 +31,7 @@ class RtaScale:
     held_out: str  # attacked for the evaluation, never a source
     source_images: int
     source_budget: tuple[str, int]
-    robust_epochs: int  # of PGD-AT, TRADES, FastAT and label smoothing; not of published schedules
+    robust_epochs: int  # of PGD-AT, TRADES, FastAT and label smoothing; of published schedules the most
     attack_steps: int  # of the robust sources' training; the papers take 10
     evaluated: int
     plan_epochs: int  # of a whole training in the plans of the other nine

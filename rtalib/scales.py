@@ -1,8 +1,10 @@
 """The scales smoke | demo | cpu | night | small | paper: every number that depends on size is in scales.toml, and here is its loader.
 
-What each number means is said in `scale_settings`, which is offered here too.
+What each number means is said in `scale_settings`, which is offered here too. Scales of your own come from the file $RTALIB_SCALES.
 """
 
+import os
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +42,19 @@ def _scale(name: str, table: dict) -> Scale:
     return build(Scale, {"name": name} | table | parts, f"{FILE}, {name}")
 
 
-SCALES = load(read_toml(__package__, FILE))
+def _own() -> dict[str, dict]:
+    """The tables of $RTALIB_SCALES, a file like scales.toml, whose scales may have one of its scales as their base."""
+    path = os.environ.get("RTALIB_SCALES")
+    if not path:
+        return {}
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"RTALIB_SCALES: {path} cannot be read as TOML ({error})") from error
+
+
+SCALES = load(read_toml(__package__, FILE) | _own())
 
 
 def get(name: str) -> Scale:

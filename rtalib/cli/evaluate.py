@@ -4,7 +4,7 @@ import time
 
 import click
 
-from rtalib.cli.options import NETWORK, executor, network_options, one_line_errors, option, outputs
+from rtalib.cli.options import NETWORK, downloads, executor, network_options, one_line_errors, option, outputs
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
@@ -25,6 +25,7 @@ def names(text: str | None) -> tuple[str, ...] | None:
 @executor
 @option("--workers", "Processes.  [default: one per GPU, else one per core]", type=int, metavar="N")
 @outputs
+@downloads
 def evaluate(dataset: str, out: str, corruptions: str | None, attacks: str, eps: str, executor: str, workers: int | None, **given) -> int:
     from rtalib.yours import card, cells, page
 

@@ -7,10 +7,22 @@ import click
 
 from rtalib.cli import process
 from rtalib.cli.evaluate import evaluate
-from rtalib.cli.options import EXECUTORS, SCALES, books, executor, of_a_run, one_line_errors, option, outputs, table_names, table_seeds
+from rtalib.cli.options import (
+    EXECUTORS,
+    SCALES,
+    books,
+    downloads,
+    executor,
+    of_a_run,
+    one_line_errors,
+    option,
+    outputs,
+    table_names,
+    table_seeds,
+)
 from rtalib.cli.repair import repair
 
-TABLE = "TABLE: rta-table1, cf-table2, cf-figure4, table2 (of both papers), ..."
+TABLE = "TABLE: rta-table1, cf-table2, cf-figure4, table2 (of both papers), ..., all"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +50,7 @@ def commands() -> None:
 @option("--timeout", "Stop a notebook that takes longer.  [default: never]", type=float, metavar="MINUTES")
 @of_a_run
 @books
+@downloads
 def reproduce(numbers: tuple, timeout: float | None, scale: str, dataset: str, notebooks: str | None, **given) -> int:
     """Run the numbered notebooks in order and write the report. NN: only these, such as 03 or 03_rta."""
     from rtalib.cli import reproduce
@@ -75,18 +88,21 @@ def report(scale: str, dataset: str, notebooks: str | None) -> None:
 @commands.command()
 @table_names
 @option("--hours", "Assumed for a cell that is like no stored one.", type=float, metavar="H")
+@option("--rehearse", "First run a few steps of every kind of work at full size, and measure time and memory.", is_flag=True)
+@option("--longest", "Of a step of the rehearsal; larger batches are measured in part.  [default: no limit]", type=float, metavar="SECONDS")
 @table_seeds
 @of_a_run
-def plan(tables: tuple[str, ...], seeds: str | None, hours: float | None, **at: str) -> None:
+@downloads
+def plan(tables: tuple[str, ...], seeds: str | None, **given) -> None:
     from rtalib.cli import plan
 
     with one_line_errors():
-        print(plan.text(plan.collect(tables, **at, seeds=plan.seeds(seeds), hours=hours), plan.hardware(**at)))
+        print(plan.text(plan.collect(tables, seeds=plan.seeds(seeds), **given)))
 
 
-plan.help = f"""Show what tables would compute and how long it would take.
+plan.help = f"""Show what tables would compute, what is missing for it and how long it would take.
 
-For each table: its cells, those already stored, and the estimated time for the rest. {TABLE}"""
+For each table: its cells, those already stored, and the estimated time for the rest; then the hours on 1, 8 and 64 devices. {TABLE}"""
 
 
 @commands.command()
@@ -94,12 +110,13 @@ For each table: its cells, those already stored, and the estimated time for the 
 @executor
 @table_seeds
 @of_a_run
+@downloads
 def tables(tables: tuple[str, ...], seeds: str | None, **how: str) -> None:
     from rtalib.cli import plan
 
     with one_line_errors():
         how["seeds"] = plan.seeds(seeds)
-        plan.collect(tables, **how)  # every argument is checked before anything runs
+        plan.check(tables, **how)  # every argument is checked before anything runs
     if failed := plan.compute(tables, **how):
         raise click.ClickException(f"not complete: {', '.join(failed)}; the same command computes what is missing")
 
@@ -113,6 +130,7 @@ For batch jobs and machines without Jupyter. Finished rows are kept; `report` sh
 @option("--sources", "Comma-separated.  [default: all fifteen]", metavar="A,B")
 @executor
 @of_a_run
+@downloads
 def sources(sources: str | None, scale: str, dataset: str, executor: str) -> None:
     """Train or find the source models of RTA, and measure them."""
     from rtalib.experiments.rta import source_study
@@ -136,6 +154,7 @@ def sources(sources: str | None, scale: str, dataset: str, executor: str) -> Non
 @option("--format", "Of folders: png (lossless) | jpeg (quality 85, as in Tiny-ImageNet-C).  [default: jpeg for tiny-imagenet, else png]")
 @option("--device", "auto | cpu | cuda", default="auto")
 @option("--workers", "Processes on the CPU.  [default: one per core]", type=int, metavar="N")
+@downloads
 def corrupt(dataset: str, out: str, corruptions: str | None, severities: str, **given) -> None:
     """Write a corrupted copy of a data set or of your pictures.
 
@@ -173,6 +192,7 @@ def corrupt(dataset: str, out: str, corruptions: str | None, severities: str, **
 @executor
 @option("--workers", "Processes.  [default: one per GPU, else one per core]", type=int, metavar="N")
 @outputs
+@downloads
 def rta(images: str, out: str, format: str, score: bool, executor: str, workers: int | None, **given) -> None:
     """Make a robust data set of your own images."""
     from rtalib.experiments.rta import your_images

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 
 import click
@@ -44,6 +45,31 @@ def of_a_run(command: Callable) -> Callable:
     """--scale, --dataset and --outputs, which name a run and its place."""
     command = option("--dataset", "shapes10 (built in) | cifar10 | tiny-imagenet | a path", default="shapes10")(outputs(command))
     return option("--scale", SCALES, default="demo")(command)
+
+
+def downloads(command: Callable) -> Callable:
+    """--download, below the options that name a data set and a scale: before the command begins, fetch what they need and is not there."""
+
+    @wraps(command)
+    def fetching(*, download: bool, **given):
+        if download:
+            from rtalib import scales
+            from rtalib.data import loading
+            from rtalib.infra.download import ARCHIVES
+
+            setup = scales.get(given["scale"]) if "scale" in given else None
+            wanted = [given.get("dataset") or given.get("images"), *([setup.rta.pretraining, setup.repair.transfer] if setup else [])]
+            with one_line_errors():
+                for name in dict.fromkeys(name for name in wanted if name in ARCHIVES):
+                    try:
+                        where = loading.fetch(name)
+                    except OSError as error:
+                        raise click.ClickException(f"--download: {name} could not be fetched from {ARCHIVES[name].url}: {error}") from error
+                    print(f"{name}: {f'fetched to {where}' if where else 'is there'}", flush=True)
+        return command(**given)
+
+    text = "Fetch cifar10 and tiny-imagenet to $RTALIB_DATA first, if they are needed and not there."
+    return click.option("--download", help=text, is_flag=True)(fetching)
 
 
 books = option("--notebooks", "Folder of notebooks.  [default: the repository's]", metavar="DIR")

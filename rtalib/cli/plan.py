@@ -1,7 +1,8 @@
-"""python -m rtalib plan and tables: what tables would compute and how long it would take, and computing them without a notebook.
+"""python -m rtalib plan and tables: what tables would compute, what is missing for it and how long it would take, and computing them
+without a notebook.
 
-Times are means over the stored rows of the same run (scale and data set); a cell that is like no stored one has no time unless hours are
-assumed for it.
+A cell that is like a stored one of the same run takes as long as that. The work of the others is counted in steps, images and gradients, at
+what a rehearsal has measured for each; what nobody has rehearsed here is guessed from recorded rows of other scales, and marked by "~".
 """
 
 import sys
@@ -12,20 +13,38 @@ from functools import partial
 from rtalib import scales
 from rtalib.errors import check_number, unknown
 from rtalib.infra import grid, store
-from rtalib.infra.grid.progress import Costs, shared_out
+from rtalib.infra.grid.progress import Costs
+from rtalib.rehearsal import hours as hours_of
+from rtalib.rehearsal import missing, rows
+from rtalib.rehearsal.hours import Step
+from rtalib.rehearsal.prices import Prices, guessed
+from rtalib.rehearsal.work import Work, of_cells
 
 DEVICES = (1, 8, 64)
 MOST_SEEDS = 10_000
+ALL = "all"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A table of the plan: its cells, how many of them are stored, and the seconds of each other one, None if unknown."""
+    """A table of the plan: its cells, how many of them are stored, the seconds of what it is the first to need, and whether these are
+    partly a guess."""
 
     table: str
     cells: int
     stored: int
-    seconds: tuple[float | None, ...]
+    seconds: float
+    guess: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """lines: of the tables; steps: what is left; origin: what the times were measured on; lacks: what is missing or in the way."""
+
+    lines: tuple[Line, ...]
+    steps: tuple[Step, ...]
+    origin: str = ""
+    lacks: tuple[str, ...] = ()
 
 
 def runners() -> dict[str, Callable[..., list[dict]]]:
@@ -40,9 +59,12 @@ def runners() -> dict[str, Callable[..., list[dict]]]:
 
 
 def named(names: Iterable[str]) -> list[str]:
-    """The tables with these names, each once: 'cf-table2', or 'table2' of both papers. ValueError for an unknown one."""
+    """The tables with these names, each once: 'cf-table2', 'table2' of both papers, or 'all'. ValueError for an unknown one."""
     found = []
     for name in names:
+        if name == ALL:
+            found += runners()
+            continue
         tables = [table for table in runners() if name in (table, table.removeprefix("rta-").removeprefix("cf-"))]
         if not tables:
             raise unknown("table", name, runners())
@@ -69,24 +91,56 @@ def _integer(text: str) -> int:
         raise ValueError(f"--seeds: expected integers such as 5 or 0,1,2, got {text[:60]!r}") from None
 
 
-def collect(names: Iterable[str], *, scale: str, dataset: str, hours: float | None = None, **how) -> list[Line]:
-    """The lines of a plan: the named tables and those that they are made of, each once, in the order in which they would run.
-
-    hours: assumed for a cell that is like no stored one. how: seeds (default: the scale's own) and executor of the tables. Computes and
-    stores nothing; raises ValueError for everything that the tables would refuse.
-    """
-    if hours is not None:
-        check_number("hours", hours, 0, open_low=True)
+def check(names: Iterable[str], **how) -> dict[str, dict]:
+    """The cells of the named tables and of those that they are made of, {table: {key: cell}}; ValueError for what they would refuse."""
     with grid.planning() as planned:
         for table in named(names):
-            runners()[table](scale=scale, dataset=dataset, **how)
-    run, lines = scales.run_name(scale, dataset), []
+            runners()[table](**how)
+    return planned
+
+
+def collect(
+    names: Iterable[str],
+    *,
+    scale: str,
+    dataset: str,
+    hours: float | None = None,
+    rehearse: bool = False,
+    longest: float | None = None,
+    **how,
+) -> Plan:
+    """The plan of the named tables and those that they are made of, each once, in the order in which they would run.
+
+    hours: assumed for each cell that is like no stored one. rehearse: first run a few steps of every kind of work that has not been
+    rehearsed at this scale, none of them longer than `longest` seconds if given. how: seeds (default: the scale's own) and executor of the
+    tables. Computes and stores nothing else; raises ValueError for everything that the tables would refuse.
+    """
+    for name, value in (("hours", hours), ("longest", longest)):
+        if value is not None:
+            check_number(name, value, 0, open_low=True)
+    planned = check(names, scale=scale, dataset=dataset, **how)
+    run = scales.run_name(scale, dataset)
+    cells = {(table, key): cell for table, found in planned.items() for key, cell in found.items()}
+    stored = {(table, key) for table, key in cells if store.read_row(run, table, key) is not None}
     costs = Costs(row for table in store.tables(run) for row in store.rows(run, table))
     assumed = None if hours is None else hours * grid.HOUR
-    for table, cells in planned.items():
-        missing = [store.plain(cell) | {"table": table} for key, cell in cells.items() if store.read_row(run, table, key) is None]
-        lines.append(Line(table, len(cells), len(cells) - len(missing), tuple(costs.of(cell, assumed) for cell in missing)))
-    return lines
+    left = {place: store.plain(cell) | {"table": place[0]} for place, cell in cells.items() if place not in stored}
+    known = {place: seconds for place, cell in left.items() if (seconds := costs.of(cell, assumed)) is not None}
+    work = of_cells(planned, *missing.shape(dataset)) if len(known) < len(left) else Work(cells=dict.fromkeys(cells, ()))
+    kinds = hours_of.kinds_left(work, stored, known)
+    if rehearse:
+        print("\n".join(missing.lacks(work, scale, dataset)), flush=True)
+        rows.run(kinds, scale, dataset, longest)
+    measured = rows.measured(scale, dataset)
+    prices = Prices(measured, *(() if all(rows.text_of(kind) in measured for kind in kinds) else guessed()))
+    steps = hours_of.steps(work, stored, prices, known)
+    lines = []
+    for table, found in planned.items():
+        own = [step for step in steps if step.table == table]
+        done = sum(place in stored for place in cells if place[0] == table)
+        lines.append(Line(table, len(found), done, sum(step.seconds for step in own), any(step.guess for step in own)))
+    origin = " and ".join(filter(None, (hardware(scale, dataset), prices.origin)))
+    return Plan(tuple(lines), tuple(steps), origin, tuple(missing.lacks(work, scale, dataset)))
 
 
 def compute(names: Iterable[str], **how) -> list[str]:
@@ -102,31 +156,33 @@ def compute(names: Iterable[str], **how) -> list[str]:
 
 
 def hardware(scale: str, dataset: str) -> str:
-    """What the stored rows of the run were computed on, '' if there are none."""
+    """What the stored rows of the run and of its rehearsal were computed on, '' if there are none."""
     run = scales.run_name(scale, dataset)
-    stamps = [row.get("stamp") or {} for table in store.tables(run) for row in store.rows(run, table)]
+    found = [row for table in store.tables(run) for row in store.rows(run, table)] + list(rows.measured(scale, dataset).values())
+    stamps = [row.get("stamp") or {} for row in found]
     return " and ".join(sorted({str(stamp.get("gpu") or f"a core of {stamp.get('cpu') or 'an unknown CPU'}") for stamp in stamps}))
 
 
-def text(lines: Sequence[Line], measured_on: str = "") -> str:
-    """The plan in words: a line for each table, and the least time of all on several GPUs (or cores, if the cells use none)."""
-    shown = [f"{'table':<18} {'cells':>6} {'stored':>7} {'to run':>7} {'expected':>10}"]
-    for line in lines:
-        known = [second for second in line.seconds if second is not None]
-        expected = ("" if len(known) == len(line.seconds) else "> " if known else "unknown") + (_hours(sum(known)) if known else "")
-        shown.append(f"{line.table:<18} {line.cells:>6} {line.stored:>7} {len(line.seconds):>7} {expected or '0':>10}")
-    every = [second for line in lines for second in line.seconds]
-    known = [second for second in every if second is not None]
-    if not every:
-        shown += ["", "everything is stored: nothing would run"]
-    if len(known) < len(every):
-        shown += ["", f"{len(every) - len(known)} of {len(every)} cells are like no stored one: run one of each kind, or assume --hours"]
-    if known:
-        where = f", as measured on {measured_on}" if measured_on else ""
-        shown += ["", f"{_hours(sum(known))} in all{where}; the longest cell {_hours(max(known))}. Shared out evenly, on"]
-        shown += [f"{devices:>6}: {_hours(shared_out(known, devices)):>10}" for devices in DEVICES]
-    return "\n".join(shown)
+def text(plan: Plan) -> str:
+    """The plan in words: what is missing, a line for each table, and the least time of all on several GPUs (or cores, without GPUs)."""
+    shown = [*plan.lacks, ""] if plan.lacks else []
+    shown += [f"{'table':<18} {'cells':>6} {'stored':>7} {'to run':>7} {'expected':>12}"]
+    for line in plan.lines:
+        expected = ("~ " if line.guess else "") + (_hours(line.seconds) if line.seconds else "0")
+        shown.append(f"{line.table:<18} {line.cells:>6} {line.stored:>7} {line.cells - line.stored:>7} {expected:>12}")
+    if all(line.stored == line.cells for line in plan.lines):
+        return "\n".join([*shown, "", "everything is stored: nothing would run"])
+    total, guess = sum(step.seconds for step in plan.steps), sum(step.seconds for step in plan.steps if step.guess)
+    shown += ["", "What several tables share counts for the first one that needs it."]
+    if guess:
+        shown.append(f"~ a guess, for {100 * guess / total:.0f} % of the time: --rehearse measures here what it is made of, in a few steps")
+    longest = max(step.seconds for step in plan.steps)
+    shown += ["", f"{_hours(total)} in all, as measured on {plan.origin}; the longest piece {_hours(longest)}."]
+    shown += ["With every piece after those that it needs, on as many such devices:"]
+    return "\n".join([*shown, *(f"{devices:>6}: {_hours(hours_of.makespan(plan.steps, devices)):>12}" for devices in DEVICES)])
 
 
 def _hours(seconds: float) -> str:
+    if seconds >= 48 * grid.HOUR:
+        return f"{seconds / grid.HOUR:,.0f} h"
     return f"{seconds / grid.HOUR:.1f} h" if seconds >= grid.HOUR else f"{seconds / 60:.1f} min"

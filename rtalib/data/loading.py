@@ -15,6 +15,7 @@ from rtalib.data.bounds import check_memory
 from rtalib.data.folders import SPLIT_NAMES
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.errors import unknown
+from rtalib.infra import download as archives
 
 SPLITS = ("train", "test")
 NAMES = ("shapes10", "cifar10", "tiny-imagenet", "cifar10-c/<corruption>/<severity>", "tiny-imagenet-c/<corruption>/<severity>")
@@ -44,7 +45,7 @@ def load_dataset(
     root: where named data sets are looked for; default $RTALIB_DATA, else ~/.cache/rtalib.
     limit: keep that many images, classes balanced as far as they reach, chosen by `seed`; every prefix is balanced too.
     side: images become side x side pixels, the longer side cropped around the middle; without it, all must have one size.
-    download: fetch cifar10 by torchvision when it is not there; allowed for cifar10 alone.
+    download: fetch cifar10 or tiny-imagenet when it is not there (see download.py); no other data set can be fetched.
 
     Raises ValueError (bad name, split, limit or content), TypeError (dtype) or FileNotFoundError (what was looked for, and where). Nothing
     in a file is executed. What a folder holds and is left out is named in one warning.
@@ -57,14 +58,16 @@ def load_dataset(
     limit, seed = limit if limit is None else _integer("limit", limit), _integer("seed", seed)
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1 image, got {limit}")
-    if download and name != "cifar10":
-        raise ValueError(f"download: only 'cifar10' can be downloaded, not {name!r}")
+    if download and name not in archives.ARCHIVES:
+        raise ValueError(f"download: only 'cifar10' and 'tiny-imagenet' can be downloaded, not {name!r}")
     if side is not None and not 1 <= _integer("side", side) <= MAX_SIDE:
         raise ValueError(f"side: expected 1 to {MAX_SIDE:,} pixels, got {side}")
     if name == "shapes10":
         data = _shapes10(split, limit, seed)
     else:
-        data = _read(name, split, root, download, side)
+        if download:
+            fetch(name, root)
+        data = _read(name, split, root, side)
         data = data if limit is None else data.subset(balanced(data.hard_labels, data.num_classes, limit, seed))
     return data if side is None or data.images.shape[2:] == (side, side) else _scaled(data, side)
 
@@ -118,7 +121,7 @@ def _expanded(name: str | Path) -> Path:
     return Path(os.path.expanduser(name))
 
 
-def _read(name: str, split: str, root: str | Path | None, download: bool, side: int | None) -> LabeledImages:
+def _read(name: str, split: str, root: str | Path | None, side: int | None) -> LabeledImages:
     base = root_folder(root)
     family, *rest = name.split("/")
     if family in C_FOLDERS:
@@ -126,7 +129,7 @@ def _read(name: str, split: str, root: str | Path | None, download: bool, side: 
             raise ValueError(f"name: expected {family}/<corruption>/<severity 1 to 5>, got {name!r}")
         raw, label = _read_corrupted(family, rest[0], rest[1], split, base), name
     elif name == "cifar10":
-        raw, label = _read_cifar10(base, split, download), name
+        raw, label = _read_cifar10(base, split), name
     elif name == "tiny-imagenet":
         raw, label = _read_tiny_imagenet(base, split), name
     else:
@@ -136,15 +139,8 @@ def _read(name: str, split: str, root: str | Path | None, download: bool, side: 
     return LabeledImages(torch.from_numpy(images), torch.from_numpy(labels), classes, label)
 
 
-def _read_cifar10(base: Path, split: str, download: bool) -> decoding.Raw:
+def _read_cifar10(base: Path, split: str) -> decoding.Raw:
     kind, files = find_cifar10(base, split)
-    if download and kind not in ("folder", "parquet"):
-        from torchvision.datasets import CIFAR10
-        from torchvision.datasets.utils import download_url
-
-        # The archive only: torchvision's own reader would unpickle it without restriction.
-        download_url(CIFAR10.url, str(base), CIFAR10_TAR, CIFAR10.tgz_md5)
-        kind, files = find_cifar10(base, split)
     if kind == "folder":
         return readers.read_cifar10_folder(files[0], split)
     if kind == "parquet":
@@ -152,7 +148,7 @@ def _read_cifar10(base: Path, split: str, download: bool) -> decoding.Raw:
     if kind == "tar":
         return readers.read_cifar10_tar(files[0], split)
     wanted = [str(p / f) for p in (base, base / "cifar10") for f in (f"{readers.CIFAR10_FOLDER}/", CIFAR10_TAR)]
-    raise _missing("cifar10", [*wanted, str(base / "cifar10" / f"{split}-*.parquet")], "; or pass download=True")
+    raise _missing("cifar10", [*wanted, str(base / "cifar10" / f"{split}-*.parquet")])
 
 
 def find_cifar10(base: Path, split: str) -> tuple[str, list[Path]]:
@@ -168,17 +164,34 @@ def find_cifar10(base: Path, split: str) -> tuple[str, list[Path]]:
 
 
 def _read_tiny_imagenet(base: Path, split: str) -> decoding.Raw:
+    kind, files, wanted = find_tiny_imagenet(base, split)
+    if kind == "folder":
+        return readers.read_tiny_imagenet_folder(files[0], split)
+    if kind == "parquet":
+        return parquet_npz.read_parquet(files)
+    raise _missing("tiny-imagenet", wanted)
+
+
+def find_tiny_imagenet(base: Path, split: str) -> tuple[str, list[Path], list[str]]:
+    """('folder' or 'parquet', its paths, []) of the Tiny-ImageNet that is read from below `base`; ('', [], what was looked for) if there
+    is none."""
     wanted = []
     for place in (base / "tiny-imagenet", base / "tiny-imagenet-200", base / "tiny-imagenet-32"):
         for folder in (place, place / "tiny-imagenet-200"):
             if (folder / "val" / readers.ANNOTATIONS).is_file() and (folder / "train").is_dir():
-                return readers.read_tiny_imagenet_folder(folder, split)
+                return "folder", [folder], []
         names = ("train",) if split == "train" else ("valid", "validation", "val", "test")
-        files = parquet_npz.parquet_files(place, names)
-        if files:
-            return parquet_npz.read_parquet(files)
+        if files := parquet_npz.parquet_files(place, names):
+            return "parquet", files, []
         wanted += [f"{place}/val/{readers.ANNOTATIONS}", f"{place}/{names[0]}-*.parquet"]
-    raise _missing("tiny-imagenet", wanted)
+    return "", [], wanted
+
+
+def fetch(name: str, root: str | Path | None = None) -> Path | None:
+    """Download a data set of download.ARCHIVES unless it can be read without; returns where it is then. Errors as of download.fetch."""
+    base = root_folder(root)
+    kind = (find_cifar10 if name == "cifar10" else find_tiny_imagenet)(base, "train")[0]
+    return None if kind in ("folder", "parquet") else archives.fetch(name, base)
 
 
 def _read_corrupted(family: str, corruption: str, severity: str, split: str, base: Path) -> decoding.Raw:
@@ -229,6 +242,7 @@ def _reader_of_folder(path: Path) -> Callable[[Path, str], decoding.Raw] | None:
     return None
 
 
-def _missing(name: str, wanted: list[str], also: str = "") -> FileNotFoundError:
+def _missing(name: str, wanted: list[str]) -> FileNotFoundError:
     places = "\n  ".join(wanted)
+    also = "; --download fetches it (in Python: download=True)" if name in archives.ARCHIVES else ""
     return FileNotFoundError(f"name: no files of {name!r} found. Looked for\n  {places}\nSet root= or RTALIB_DATA to where they are{also}.")

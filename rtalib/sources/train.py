@@ -166,7 +166,8 @@ def schedule(name: str, number: int, setup: RtaScale) -> tuple[str, Recipe, int]
     card = SOURCES[name]
     stage, model = card.plan[number], setup.source_model(name)
     if model == PUBLISHED:
-        model, recipe, least = card.network, card.schedules[number], 0
+        published = card.schedules[number]
+        model, recipe, least = card.network, published.scaled(min(published.epochs, setup.robust_epochs)), 0
     elif stage.budget == "plan":
         recipe, least = setup.plan_recipe(stage.epochs, stage.lr), setup.plan_warm_up
     else:

@@ -94,7 +94,7 @@ def test_names_and_arguments_are_checked(tmp_path):
         load_dataset(tmp_path / "nothing.npz", "test")
     with pytest.raises(ValueError, match="expected a folder, a .npz or a .parquet"):
         load_dataset(__file__, "test")
-    with pytest.raises(ValueError, match="download: only 'cifar10'"):
+    with pytest.raises(ValueError, match="download: only 'cifar10' and 'tiny-imagenet'"):
         load_dataset("shapes10", "test", download=True)
     with pytest.raises(ValueError, match="limit: expected at least 1"):
         load_dataset("shapes10", "test", limit=0)
