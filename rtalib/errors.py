@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+LARGEST_SEED = 2**32 - 1  # that the draws of attacks take
+
 
 def unknown(kind: str, name: object, options: Iterable[str]) -> ValueError:
     """ValueError for a name that is not among `options`; suggests the nearest one. To be raised by the caller."""

@@ -66,4 +66,6 @@ def get(name: str) -> Scale:
 
 def run_name(scale: str, dataset: str) -> str:
     """Name of the run's folder: the scale on the embedded data set, scale-dataset otherwise."""
+    if not dataset:  # an unset variable of a shell script
+        raise ValueError("dataset: expected a name or a path, got nothing")
     return get(scale).name if dataset == "shapes10" else f"{get(scale).name}-{dataset.strip('/').replace('/', '_')}"

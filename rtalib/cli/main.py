@@ -21,6 +21,7 @@ from rtalib.cli.options import (
     table_seeds,
 )
 from rtalib.cli.repair import repair
+from rtalib.errors import check_number
 
 TABLE = "TABLE: rta-table1, cf-table2, cf-figure4, table2 (of both papers), ..., all"
 
@@ -56,6 +57,8 @@ def reproduce(numbers: tuple, timeout: float | None, scale: str, dataset: str, n
     from rtalib.cli import reproduce
 
     with one_line_errors():
+        if timeout is not None:
+            check_number("--timeout", timeout, 0, open_low=True, unit=" minutes")
         run = reproduce.run_name(scale, dataset)
         chosen = reproduce.select(reproduce.numbered(notebooks), numbers)
         jobs = reproduce.jobs(chosen, scale=scale, dataset=dataset, **given)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from rtalib import scales
-from rtalib.errors import check_number, unknown
+from rtalib.errors import LARGEST_SEED, check_number, unknown
 from rtalib.infra import grid, store
 from rtalib.infra.grid.progress import Costs
 from rtalib.rehearsal import hours as hours_of
@@ -77,7 +77,7 @@ def seeds(text: str | None) -> Sequence[int]:
     given = [_integer(seed) for seed in (text or "").split(",") if seed]
     if not given or "," in text:
         for seed in given:
-            check_number("--seeds", seed, 0, 2**32 - 1, integer=True)  # what the draws of attacks take
+            check_number("--seeds", seed, 0, LARGEST_SEED, integer=True)
         return given
     if not 1 <= given[0] <= MOST_SEEDS:
         raise ValueError(f"--seeds: expected 1 to {MOST_SEEDS:,} seeds, got {text}; a single seed is written with a comma: '0,'")

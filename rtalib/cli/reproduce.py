@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rtalib import scales
-from rtalib.errors import unknown
+from rtalib.errors import LARGEST_SEED, check_number, unknown
 from rtalib.infra import grid, nb, store
 from rtalib.infra.grid.progress import clock
 from rtalib.scales import run_name
@@ -67,6 +67,8 @@ def jobs(
         given = {"scale": scale, "dataset": dataset, **own} | ({"executor": executor} if executor else {}) | special
         try:
             values = nb.coerce({name: nb.parse(name, text, defaults) for name, text in given.items() if name in defaults}, defaults)
+            for seed in values.get("seeds", ()):
+                check_number("seeds", seed, 0, LARGEST_SEED, integer=True)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path.stem}: {error}") from None
         found.append(Job(path, values, nb.minutes(path).get(scale, 0.0)))

@@ -2,6 +2,7 @@
 
 import os
 
+from rtalib.errors import check_number
 from rtalib.infra import store
 from rtalib.infra.store import housekeeping
 
@@ -18,6 +19,7 @@ def ls(recipe: str | None) -> str:
 
 def gc(delete: bool, days: float) -> str:
     """A line for each thing that nothing needs, and their sum."""
+    check_number("--days", days, 0)
     garbage, remarks = housekeeping.gc(delete=delete, days=days)
     lines = [f"{size(item.bytes):>9}  {os.path.relpath(item.path, store.outputs())}  ({item.reason})" for item in garbage]
     done = " freed" if delete else "; nothing was removed, --delete does it" if garbage else ""

@@ -170,7 +170,7 @@ def _fit(name: str, value: Any, default: Any) -> Any:
     if expected is float and type(value) is int:
         return float(value)
     if type(value) is not expected:
-        raise TypeError(f"parameter {name!r}: expected {expected.__name__} (as in {default!r}), got {type(value).__name__} {value!r}")
+        raise TypeError(f"parameter {name!r}: expected {expected.__name__} (as in {default!r}), got {type(value).__name__} {value!r:.200}")
     if expected is list and default:
         return [_fit(f"{name}[{i}]", item, default[0]) for i, item in enumerate(value)]
     return value
@@ -190,7 +190,7 @@ def _value(text: str, default: Any) -> Any:
         return [_value(part.strip(), default[0] if default else None) for part in text.split(",") if part.strip()]
     try:
         return json.loads(PYTHON_WORDS.get(text, text))
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return text
 
 

@@ -19,7 +19,7 @@ def check(task: Task) -> dict:
     """The manifest of the task's folder, or a new one; writes nothing. ValueError if the folder holds anything that was made otherwise."""
     path, manifest = task.out / NAME, {"made_by": MADE_BY, "parameters": task.parameters, "files": {}}
     if path.exists():
-        manifest = _read(path)
+        manifest = read(path)
     made = manifest["parameters"]
     names = [name for name in {**made, **task.parameters} if made.get(name) != task.parameters.get(name)]
     if names:
@@ -31,7 +31,8 @@ def check(task: Task) -> dict:
     return manifest
 
 
-def _read(path: os.PathLike) -> dict:
+def read(path: os.PathLike) -> dict:
+    """The manifest in a file; ValueError if it is damaged, or another's."""
     try:
         manifest = store.unseal(path.read_bytes())
         if (

@@ -18,6 +18,7 @@ from rtalib.infra.store.locks import LockHeld, LockLost, is_locked, locked
 from rtalib.infra.store.rows import (
     check_plan,
     check_row,
+    count_others,
     frame,
     has_row,
     read_plan,
@@ -36,6 +37,7 @@ __all__ = [
     "check_row",
     "content_digest",
     "Corrupt",
+    "count_others",
     "digest",
     "DiskFull",
     "Entry",

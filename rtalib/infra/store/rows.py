@@ -95,6 +95,12 @@ def rows(run: str, table: str) -> list[dict]:
     return [row for row in found if row is not None]
 
 
+def count_others(run: str, table: str) -> int:
+    """Rows on disk that the table's last plan does not name: those of other seeds, say."""
+    planned = set(read_plan(run, table))
+    return sum(path.stem not in planned for path in row_path(run, table, "any").parent.glob("[!.]*.json"))
+
+
 def frame(run: str, tables: Sequence[str] | None = None) -> "pd.DataFrame":
     """The finished rows of some tables of a run, or of all; the column `table` names the table of each. Needs pandas."""
     import pandas as pd
