@@ -25,12 +25,20 @@ from benchmarks import results
 from rtalib import models, provenance, shapes10, store
 from rtalib.cli import plan
 from rtalib.corruptions import on_disk
+from rtalib.corruptions.on_disk import manifest
 from rtalib.data import decoding
 from rtalib.infra.store import entries, sealed
 from rtalib.training import checkpoints
 
 RECORD = Path(__file__).parent.parent / "outputs" / "record"
-CHECKS = [(sealed, "_checksum"), (entries, "digest"), (checkpoints, "_title"), (decoding, "digest"), (store, "digest")]
+CHECKS = [
+    (sealed, "_checksum"),
+    (entries, "digest"),
+    (checkpoints, "_title"),
+    (decoding, "digest"),
+    (store, "digest"),
+    (manifest, "_digest"),
+]
 FIELDS = "what seconds checks_s share".split()
 
 

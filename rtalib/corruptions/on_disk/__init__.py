@@ -143,7 +143,8 @@ def _write(task: Task, left: list[str], facts: dict) -> None:
     except grid.GridError as error:
         raise OSError(str(error).strip().splitlines()[-1]) from error
     for row in rows:  # parts with blocks that an earlier run had finished
-        if not manifest.is_finished(task, row["part"], facts):
+        if waiting[row["part"]]:
+            waiting[row["part"]] = 0
             manifest.commit(task, facts, row)
 
 
