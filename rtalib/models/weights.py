@@ -28,7 +28,7 @@ def read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ValueError(f"weights: {path} is no safetensors file ({error})") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+    except (UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, AttributeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"weights: {path} is no checkpoint of plain tensors, and nothing else is executed ({reason})") from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else content

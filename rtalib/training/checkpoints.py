@@ -43,7 +43,8 @@ def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, m
     try:
         state = read(path)
         found = {"format": state["format"], **state["made_for"]}
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError) as error:
+        weights, steps, history = state["model"], state["optimizer"], state["history"]
+    except (UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError) as error:
         os.replace(path, f"{path}.unreadable")
         reason = str(error).partition("\n")[0]
         warnings.warn(f"{path} is no whole checkpoint ({reason}); it is set aside and training starts again", stacklevel=2)
@@ -55,11 +56,11 @@ def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, m
             f"checkpoint: {path} belongs to another run: {'; '.join(different)}. Use another file, or delete it to start over."
         )
     try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(steps)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"checkpoint: {path} holds the weights of another network than {type(model).__name__}: {error}") from error
-    optimizer.load_state_dict(state["optimizer"])
-    return state["history"]
+    return history
 
 
 def best(path: Path | str) -> dict[str, torch.Tensor] | None:

@@ -54,8 +54,10 @@ def fuzz(name: str, seconds: float, start: int, out: Path) -> None:
         data, began = change(source), time.monotonic()
         (out / "input").write_bytes(data)
         signal.alarm(LONGEST)
-        answer = attempt(reader, folder, data)
-        signal.alarm(0)
+        try:
+            answer = attempt(reader, folder, data)
+        finally:
+            signal.alarm(0)
         count, longest = count + 1, max(longest, time.monotonic() - began)
         assert peak() - before < 4 * max(honest, FLOOR), "memory"
         kind = re.sub(r"\d+|'.*?'|0x\w+", "#", answer)[:90]

@@ -24,7 +24,7 @@ from rtalib.darts import GENOTYPES, Genotype
 from rtalib.data import pictures
 from rtalib.infra import nb
 from rtalib.infra.store import entries
-from rtalib.sources import public_weights
+from rtalib.models import weights
 from rtalib.training import checkpoints
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
@@ -133,7 +133,7 @@ READERS = {
     ),
     "checkpoint": Reader("checkpoint.pt", resumed, checkpoint),
     "published-weights": Reader(
-        "w.pt", public_weights.tensors, lambda: [written(lambda s: torch.save({"state_dict": {"a": torch.zeros(3)}}, s))]
+        "w.pt", weights.read, lambda: [written(lambda s: torch.save({"state_dict": {"a": torch.zeros(3)}}, s))]
     ),
     "safetensors": Reader(
         "w.safetensors", lambda path: your_tensors(path), lambda: [save({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})]
