@@ -132,9 +132,7 @@ READERS = {
         lambda: [b'{"made_by": "rtalib corrupt", "parameters": {"seed": 0}, "files": {"fog.npy": {"bytes": 1, "sha256": "00"}}}'],
     ),
     "checkpoint": Reader("checkpoint.pt", resumed, checkpoint),
-    "published-weights": Reader(
-        "w.pt", weights.read, lambda: [written(lambda s: torch.save({"state_dict": {"a": torch.zeros(3)}}, s))]
-    ),
+    "published-weights": Reader("w.pt", weights.read, lambda: [written(lambda s: torch.save({"state_dict": {"a": torch.zeros(3)}}, s))]),
     "safetensors": Reader(
         "w.safetensors", lambda path: your_tensors(path), lambda: [save({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})]
     ),
