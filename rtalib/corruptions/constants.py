@@ -106,3 +106,9 @@ CONSTANTS = {
 BENCHMARKS = tuple(CONSTANTS)
 CORRUPTIONS = tuple(CONSTANTS["cifar10-c"])
 SEVERITIES = (1, 2, 3, 4, 5)
+MADE_FOR = {"cifar10-c": 48, "tiny-imagenet-c": 112}  # up to which side; beyond it, ImageNet-C's constants
+
+
+def benchmark_for(side: float) -> str:
+    """The benchmark whose constants suit images of `side` pixels: cifar10-c to 48, tiny-imagenet-c to 112, else imagecorruptions."""
+    return next((name for name, most in MADE_FOR.items() if side <= most), "imagecorruptions")

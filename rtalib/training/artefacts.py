@@ -17,7 +17,7 @@ from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.infra import store
 from rtalib.models.base import seeded
-from rtalib.models.inference import best_device
+from rtalib.models.inference import best_device, resolve_precision
 from rtalib.training.loop import train
 from rtalib.training.recipes import Recipe
 from rtalib.training.validation import Validation
@@ -40,12 +40,14 @@ def fit_network(
 ) -> store.Entry:
     """The store entry of a trained network: its weights and its history. Training resumes from its last checkpoint.
 
+    precision: as in training.train; the key has what 'auto' means on this device.
     parameters: everything that defines the result besides recipe, seed and precision: the architecture, the objective's name and
     numbers, the key or digest of the data. build and data are called only when needed.
     record(model): fields to add to an epoch's line of the history. context(model): a context around the training, after which the network
     has the parts that it was built with. validation, n_labeled: as in training.train; `parameters` must tell them apart.
     """
-    parameters = {**parameters, "recipe": asdict(recipe), "seed": seed, "precision": precision}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # where `train` takes what is built on the CPU
+    parameters = {**parameters, "recipe": asdict(recipe), "seed": seed, "precision": resolve_precision(precision, device)}
 
     def fit(folder: Path) -> None:
         model = seeded(build, seed)

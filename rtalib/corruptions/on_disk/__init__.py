@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import rtalib
-from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, SEVERITIES, frost_source
+from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, SEVERITIES, benchmark_for, frost_source
 from rtalib.corruptions.on_disk import inputs, layouts, manifest, published_md5
 from rtalib.corruptions.on_disk.layouts import FORMATS, LABELS, LAYOUTS, Task
 from rtalib.errors import unknown
@@ -22,7 +22,6 @@ from rtalib.infra import grid, store
 from rtalib.infra.grid.cell import environment
 from rtalib.infra.provenance import cores
 
-MADE_FOR = {"cifar10-c": 48, "tiny-imagenet-c": 112}  # up to which side; beyond it, ImageNet-C's constants
 DEVICES = ("auto", "cpu", "cuda")
 RUN, TABLE, RECIPE = "corrupt", "blocks", "rtalib corrupt"  # of the grid's rows
 
@@ -72,7 +71,7 @@ def plan(
     if in_folders:
         format = format or ("jpeg" if dataset == "tiny-imagenet" else "png")
         source.names(format)  # raises for names that cannot be written
-    benchmark = benchmark or next((name for name, side in MADE_FOR.items() if source.side <= side), "imagecorruptions")
+    benchmark = benchmark or benchmark_for(source.side)
     parameters = {
         "dataset": dataset if dataset in inputs.NAMED else Path(dataset).name,
         "split": part_of,

@@ -10,13 +10,13 @@ import pandas as pd
 
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.experiments.repair.rows import Trial
-from rtalib.experiments.repair.tables import AGAIN, CF, CFE, NULLS, searching_first
+from rtalib.experiments.repair.tables import AGAIN, CF, CFE, MATCHED, NULLS, searching_first
 from rtalib.results.contrasts import Contrast, gain, minus
 from rtalib.results.papers import FAMILIES, GUIDES
 from rtalib.results.tables import CONTEXT, values
 
 DATA, RANDOM, RANDOM_DATA = NULLS[1:]
-METHODS = (CF, CFE, AGAIN, DATA, RANDOM, RANDOM_DATA)
+METHODS = (CF, CFE, AGAIN, DATA, RANDOM, RANDOM_DATA, *MATCHED)
 SHORT = {name: short for short, name in GUIDES.items()}
 SAME, OTHER = "same family", "other families"
 
@@ -32,12 +32,14 @@ def _parts(name: str, alone: str, both: str) -> dict[str, Contrast]:
 
 
 SEARCHED, DRAWN = _parts("CF-DARTSE", CF.name, CFE.name), _parts("Random cell", RANDOM.name, RANDOM_DATA.name)
-PARTS = SEARCHED | DRAWN
+OF_ITS_SIZE = _parts("Matched random cell", *(method.name for method in MATCHED))
+PARTS = SEARCHED | DRAWN | OF_ITS_SIZE
 # What the failures add as data, cell by cell: the difference of two of these is an interaction.
 ADDED = {
     "failures as data, deployed cell": gain(DATA.name, AGAIN.name),
     "failures as data, CF-DARTS cell": gain(CFE.name, CF.name),
     "failures as data, random cell": gain(RANDOM_DATA.name, RANDOM.name),
+    "failures as data, matched random cell": gain(MATCHED[1].name, MATCHED[0].name),
 }
 CONTRASTS = PARTS | ADDED
 

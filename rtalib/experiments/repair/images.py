@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from rtalib.corruptions import SEVERITIES, corrupt
+from rtalib.corruptions import SEVERITIES, benchmark_for, corrupt
 from rtalib.data import shapes10
 from rtalib.data.images import LabeledImages, balanced, concat
 from rtalib.data.loading import load_dataset
@@ -88,17 +88,25 @@ def evaluation_split(study: Study, protocol: str) -> Split:
     return Split(test, test) if protocol == "paper" else Split(*map(test.subset, stratified_halves(test.hard_labels, seed=0)))
 
 
+def constants_of(data: LabeledImages) -> dict[str, str]:
+    """The argument `benchmark` of `corrupt` that suits the size of the images, for keys, too: nothing for CIFAR-10-C's, the default."""
+    benchmark = benchmark_for(min(data.images.shape[-2:]))
+    return {} if benchmark == "cifar10-c" else {"benchmark": benchmark}
+
+
 def corrupted(test: LabeledImages, corruption: str) -> LabeledImages:
     """All five severities, stacked as in the published files: row severity * len(test) + i belongs to base image i.
 
-    Kept in the store and memory-mapped.
+    With the constants of the benchmark that is made for images of this size. Kept in the store and memory-mapped.
     """
 
     def build(folder: Path) -> None:
-        parts = [test.with_images(corrupt(test.images, corruption, severity, seed=TEST_SEED)) for severity in SEVERITIES]
+        parts = [
+            test.with_images(corrupt(test.images, corruption, severity, seed=TEST_SEED, **constants_of(test))) for severity in SEVERITIES
+        ]
         save_images(folder, concat(parts, f"{test.name}/{corruption}"))
 
-    parameters = {"test": test.digest, "corruption": corruption, "seed": TEST_SEED, "frost": frost_kind()}
+    parameters = {"test": test.digest, "corruption": corruption, "seed": TEST_SEED, "frost": frost_kind(), **constants_of(test)}
     return load_images(store.make("corrupted", 1, parameters, build, label=corruption).path)
 
 

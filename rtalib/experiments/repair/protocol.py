@@ -28,7 +28,7 @@ from rtalib.corruptions import corrupt
 from rtalib.data.images import LabeledImages, concat
 from rtalib.errors import unknown
 from rtalib.experiments.repair.baselines import augmented_examples
-from rtalib.experiments.repair.images import TEST_SEED, Study, corrupted, evaluation_split, with_examples
+from rtalib.experiments.repair.images import TEST_SEED, Study, constants_of, corrupted, evaluation_split, with_examples
 from rtalib.infra import store
 from rtalib.models.inference import extract_features, predict
 from rtalib.scale_settings import RepairScale
@@ -123,8 +123,10 @@ def recorder(study: Study) -> Callable[[nn.Module], dict]:
     @cache
     def shown() -> dict[str, LabeledImages]:  # made after the first epoch: a stored network needs none
         test = evaluation_split(study, "disjoint").test
-        test = test.subset(torch.arange(min(study.setup.curve_images, len(test))))
-        return {name: test if name == "clean" else test.with_images(corrupt(test.images, name, 3, seed=TEST_SEED)) for name in CURVES}
+        test, own = test.subset(torch.arange(min(study.setup.curve_images, len(test)))), constants_of(test)
+        return {
+            name: test if name == "clean" else test.with_images(corrupt(test.images, name, 3, seed=TEST_SEED, **own)) for name in CURVES
+        }
 
     return lambda model: {name: percent(correct(model, data)) for name, data in shown().items()}
 

@@ -11,7 +11,17 @@ from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.data import LabeledImages
 from rtalib.experiments.repair.baselines import ADAPTATIONS, BASELINES, adapted, fit_baseline
-from rtalib.experiments.repair.images import TEST_SEED, Study, corrupted, evaluation_split, shared_images, target_images, target_name
+from rtalib.experiments.repair.chance import rivals
+from rtalib.experiments.repair.images import (
+    TEST_SEED,
+    Study,
+    constants_of,
+    corrupted,
+    evaluation_split,
+    shared_images,
+    target_images,
+    target_name,
+)
 from rtalib.experiments.repair.protocol import (
     Selection,
     TrainedNetwork,
@@ -36,9 +46,9 @@ from rtalib.training.artefacts import frost_kind, history
 class Trial:
     """One method with one seed. The seed drives selection, search and retraining; the deployed network stays the same.
 
-    kind: 'deployed', 'retrained' (the same architecture again), 'random' (a drawn architecture), 'refined' (found with failures), or the
-    name of a baseline or of an adaptation. selection: 'random', 'core' or 'augmented' examples, `budget` of them; `extended` trains on
-    them, too.
+    kind: 'deployed', 'retrained' (the same architecture again), 'refined' (found with failures), 'random' (a drawn architecture of any
+    size), 'matched' (a drawn one of the size of this seed's refined one), or the name of a baseline
+    or of an adaptation. selection: 'random', 'core' or 'augmented' examples, `budget` of them; `extended` trains on them, too.
     target: another data set, on which the architecture is trained and measured (Table 4).
     """
 
@@ -79,7 +89,7 @@ def evaluation(test: LabeledImages, network: TrainedNetwork) -> tuple[torch.Tens
         right = [correct(network.model, corrupted(test, name)) for name in CORRUPTIONS]
         np.save(folder / "corrupted.npy", torch.stack(right).numpy())
 
-    parameters = {"network": network.entry.key, "test": test.digest, "seed": TEST_SEED, "frost": frost_kind()}
+    parameters = {"network": network.entry.key, "test": test.digest, "seed": TEST_SEED, "frost": frost_kind(), **constants_of(test)}
     found = store.make("evaluation", 1, parameters, build, label="corruptions")
     return tuple(torch.from_numpy(np.load(found.path / f"{part}.npy")) for part in ("clean", "corrupted"))
 
@@ -120,9 +130,22 @@ def facts(network: TrainedNetwork, clean: torch.Tensor, right: torch.Tensor) -> 
         "severities": {name: (100 * right[i].view(5, -1).float().mean(dim=1)).tolist() for i, name in enumerate(CORRUPTIONS)},
         "genotype": str(network.architecture.genotype),
         "params": parameter_count(*network.build.args, **network.build.keywords),
+        "entropy": entropy(network),
+        "precision": network.entry.card["parameters"]["precision"],
         "history": history(network.entry),
         "recipe": asdict(network.architecture.study.setup.recipe(network.data.images.shape[-1])),
     }
+
+
+def entropy(network: TrainedNetwork) -> float | None:
+    """How undecided the search of the architecture ended: in nats, the mean over the edges of both cells; at most log 8 = 2.08.
+
+    None for a drawn architecture.
+    """
+    if network.architecture.search is None:
+        return None
+    last = network.architecture.trace[-1]
+    return (last["entropy_normal"] + last["entropy_reduce"]) / 2
 
 
 def measure(network: TrainedNetwork, test: LabeledImages, deployed: TrainedNetwork, chosen: Selection) -> dict:
@@ -152,10 +175,12 @@ def steps(trial: Trial) -> tuple[LabeledImages, TrainedNetwork, Selection, Train
 def _network(trial: Trial, deployed: TrainedNetwork, chosen: Selection) -> TrainedNetwork:
     """phi_0 itself, or an architecture trained again: on D_train, by a baseline, or on Table 4's data set."""
     architecture = deployed.architecture
-    if trial.kind == "refined":
+    if trial.kind in ("refined", "matched"):
         architecture = refine(deployed, chosen, trial.iterations, seed=trial.seed)
-    if trial.kind == "random":
-        architecture = replace(architecture, genotype=darts.random_genotype(trial.seed), search=None)
+    if trial.kind in ("random", "matched"):
+        of_its_size = trial.kind == "matched"
+        drawn = next(rivals(trial.study, architecture.genotype, trial.seed)) if of_its_size else darts.random_genotype(trial.seed)
+        architecture = replace(architecture, genotype=drawn, search=None)
     if trial.target:
         data = target_images(trial.target, "train", trial.setup)
         return train(architecture, data, seed=0 if trial.kind == "deployed" else 1 + trial.seed, curves=False)

@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from rtalib import attacks, augment, models
+from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.experiments.rta import score
 from rtalib.experiments.rta.iterative_search import Search, Settings
+from rtalib.experiments.rta.originals import APART, unseen
 from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
@@ -33,7 +35,10 @@ METHODS = TABLE4 | COVERAGE
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """A search by names alone, so that any process can take a step of it. limit: images of the split; attacks: on all of setup.sources."""
+    """A search by names alone, so that any process can take a step of it.
+
+    split: 'train', 'test', or 'apart' for training images that no source has seen. limit: images of it; attacks: on all of setup.sources.
+    """
 
     dataset: str
     split: str
@@ -51,7 +56,7 @@ def table4_spec(method: str, seed: int, dataset: str, protocol: str, setup: RtaS
     size = (setup.copies + 1) * setup.originals
     return SearchSpec(
         dataset=dataset,
-        split="test" if stage == 1 and protocol == "paper" else "train",
+        split="test" if stage == 1 and protocol == "paper" else APART if protocol == APART else "train",
         limit=setup.originals if stage == 1 else size,
         attacks=stage == 1,
         targets=setup.stage2_targets or setup.targets if stage == 2 else setup.targets,
@@ -67,6 +72,12 @@ def settings_of(setup: RtaScale, rule: str, size: int) -> Settings:
     return Settings(setup.pieces, rule, setup.final_recipe(), short, size=size, offered=setup.offered)
 
 
+def _data_of(spec: SearchSpec) -> LabeledImages:
+    if spec.split == APART:
+        return unseen(spec.dataset, spec.limit, spec.seed, spec.setup)
+    return load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)
+
+
 def search_of(spec: SearchSpec) -> Search:
     """The search itself; the store keeps its finished steps."""
     return _search_of(spec, store.outputs())
@@ -74,7 +85,7 @@ def search_of(spec: SearchSpec) -> Search:
 
 @store.cached(maxsize=2)
 def _search_of(spec: SearchSpec, outputs: Path) -> Search:
-    setup, data = spec.setup, load_dataset(spec.dataset, spec.split, limit=spec.limit, seed=spec.seed)
+    setup, data = spec.setup, _data_of(spec)
     names = setup.sources if spec.attacks else ()
     sources = {name: attacks.prepared(shared_source(name, spec.dataset, setup)[0]) for name in names}
     bank = augment.Bank.for_data(data, sources, severity=setup.severity, restarts=setup.restarts)

@@ -10,6 +10,7 @@
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from rtalib import attacks, augment, models, scales
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import unknown
-from rtalib.experiments import PROTOCOLS
+from rtalib.experiments.rta import originals as original_images
 from rtalib.experiments.rta import score, search
+from rtalib.experiments.rta.originals import PROTOCOLS, unmodified
 from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
@@ -73,12 +75,8 @@ def sources(method: str, dataset: str, setup: RtaScale) -> dict[str, Trained]:
 
 
 def originals(dataset: str, protocol: str, seed: int, setup: RtaScale) -> LabeledImages:
-    """The images of a set before augmentation.
-
-    protocol 'disjoint' takes them from the training split; 'paper' from the test split, like the contest's Stage I, so that they are the
-    very images that the evaluation perturbs.
-    """
-    return load_dataset(dataset, "train" if protocol == "disjoint" else "test", limit=setup.originals, seed=seed)
+    """The images of a set before augmentation; protocol: one of PROTOCOLS, see `originals.load`."""
+    return original_images.load(dataset, protocol, setup.originals, seed, setup)
 
 
 def augmented(
@@ -183,8 +181,9 @@ def run_table(
 ) -> list[dict]:
     """Rows of a table of the RTA paper, 'table1' to 'table4', one per method, seed and target network; stored rows are not computed again.
 
-    seeds, protocol: default the scale's own. Row fields: method, seed, model, score and score.PARTS in percent, n_train, n_eval. Warns
-    under protocol 'paper', whose training images are those that the suite perturbs.
+    seeds, protocol: default the scale's own; protocols are those of originals.load. Row fields: method, seed, model, score and score.PARTS
+    in percent, n_train, n_eval, precision, and in Tables 1 to 3 unmodified, the percentage of copies that are their original to the byte.
+    Warns under protocol 'paper', whose training images are those that the suite perturbs.
     """
     if table not in TABLES:
         raise unknown("table", table, TABLES)
@@ -247,14 +246,18 @@ def source_trial(trial: SourceTrial) -> dict:
 
 
 def set_trial(trial: SetTrial) -> dict:
-    """Make one training set; how often each operation was drawn."""
+    """Make one training set; how often each operation was drawn, and how often it left the image as it was."""
     data, entry = training_set(trial.method, trial.seed, trial.dataset, trial.protocol, trial.setup)
-    names = [name for copy in drawn_operations(entry) for name in copy]
-    return {"n_train": len(data), "drawn": {name: names.count(name) for name in sorted(set(names))}, "set": entry.key}
+    drawn = drawn_operations(entry)
+    counts = Counter(name for copy in drawn for name in copy)
+    return {"n_train": len(data), "drawn": dict(sorted(counts.items())), "unmodified": unmodified(data, drawn), "set": entry.key}
 
 
 def target_trial(trial: TargetTrial) -> dict:
     """Train one target network on one training set and score it on the proxy suite, in percent."""
     data, made = training_set(trial.training_set, trial.seed, trial.dataset, trial.protocol, trial.setup)
     network, trained = train_target(trial.model, data, made.key, trial.recipe, trial.seed)
-    return score.measure(network, trial.dataset, trial.setup) | {"n_train": len(data), "network": trained.key}
+    drawn = drawn_operations(made)
+    kept = 100 * sum(unmodified(data, drawn).values()) / (sum(map(len, drawn)) or 1)
+    facts = {"unmodified": kept, "precision": trained.card["parameters"]["precision"]}
+    return score.measure(network, trial.dataset, trial.setup) | {"n_train": len(data), "network": trained.key, **facts}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rtalib import load_dataset, scales
+from rtalib import corrupt, load_dataset, scales
 from rtalib.experiments.repair import images
 
 SETUP = scales.get("smoke").repair
@@ -42,3 +42,16 @@ def test_corrupted_stacks_five_severities_of_each_base_image_and_is_stored(tmp_p
     change = (data.images.float() - test.images.repeat(5, 1, 1, 1).float()).view(5, -1).abs().mean(dim=1)
     assert (change.diff() > 0).all()
     assert images.corrupted(test, "brightness").digest == data.digest and len(list((tmp_path / "store" / "corrupted").glob("b*"))) == 1
+
+
+def test_images_of_64_pixels_get_the_constants_of_their_benchmark(tmp_path, monkeypatch):
+    """Tiny-ImageNet-C's noise goes up to 0.18, CIFAR-10-C's to 0.10; the bytes are those of `corrupt` with the right one."""
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
+    small = load_dataset("shapes10", "test", limit=2)
+    large = load_dataset("shapes10", "test", limit=2, side=64)
+    assert images.constants_of(small) == {} and images.constants_of(large) == {"benchmark": "tiny-imagenet-c"}
+    found = images.corrupted(large, "contrast").images[-2:]
+    wanted, other = (
+        corrupt(large.images, "contrast", 5, seed=images.TEST_SEED, benchmark=name) for name in ("tiny-imagenet-c", "cifar10-c")
+    )
+    assert torch.equal(found, wanted) and not torch.equal(found, other)
