@@ -17,7 +17,14 @@ from rtalib.results.contrasts import with_contrasts
 from rtalib.results.papers import TITLES, Published
 
 GROUP = ("scale", "dataset", "protocol")  # rows that differ in these are shown apart
-MARKS = {"reproduced": "✓", "undecided": "○", "not reproduced": "✗", "missing": "–"}
+MARKS = {
+    "reproduced": "✓",
+    "not after correction": "~",
+    "cannot be decided": "○",
+    "not found": "·",
+    "not reproduced": "✗",
+    "missing": "–",
+}
 WORDS = {"missing": "not measured"}
 # Tables whose claims are tested on rows made of theirs.
 MADE = {

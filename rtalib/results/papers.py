@@ -91,13 +91,24 @@ def derived(row: Mapping[str, object], column: str, *, guide: str | None = None)
     """`row[column]` as a float, or None. Two columns are computed from the corruption columns that the row holds:
 
     "mean": their average; "others": their average without the guiding corruption (`guide`, else row["corruption"], else Gaussian noise).
+    Two are RTA's score with other weights than equal ones for its eight parts: "families": a third each for clean images, corruptions and
+    attacks; "untransferred": without the attacks, which are made on a single network.
     """
+    if column in ("families", "untransferred"):
+        means = {family: _mean([row.get(part) for part in parts]) for family, parts in _FACTS["score_families"].items()}
+        kept = [part for family, parts in _FACTS["score_families"].items() if family != "attacks" for part in parts]
+        return _mean(list(means.values())) if column == "families" else _mean([row.get(part) for part in kept])
     if column in ("mean", "others"):
         guide = guide or str(row.get("corruption") or "gaussian_noise")
         names = [name for name in CORRUPTION_LABELS if row.get(name) is not None and (column == "mean" or name != guide)]
         return sum(float(row[name]) for name in names) / len(names) if names else None
     value = row.get(column)
     return None if value is None or isinstance(value, str) else float(value)
+
+
+def _mean(numbers: list) -> float | None:
+    """None if one of the numbers is missing."""
+    return None if None in numbers else sum(map(float, numbers)) / len(numbers)
 
 
 def _cells(id: str) -> tuple[list[str], dict[str, dict[str, str]]]:

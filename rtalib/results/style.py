@@ -12,7 +12,14 @@ from rtalib.results.papers import label
 # Okabe and Ito's palette, told apart with every common color vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PINK = "#0072B2", "#D55E00", "#CC79A7"
-VERDICT_COLORS = {"reproduced": GREEN, "undecided": BLUE, "not reproduced": RED, "missing": BLACK}
+VERDICT_COLORS = {
+    "reproduced": GREEN,
+    "not after correction": SKY,
+    "cannot be decided": BLUE,
+    "not found": ORANGE,
+    "not reproduced": RED,
+    "missing": BLACK,
+}
 OPACITY = "4A"  # of a color behind text, so that it suits white and black pages
 COLORS = {"published": ORANGE + OPACITY, "measured": BLUE + OPACITY}
 RANKS = {1: BLUE + "6B", 2: BLUE + OPACITY, 3: BLUE + "29"}  # shades of the three best of a column
@@ -98,10 +105,13 @@ def _best(values: pd.Series) -> list[str]:
 
 def _verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     """The columns of a table of verdicts for readers, renamed, and their formats."""
-    names = {"published": "published Δ", "published_p": "published p", "difference": "measured Δ", "low": "95 % from", "high": "to"}
-    shown = table[["claim", "text", *names, "seeds", "p", "verdict"]].rename(columns=names)
+    names = {"published": "published Δ", "difference": "measured Δ", "low": "95 % from", "high": "to", "images": "± images"}
+    weights = {"families": "families Δ", "untransferred": "untransferred Δ"} if table["families"].notna().any() else {}
+    tests = {"seeds": "seeds", "p": "p", "holm": "p, Holm", "power": "power", "verdict": "verdict"}
+    shown = table[["claim", "text", *names, *weights, *tests]].rename(columns=names | weights | tests)
     bounds = dict.fromkeys(["95 % from", "to"], "{:+.1f}")  # with the sign of a bound that rounds to 0: is 0 inside?
-    return shown, {"published Δ": signed, "measured Δ": signed, "published p": p_value, "p": p_value} | bounds
+    formats = {"p": p_value, "p, Holm": p_value, "power": percent, "± images": "{:.1f}"} | dict.fromkeys(weights.values(), signed)
+    return shown, {"published Δ": signed, "measured Δ": signed} | formats | bounds
 
 
 def _style_verdicts(table: pd.DataFrame) -> Styler:
@@ -115,6 +125,11 @@ def _style_verdicts(table: pd.DataFrame) -> Styler:
 def p_value(value: float) -> str:
     """A p value in three decimals at most; empty for NaN."""
     return "" if pd.isna(value) else "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def percent(share: float) -> str:
+    """A share of 1 in whole percent; empty for NaN."""
+    return "" if pd.isna(share) else f"{share:.0%}"
 
 
 def signed(value: float) -> str:

@@ -85,7 +85,7 @@ def _claim_lines(drawing: Drawing, claims: pd.DataFrame, height: float) -> None:
         drawing.text(0.05 / PAGE, at, claim["verdict"], color=VERDICTS[claim["verdict"]], weight="bold", fontsize=6, va="center")
         printed = "" if pd.isna(claim["published"]) else f"published {claim['published']:+z.1f}"
         found = "" if pd.isna(claim["difference"]) else f"measured {claim['difference']:+z.1f}"
-        drawing.text(0.95 / PAGE, at, f"{claim['claim']}  {claim['text']}", fontsize=6, va="center")
+        drawing.text(1.1 / PAGE, at, f"{claim['claim']}  {claim['text']}", fontsize=6, va="center")
         drawing.text(1 - 0.9 / PAGE, at, printed, fontsize=6, va="center", ha="right", color=GREY)
         drawing.text(1 - 0.05 / PAGE, at, found, fontsize=6, va="center", ha="right")
 

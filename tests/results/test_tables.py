@@ -130,13 +130,13 @@ def test_a_seed_counts_once_with_the_mean_over_its_models():
 @pytest.mark.parametrize(
     "better,margin,verdict",
     [
-        ([5.0], 0.0, "undecided"),  # one seed proves nothing
-        ([5.0, 9.0, -3.0], 0.0, "undecided"),
+        ([5.0], 0.0, "cannot be decided"),  # one seed proves nothing
+        ([5.0, 9.0, -3.0], 0.0, "cannot be decided"),
         ([5.0, 5.2, 4.9], 0.0, "reproduced"),
-        ([5.0, 5.0, 5.0], 0.0, "undecided"),  # no spread, no test
+        ([5.0, 5.0, 5.0], 0.0, "cannot be decided"),  # no spread, no test
         ([-1.0, -1.1, -0.9], 0.0, "not reproduced"),
-        ([0.0, 0.0], 0.0, "undecided"),  # no difference
-        ([-5.0, -9.0, 3.0], 0.0, "undecided"),
+        ([0.0, 0.0], 0.0, "cannot be decided"),  # no difference
+        ([-5.0, -9.0, 3.0], 0.0, "cannot be decided"),
         ([-0.1, -0.12, -0.09], 0.5, "reproduced"),
         ([float("nan")], 0.0, "missing"),
     ],
@@ -149,7 +149,7 @@ def test_verdicts(better, margin, verdict):
 def test_models_of_one_seed_prove_nothing():
     rows = [row("a", 0, model=m, fail=50 + d) for m, d in (("x", 5.0), ("y", 5.1))] + [row("b", 0, model=m, fail=50.0) for m in "xy"]
     found = tables.verdicts(rows, [claim("a", "b")]).iloc[0]
-    assert np.isnan(found["p"]) and (found["seeds"], found["verdict"]) == (1, "undecided")
+    assert np.isnan(found["p"]) and (found["seeds"], found["verdict"]) == (1, "cannot be decided")
 
 
 def test_missing_method_is_missing():

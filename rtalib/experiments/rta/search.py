@@ -15,7 +15,7 @@ from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.experiments.rta import score
 from rtalib.experiments.rta.iterative_search import Search, Settings
-from rtalib.experiments.rta.originals import APART, unseen
+from rtalib.experiments.rta.protocols import APART, unseen
 from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale

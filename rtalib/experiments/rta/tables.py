@@ -22,9 +22,8 @@ from rtalib import attacks, augment, models, scales
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import unknown
-from rtalib.experiments.rta import originals as original_images
 from rtalib.experiments.rta import score, search
-from rtalib.experiments.rta.originals import PROTOCOLS, unmodified
+from rtalib.experiments.rta.protocols import PROTOCOLS, original_images, unmodified
 from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
@@ -75,8 +74,8 @@ def sources(method: str, dataset: str, setup: RtaScale) -> dict[str, Trained]:
 
 
 def originals(dataset: str, protocol: str, seed: int, setup: RtaScale) -> LabeledImages:
-    """The images of a set before augmentation; protocol: one of PROTOCOLS, see `originals.load`."""
-    return original_images.load(dataset, protocol, setup.originals, seed, setup)
+    """The images of a set before augmentation; protocol: one of PROTOCOLS, see `original_images`."""
+    return original_images(dataset, protocol, setup.originals, seed, setup)
 
 
 def augmented(
@@ -181,7 +180,7 @@ def run_table(
 ) -> list[dict]:
     """Rows of a table of the RTA paper, 'table1' to 'table4', one per method, seed and target network; stored rows are not computed again.
 
-    seeds, protocol: default the scale's own; protocols are those of originals.load. Row fields: method, seed, model, score and score.PARTS
+    seeds, protocol: default the scale's own; see `original_images`. Row fields: method, seed, model, score and score.PARTS
     in percent, n_train, n_eval, precision, and in Tables 1 to 3 unmodified, the percentage of copies that are their original to the byte.
     Warns under protocol 'paper', whose training images are those that the suite perturbs.
     """

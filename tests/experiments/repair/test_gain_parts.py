@@ -36,7 +36,7 @@ def test_parts_and_neighbours_are_trials_of_tables_2_and_3():
     setup = scales.get("smoke").repair
     one = {**COMMON, "seed": 1, "setup": setup}
     parts = gain_parts.part_trials((1,), ("disjoint",), {**COMMON, "setup": setup})
-    assert set(parts) < set(TABLES["table2"](one)) and len(parts) == 6
+    assert set(parts) < set(TABLES["table2"](one)) and len(parts) == 8
     found = gain_parts.neighbour_trials((1,), tuple(GUIDES), {**COMMON, "setup": setup})
     assert set(found) < set(TABLES["table3"](one)) and len(found) == 12
 

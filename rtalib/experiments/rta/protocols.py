@@ -11,7 +11,7 @@ APART = "apart"
 PROTOCOLS = (*experiments.PROTOCOLS, APART)
 
 
-def load(dataset: str, protocol: str, limit: int, seed: int, setup: RtaScale) -> LabeledImages:
+def original_images(dataset: str, protocol: str, limit: int, seed: int, setup: RtaScale) -> LabeledImages:
     """`limit` images, classes balanced, chosen by `seed`.
 
     protocol 'disjoint' takes them from the training split, of which the sources have seen some; 'apart' only from those training images

@@ -7,7 +7,8 @@ import torch
 
 from rtalib import load_dataset, rta, scales
 from rtalib.data.images import LabeledImages, concat
-from rtalib.experiments.rta import originals
+from rtalib.experiments.rta.protocols import original_images, unmodified
+from rtalib.experiments.rta.tables import SetTrial, set_trial
 
 SETUP = scales.get("smoke").rta
 
@@ -20,7 +21,7 @@ def as_bytes(data: LabeledImages) -> set[bytes]:
 def test_originals_apart_are_no_image_of_a_source(seed):
     """Pre-training takes further images of the same data set, which count as seen."""
     seen = load_dataset("shapes10", "train", limit=2 * SETUP.source_images)
-    found = originals.load("shapes10", "apart", SETUP.originals, seed, SETUP)
+    found = original_images("shapes10", "apart", SETUP.originals, seed, SETUP)
     assert len(found) == SETUP.originals and not as_bytes(found) & as_bytes(seen)
     assert found.labels.bincount().tolist() == [SETUP.originals // 10] * 10
 
@@ -28,12 +29,12 @@ def test_originals_apart_are_no_image_of_a_source(seed):
 def test_originals_of_protocol_disjoint_may_be_images_of_the_sources():
     """Why there is 'apart': for seed 0 both sets begin with the same images."""
     sources = load_dataset("shapes10", "train", limit=SETUP.source_images)
-    assert as_bytes(originals.load("shapes10", "disjoint", SETUP.originals, 0, SETUP)) <= as_bytes(sources)
+    assert as_bytes(original_images("shapes10", "disjoint", SETUP.originals, 0, SETUP)) <= as_bytes(sources)
 
 
 def test_too_few_images_apart_are_refused():
     with pytest.raises(ValueError, match=r"'apart': expected 40 training images that no source has seen, got 0"):
-        originals.load("shapes10", "apart", SETUP.originals, 0, replace(SETUP, source_images=10_000))
+        original_images("shapes10", "apart", SETUP.originals, 0, replace(SETUP, source_images=10_000))
 
 
 def test_other_protocols_are_refused():
@@ -47,14 +48,14 @@ def test_unmodified_counts_copies_that_are_their_original():
     changed[1:3, 0, 0, 0] ^= 1
     made = concat([data, data.with_images(changed), data], "made")
     drawn = [["fog", "fog", "pgd_at", "pgd_at"], ["pgd_at", "fog", "fog", "fog"]]
-    assert originals.unmodified(made, drawn) == {"fog": 4, "pgd_at": 2}
-    assert originals.unmodified(data, []) == {}
+    assert unmodified(made, drawn) == {"fog": 4, "pgd_at": 2}
+    assert unmodified(data, []) == {}
 
 
 def test_a_row_of_a_set_says_what_was_left_as_it_was(tmp_path, monkeypatch):
     """Checked against the attacks themselves: an image is left alone by 'author' if its source gets it wrong."""
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
-    row = rta.tables.set_trial(rta.tables.SetTrial(rta.OURS, 0, "shapes10", "disjoint", SETUP))
+    row = set_trial(SetTrial(rta.OURS, 0, "shapes10", "disjoint", SETUP))
     data, made = rta.training_set(rta.OURS, 0, "shapes10", "disjoint", SETUP)
     first, drawn = rta.originals("shapes10", "disjoint", 0, SETUP), rta.drawn_operations(made)
     for name, (network, _) in rta.sources(rta.OURS, "shapes10", SETUP).items():

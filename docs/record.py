@@ -1,0 +1,37 @@
+"""Bring verdicts, tables and reports of the committed record up to its rows: python docs/record.py.
+
+Rows are what was measured; everything that this script writes is computed from them.
+"""
+
+from pathlib import Path
+
+from rtalib import report
+from rtalib.report import collect
+from rtalib.results import tables
+
+RECORD = Path(__file__).resolve().parents[1] / "outputs" / "record"
+TOGETHER = ("together", "gain-parts", "severity-budget", "coverage", "neighbours")  # the questions of notebook 20
+
+
+def main() -> None:
+    for run in sorted(path.parent for path in RECORD.glob("*/rows")):
+        found, folder = collect.collect(run), run / "tables"
+        for section in found.sections:
+            for block in section.blocks[:1]:
+                if section.published and block.detailed is not None:
+                    tables.save(block.detailed, folder, section.id)
+                if section.published and block.verdicts is not None:
+                    tables.save(block.verdicts, folder, f"{section.id}-verdicts")
+        ours = found.claims[found.claims["table"].isin(TOGETHER)]
+        question = ours["table"] + ours["group"].str.extract(r"· (paper|disjoint)$")[0].radd(", ").fillna("")
+        if (folder / "together-verdicts.csv").exists():
+            tables.save(ours.drop(columns=["table", "group"]).assign(question=question), folder, "together-verdicts")
+        chance = found.claims[(found.claims["table"] == "search-or-chance") & (found.claims["seeds"] > 0)]
+        if len(chance):
+            tables.save(chance.drop(columns=["table", "group"]), folder, "search-or-chance-verdict")
+        report.write(run).unlink()  # the page can be made again, and is heavy
+        print(f"{run.name}: {found.tally}")
+
+
+if __name__ == "__main__":
+    main()
