@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL, POWER = 0.05, 0.8
+QUANTILES = (np.arange(2000) + 0.5) / 2000  # power is a mean over these: SciPy's noncentral t is NaN for effects of 20 errors
 
 
 class Difference(NamedTuple):
@@ -40,10 +41,9 @@ class Difference(NamedTuple):
         """The chance of p < .05 if `effect` were the true difference and the measured spread the true one; NaN without a spread."""
         if not self.tested:
             return math.nan
-        critical, shift = stats.t.ppf(1 - LEVEL / 2, self.freedom), abs(effect) / self.error
-        if shift > 30:  # SciPy's noncentral t has no digits left there
-            return 1.0
-        return float(stats.nct.sf(critical, self.freedom, shift) + stats.nct.cdf(-critical, self.freedom, shift))
+        spread = np.sqrt(stats.chi2.ppf(QUANTILES, self.freedom) / self.freedom)  # of a sample, as a multiple of the true one
+        bound, shift = stats.t.ppf(1 - LEVEL / 2, self.freedom) * spread, abs(effect) / self.error
+        return float(np.mean(stats.norm.sf(bound - shift) + stats.norm.cdf(-bound - shift)))
 
 
 def paired(differences: Sequence[float]) -> Difference:

@@ -106,7 +106,7 @@ def _differences(rows: Sequence[Mapping], claim: Claim) -> pd.Series:
 def _columns_won(rows: Sequence[Mapping], claim: Claim) -> pd.Series:
     """By seed, the corruptions besides Gaussian noise in which the better method is ahead less those in which it is behind, in percent."""
     names = [name for name in CORRUPTION_LABELS if name != "gaussian_noise"]
-    ahead = [values(rows, claim.better, name) - values(rows, claim.worse, name) for name in names]
+    ahead = [(values(rows, claim.better, name) - values(rows, claim.worse, name)).dropna() for name in names]
     return 100 * pd.concat([(gap > 0).astype(float) - (gap < 0) for gap in ahead if len(gap)] or [pd.Series(dtype=float)], axis=1).mean(
         axis=1
     )

@@ -40,8 +40,15 @@ def test_power_is_the_share_of_simulated_experiments_that_find_the_effect(n, eff
     assert Difference(effect, 1.34 / n**0.5, n - 1).power(effect) == pytest.approx(share, abs=0.02)
 
 
+def test_power_is_that_of_the_noncentral_t():
+    for freedom, shift in ((2, 0.5), (4, 3.0), (9, 2.0)):
+        critical, law = stats.t.ppf(0.975, freedom), stats.nct(freedom, shift)
+        assert Difference(0, 1.0, freedom).power(shift) == pytest.approx(law.sf(critical) + law.cdf(-critical), abs=1e-3)
+
+
 def test_power_of_a_huge_effect_is_one_and_of_none_is_the_level():
-    assert Difference(0, 0.01, 2).power(60) == 1.0 and Difference(0, 1.0, 4).power(0) == pytest.approx(0.05)
+    assert Difference(0, 0.01, 2).power(60) == pytest.approx(1) and Difference(0, 1.0, 4).power(0) == pytest.approx(0.05, abs=1e-3)
+    assert 0.99 < Difference(0, 1.0, 2).power(24) <= 1
 
 
 def test_holm_by_hand():
