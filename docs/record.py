@@ -5,9 +5,12 @@ Rows are what was measured; everything that this script writes is computed from 
 
 from pathlib import Path
 
+import pandas as pd
+
 from rtalib import report
 from rtalib.report import collect
 from rtalib.results import tables
+from rtalib.results.figures import claims, style
 
 RECORD = Path(__file__).resolve().parents[1] / "outputs" / "record"
 TOGETHER = ("together", "gain-parts", "severity-budget", "coverage", "neighbours")  # the questions of notebook 20
@@ -31,6 +34,17 @@ def main() -> None:
             tables.save(chance.drop(columns=["table", "group"]), folder, "search-or-chance-verdict")
         report.write(run).unlink()  # the page can be made again, and is heavy
         print(f"{run.name}: {found.tally}")
+    picture()
+
+
+def picture() -> None:
+    """docs/images/published-measured.png: RTA's claims at scale cpu, those of CF-DARTS' Table 2 at night."""
+    every = {run: pd.read_csv(RECORD / run / "claims.csv") for run in ("night-cifar10", "cpu-cifar10")}
+    repair, rta = every["night-cifar10"], every["cpu-cifar10"]
+    shown = pd.concat([rta[rta["table"].str.startswith("rta")], repair[repair["table"] == "cf-table2"]])
+    drawing = claims.published_against_measured(shown, "RTA: scale cpu · CF-DARTS, Table 2: scale night · cifar10")
+    with style.use_style():
+        drawing.savefig(RECORD.parents[1] / "docs" / "images" / "published-measured.png", dpi=200, metadata={"Software": None})
 
 
 if __name__ == "__main__":

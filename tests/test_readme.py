@@ -55,18 +55,71 @@ def test_the_factorial_is_that_of_the_committed_table():
         assert f"| {name} | {row.clean:.1f} | {row['mean']:.1f} | {row.fail:.1f} | {row.transfer_pgd:.1f} |" in RESULTS
 
 
+def claims_of(scale: str) -> pd.DataFrame:
+    """The claims of a run that were tested; of a table in several groups the first."""
+    claims = pd.read_csv(RECORD / f"{scale}-cifar10" / "claims.csv").query("seeds > 0")
+    return claims.drop_duplicates("claim").set_index("claim")
+
+
+def in_short(row: pd.Series) -> str:
+    return f"{row.difference:+z.1f} [{row.low:+z.1f}, {row.high:+z.1f}]"
+
+
 CLAIMS = re.findall(r"^\| ([a-z0-9-]+\.\d+) \| .+? \| (.*?) \| (.*?) \| (\w+), (\d+) \| (.*?) \|$", README + RESULTS, flags=re.MULTILINE)
 
 
+VERDICTS = {"reproduced", "not after correction", "cannot be decided", "not found", "not reproduced"}
+
+
 def test_claims_are_found():
-    assert len(CLAIMS) >= 12 and {verdict for *_, verdict in CLAIMS} >= {"reproduced", "undecided", "not reproduced"}
+    assert len(CLAIMS) >= 24 and {verdict.partition(" (")[0] for *_, verdict in CLAIMS} == VERDICTS
 
 
 @pytest.mark.parametrize("claim, published, measured, scale, seeds, verdict", CLAIMS)
 def test_claims_are_those_of_the_committed_runs(claim, published, measured, scale, seeds, verdict):
-    row = pd.read_csv(RECORD / f"{scale}-cifar10" / "claims.csv").set_index("claim").loc[claim]
+    row = claims_of(scale).loc[claim]
     assert published == ("" if pd.isna(row.published) else f"{row.published:+.1f}")
-    assert measured == f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" and verdict == row.verdict and row.seeds == int(seeds)
+    assert measured == in_short(row) and row.seeds == int(seeds)
+    power = f" (power {row.power:.0%})".replace("%", " %") if row.verdict in ("cannot be decided", "not found") else ""
+    assert verdict == row.verdict + power
+
+
+SENTENCES = re.findall(r"([+-]\d+\.\d \[[^]]*\])\s\((cpu|night),\s([a-z0-9-]+\.\d+)\)", README + RESULTS)
+
+
+def test_sentences_with_a_claim_are_found():
+    assert len(SENTENCES) >= 40 and {run for _, run, _ in SENTENCES} == {"cpu", "night"}
+
+
+@pytest.mark.parametrize("measured, scale, claim", SENTENCES)
+def test_sentences_that_name_a_claim_have_its_numbers(measured, scale, claim):
+    assert measured == in_short(claims_of(scale).loc[claim])
+
+
+def section(title: str) -> str:
+    return README.split(f"**{title}**")[1].split("**")[0]
+
+
+@pytest.mark.parametrize(
+    "title, verdicts",
+    [
+        ("Holds here", {"reproduced"}),
+        ("Does not hold here", {"not reproduced", "not found"}),
+        ("Cannot be known at this scale", {"cannot be decided", "not after correction"}),
+    ],
+)
+def test_readme_sorts_claims_by_their_verdicts(title, verdicts):
+    named = re.findall(r"\((cpu|night),\s([a-z0-9-]+\.\d+)\)", section(title))
+    assert named and {claims_of(scale).loc[claim].verdict for scale, claim in named} <= verdicts
+
+
+def test_the_picture_of_the_claims_counts_them():
+    shown = pd.concat(
+        [claims_of("night").query("table == 'cf-table2'"), claims_of("cpu")[lambda claims: claims["table"].str.startswith("rta")]]
+    )
+    shown = shown[shown["published"].notna() & shown["low"].notna() & (shown["metric"] != "columns")]
+    assert (shown["verdict"] == "reproduced").sum() == 6 and (shown["verdict"] == "not reproduced").sum() == 2
+    assert "six of the tested claims survive the correction with the published sign, two with the opposite one" in README
 
 
 def test_map_names_every_room():
