@@ -130,6 +130,22 @@ For batch jobs and machines without Jupyter. Finished rows are kept; `report` sh
 
 
 @commands.command()
+@click.argument("table")
+@option("--hours", "Stop when the next decision would take longer.", type=float, required=True, metavar="H")
+@executor
+@of_a_run
+def decide(table: str, hours: float, **how: str) -> None:
+    """Spend hours on the seeds that decide claims of TABLE (cf-table2, rta-table1, ...).
+
+    Seeds go where a claim is open and nearest to a decision, one at a time. The tests are valid however often they are looked at.
+    """
+    from rtalib.cli import decide
+
+    with one_line_errors():
+        decide.spend(table, hours, **how)
+
+
+@commands.command()
 @option("--sources", "Comma-separated.  [default: all fifteen]", metavar="A,B")
 @executor
 @of_a_run

@@ -110,7 +110,7 @@ def _verdict_view(table: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     tests = {"seeds": "seeds", "p": "p", "holm": "p, Holm", "power": "power", "verdict": "verdict"}
     shown = table[["claim", "text", *names, *weights, *tests]].rename(columns=names | weights | tests)
     bounds = dict.fromkeys(["95 % from", "to"], "{:+.1f}")  # with the sign of a bound that rounds to 0: is 0 inside?
-    formats = {"p": p_value, "p, Holm": p_value, "power": percent, "± images": "{:.1f}"} | dict.fromkeys(weights.values(), signed)
+    formats = {"p": p_value, "p, Holm": p_value, "power": "{:.2f}", "± images": "{:.1f}"} | dict.fromkeys(weights.values(), signed)
     return shown, {"published Δ": signed, "measured Δ": signed} | formats | bounds
 
 
@@ -125,11 +125,6 @@ def _style_verdicts(table: pd.DataFrame) -> Styler:
 def p_value(value: float) -> str:
     """A p value in three decimals at most; empty for NaN."""
     return "" if pd.isna(value) else "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
-
-
-def percent(share: float) -> str:
-    """A share of 1 in whole percent; empty for NaN."""
-    return "" if pd.isna(share) else f"{share:.0%}"
 
 
 def signed(value: float) -> str:

@@ -37,7 +37,8 @@ def test_structure(name):
 
 
 @pytest.mark.parametrize(
-    "name,preamble", {"one column": "lrrrr", "two columns": "llrrr", "verdicts": "lp{6cm}rrrrrrrl", "wins": "lrrr", "plain": "lrr"}.items()
+    "name,preamble",
+    {"one column": "lrrrr", "two columns": "llrrr", "verdicts": "lp{6cm}rrrrrrrrrl", "wins": "lrrr", "plain": "lrr"}.items(),
 )
 def test_names_are_set_to_the_left_and_numbers_to_the_right(name, preamble):
     assert rf"\begin{{tabular}}{{{preamble}}}" in latex(TABLES[name]())

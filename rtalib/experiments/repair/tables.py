@@ -4,7 +4,7 @@ Each table also has null baselines that the paper lacks: the same architecture t
 added to the training set without a search.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rtalib import scales
@@ -153,14 +153,16 @@ def run_table(
     protocol: str = "",
     corruption: str = "gaussian_noise",
     target: str = "",
+    only: Container[tuple[str, int]] | None = None,
     executor: str = "processes",
 ) -> list[dict]:
     """Rows of a table of the CF-DARTS paper ('table1' to 'table7', 'figure4'), one per method and seed; stored rows are not recomputed.
 
     seeds, protocol: default the scale's own. corruption: the guiding one (Tables 3 and 4 have their four). target: Table 4's data set,
-    default the scale's. Row fields in percent: clean, one per corruption (all five severities), and fail (failing examples of the deployed
-    network without the selected ones); further n_fail, n_eval, shared_base_images, leaked_base_images, genotype, params, history.
-    Table 5 adds common_fail; Table 7 has hours instead. The table "cf-deployed" of the store has the deployed networks.
+    default the scale's. only: pairs of a method and a seed; default all. Row fields in percent: clean, one per corruption (all five
+    severities), and fail (failing examples of the deployed network without the selected ones); further n_fail, n_eval, shared_base_images,
+    leaked_base_images, genotype, params, entropy, precision, history. Table 5 adds common_fail; Table 7 has hours instead. The table
+    "cf-deployed" of the store has the deployed networks.
     """
     settings = scales.get(scale)
     protocol = protocol or settings.protocol
@@ -176,6 +178,7 @@ def run_table(
         inputs |= {} if target == OTHER_SHAPES else {f"target {split}": digest for split, digest in fingerprint(target).items()}
         inputs |= constants_of(target_images(target, "test", settings.repair))
     found = table_trials(table, seeds or settings.seeds, settings.repair, **common)
+    found = [trial for trial in found if only is None or (trial.method, trial.seed) in only]
     return run_trials(*COMPUTED.get(table, METHOD), found, f"cf-{table}", common=common, inputs=inputs, executor=executor)
 
 

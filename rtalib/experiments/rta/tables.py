@@ -11,7 +11,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -176,13 +176,14 @@ def run_table(
     dataset: str = "shapes10",
     seeds: Sequence[int] = (),
     protocol: str = "",
+    only: Container[tuple[str, int]] | None = None,
     executor: str = "processes",
 ) -> list[dict]:
     """Rows of a table of the RTA paper, 'table1' to 'table4', one per method, seed and target network; stored rows are not computed again.
 
-    seeds, protocol: default the scale's own; see `original_images`. Row fields: method, seed, model, score and score.PARTS
-    in percent, n_train, n_eval, precision, and in Tables 1 to 3 unmodified, the percentage of copies that are their original to the byte.
-    Warns under protocol 'paper', whose training images are those that the suite perturbs.
+    seeds, protocol: default the scale's own; see `original_images`. only: pairs of a method and a seed, default all. Row fields: method,
+    seed, model, score and score.PARTS in percent, n_train, n_eval, precision, and in Tables 1 to 3 unmodified, the percentage of copies
+    that are their original to the byte. Warns under protocol 'paper', whose training images are those that the suite perturbs.
     """
     if table not in TABLES:
         raise unknown("table", table, TABLES)
@@ -197,15 +198,12 @@ def run_table(
     if table == "table4":
         return search.run(scale, dataset, seeds, protocol, setup, common)
     methods = rows_of(table, setup)
-    used = dict.fromkeys(name for name, _ in methods.values())
-    sets = [SetTrial(method, seed, dataset, protocol, setup) for seed in seeds for method in used]
+    pairs = [(method, seed) for seed in seeds for method in methods if only is None or (method, seed) in only]
+    used = dict.fromkeys((methods[method][0], seed) for method, seed in pairs)
+    sets = [SetTrial(*name, dataset, protocol, setup) for name in used]
     grid.run(set_trial, sets, recipe="rtalib.rta.set_cell", table="rta-sets", **common)
-    trials = [
-        TargetTrial(method, *methods[method], seed, model, dataset, protocol, scale, setup)
-        for seed in seeds
-        for method in methods
-        for model in setup.targets
-    ]
+    every = [(method, seed, model) for method, seed in pairs for model in setup.targets]
+    trials = [TargetTrial(method, *methods[method], seed, model, dataset, protocol, scale, setup) for method, seed, model in every]
     return grid.run(target_trial, trials, recipe="rtalib.rta.target_cell", table=f"rta-{table}", version=2, **common)
 
 
