@@ -29,8 +29,8 @@ def spend(table: str, hours: float, *, scale: str, dataset: str, executor: str) 
     if table not in runners():
         raise unknown("table", table, runners())
     run, protocol, started = scales.run_name(scale, dataset), scales.get(scale).protocol, time.time()
+    rows = [row for row in store.rows(run, table) if row.get("protocol", protocol) == protocol]
     while True:
-        rows = [row for row in store.rows(run, table) if row.get("protocol", protocol) == protocol]
         left = hours - (time.time() - started) / grid.HOUR
         cells = sequential.next_cells(rows, CLAIMS[table], hours_of(rows), left) if left > 0 else []
         if not cells:
@@ -39,7 +39,7 @@ def spend(table: str, hours: float, *, scale: str, dataset: str, executor: str) 
         print("next: " + ", ".join(f"{method}, seed {seed}" for method, seed in cells), flush=True)
         known = {(row["method"], row["seed"]) for row in rows} | set(cells)
         seeds = sorted({seed for _, seed in known})
-        runners()[table](scale=scale, dataset=dataset, seeds=seeds, only=known, executor=executor)
+        rows = runners()[table](scale=scale, dataset=dataset, seeds=seeds, only=known, executor=executor)
 
 
 def hours_of(rows: Sequence[Mapping]) -> dict[str, float]:

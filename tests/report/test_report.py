@@ -202,7 +202,7 @@ def test_figure_carries_its_words_to_the_page(run):
 
 
 def test_verdicts_are_told_by_words_and_marks():
-    assert set(collect.MARKS) == set(VERDICT_COLORS) and len(set(collect.MARKS.values())) == 4
+    assert set(collect.MARKS) == set(VERDICT_COLORS) and len(set(collect.MARKS.values())) == 6
     assert markdown.row(["x|y", 1, "a\nb"]) == "| x\\|y | 1 | a b |"
 
 
