@@ -84,7 +84,9 @@ def next_cells(
     usual = sum(hours.values()) / len(hours) if hours else 0.0
     for standing in standings(rows, claims):
         methods = (standing.claim.better, standing.claim.worse)
-        have = {method: set(values(rows, method, standing.claim.metric).index) for method in methods}
+        have = {method: {row["seed"] for row in select(rows, method)} for method in methods}
+        if standing.seeds < min(2, *map(len, have.values())):
+            continue  # its column is not measured
         missing = [[(method, seed) for method in methods if seed not in have[method]] for seed in range(MOST)]
         missing = next((pairs for pairs in missing if pairs and all(map(possible, pairs))), [])
         whole = max(1.0, standing.needed - standing.seeds) * sum(hours.get(method, usual) for method in methods)

@@ -47,6 +47,8 @@ def test_seeds_go_to_the_open_claim_that_is_nearest():
     near = rows_of("a", [10.0, 11.0, 10.5]) + rows_of("b", [1.0, 2.1, 1.4]) + rows_of("c", [10.1, 10.8, 10.9])
     assert next_cells(near, [A_B, A_C], {"a": 1.0, "b": 1.0, "c": 1.0}) == [("a", 3), ("b", 3)]
     assert next_cells(near, [A_B, A_C], {"a": 1.0, "b": 1.0}, left=0.5) == [], "no decision fits into half an hour"
+    unmeasured = Claim("x.2", "cf", "table2", "x", "a", "b", "fail")
+    assert next_cells(near, [unmeasured], {}) == [], "no seed measures a column that the rows do not have"
     assert next_cells(near, [A_C], {}) == [], "a difference of nothing is not decided by more seeds"
 
 
