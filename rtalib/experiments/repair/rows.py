@@ -131,7 +131,7 @@ def facts(network: TrainedNetwork, clean: torch.Tensor, right: torch.Tensor) -> 
         "genotype": str(network.architecture.genotype),
         "params": parameter_count(*network.build.args, **network.build.keywords),
         "entropy": entropy(network),
-        "precision": network.entry.card["parameters"]["precision"],
+        "precision": network.entry.card["parameters"].get("precision"),  # None: adapted, not trained
         "history": history(network.entry),
         "recipe": asdict(network.architecture.study.setup.recipe(network.data.images.shape[-1])),
     }
