@@ -15,6 +15,7 @@ from rtalib import attacks
 from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset, root_folder
+from rtalib.experiments.rta.unlike import UNLIKE, corrupt_unlike
 from rtalib.infra import store
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
@@ -63,11 +64,29 @@ def suite_part(part: str, test: LabeledImages, network: nn.Module, *, severity: 
     return concat([test.with_images(images) for images in made], part)
 
 
+def unlike_suite(test: LabeledImages) -> dict[str, LabeledImages]:
+    """{type: images} of the corruptions in UNLIKE at two severities, made once; beside the suite, not part of the mean."""
+
+    def build(folder: Path) -> None:
+        for name in UNLIKE:
+            (folder / name).mkdir(exist_ok=True)
+            made = (corrupt_unlike(test.images, name, level, seed=SEED) for level in HELD_OUT_SEVERITIES)
+            save_images(folder / name, concat([test.with_images(images) for images in made], name))
+
+    entry = store.make("unlike-suite", 1, {"data": test.digest, "severities": HELD_OUT_SEVERITIES}, build, label="unlike")
+    return {name: load_images(entry.path / name) for name in UNLIKE}
+
+
 def measure(network: nn.Module, dataset: str, setup: RtaScale) -> dict:
-    """score and its PARTS for one network in percent, n_eval, and `hidden` if the released arrays are there."""
+    """score and its PARTS for one network in percent, n_eval, and `hidden` if the released arrays are there.
+
+    Not part of the score, because rows were stored before: unlike_types, the percentage on each of UNLIKE, and `unlike`, their mean.
+    """
     suite = proxy_suite(dataset, setup)
+    unlike = {name: 100 * evaluate(network, images) for name, images in unlike_suite(suite["clean"]).items()}
     parts = {part: 100 * evaluate(network, images) for part, images in suite.items()}
     facts = {"score": sum(parts.values()) / len(parts), **parts, "n_eval": sum(map(len, suite.values()))}
+    facts |= {"unlike": sum(unlike.values()) / len(unlike), "unlike_types": unlike}
     return facts | ({"hidden": 100 * evaluate(network, load_dataset(HIDDEN, "test"))} if has_hidden(dataset) else {})
 
 

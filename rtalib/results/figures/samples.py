@@ -52,6 +52,9 @@ def short_name(method: str) -> str:
 
 
 def origin(rows: Sequence[Mapping]) -> str:
-    """The scale, the data set, the protocol and the seeds of the rows, for the foot of a figure."""
+    """The scale, the data set, the protocol and the seeds of the rows, for the foot of a figure, and the largest share of copies that an
+    augmentation of RTA's rows left as they were (copies of the originals themselves do not count)."""
     facts = context(rows)
-    return " · ".join(f"{name} {facts[name]}" for name in ("scale", "dataset", "protocol", "seed") if name in facts)
+    kept = [row["unmodified"] for row in rows if isinstance(row.get("unmodified"), float) and row["unmodified"] < 100]
+    share = [f"copies left unmodified: {max(kept):.0f} % at most"] if kept and max(kept) > 0 else []
+    return " · ".join([f"{name} {facts[name]}" for name in ("scale", "dataset", "protocol", "seed") if name in facts] + share)

@@ -13,6 +13,7 @@ from rtalib.data.export import export
 from rtalib.data.loading import load_dataset
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
+from rtalib.experiments.rta.unlike import UNLIKE
 from rtalib.training.recipes import RECIPES
 
 SETUP = scales.get("smoke").rta
@@ -77,6 +78,7 @@ def test_score_is_the_mean_over_the_parts():
     network = models.build("tiny").eval()
     found = rta_score.measure(network, "shapes10", SETUP)
     assert found["score"] == pytest.approx(sum(found[part] for part in rta_score.PARTS) / len(rta_score.PARTS))
+    assert list(found["unlike_types"]) == list(UNLIKE) and found["unlike"] == pytest.approx(sum(found["unlike_types"].values()) / 10)
     assert "hidden" not in found and found["n_eval"] == SETUP.evaluated * (1 + 15 + 30 + 6 + 4)
 
 
