@@ -33,7 +33,7 @@ MODULES = {  # public name: where it is
     "tables": "rtalib.results.tables",
     "training": "rtalib.training",
     "widgets": "rtalib.widgets",
-    "your_images": "rtalib.experiments.rta.your_images",
+    "your_images": "rtalib.yours.your_images",
 }
 FUNCTIONS = {"load_dataset": "rtalib.data.loading", "corrupt": "rtalib.corruptions", "CORRUPTIONS": "rtalib.corruptions"}
 

@@ -1,4 +1,4 @@
-"""White-box attacks in pixel space: FGSM, BIM (I-FGSM), MI-FGSM, PGD, ODI-PGD and ODI-BIM in the L-infinity ball, and PGD in the L2 ball.
+"""White-box attacks in pixel space: FGSM, BIM (I-FGSM), MI-FGSM, PGD, APGD, ODI-PGD and ODI-BIM in the L-infinity ball, PGD in the L2 ball.
 
 An attack is a frozen recipe and one call, `PGD(steps=20)(model, images, labels, index=index, seed=0)`. `recipe.record(...)` takes the same
 arguments and also reports, per image, whether it fools the model and how many gradients it took. Images are float NCHW in [0,1], so eps is
@@ -7,13 +7,13 @@ autocast, and only the input receives a gradient; afterwards every module's mode
 are summed over the batch and random numbers are drawn per image, so the result for an image does not depend on its batch (up to float
 rounding).
 
-    pgd(model, images, labels, steps=20)      each recipe as a function: fgsm, bim, mi_fgsm, pgd, pgd_l2, odi_pgd, odi_bim
+    pgd(model, images, labels, steps=20)      each recipe as a function: fgsm, bim, mi_fgsm, pgd, pgd_l2, apgd, apgd_t, odi_pgd, odi_bim
     attack(recipe, model, data)               uint8 images in, uint8 images out, success checked on these bytes
     sweep(recipe, [2/255, 8/255], model, ...) one result per budget
     prepared(model, "bfloat16")               a faster stand-in for the model, for any recipe
 
 Sources: Goodfellow et al. 2015 (FGSM); Kurakin et al. 2017 (BIM); Dong et al. 2018 (MI-FGSM); Madry et al. 2018 (PGD); Tashiro et al. 2020
-(ODI). docs/attacks.md explains the warnings.
+(ODI); Croce and Hein 2020 (APGD). docs/attacks.md explains the warnings.
 """
 
 import inspect
@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from rtalib.attacks.apgd import APGD, APGDT
 from rtalib.attacks.checks import AttackWarning, attackable
 from rtalib.attacks.folding import fold_batchnorm, prepared
 from rtalib.attacks.odi import ODI_BIM_PRESETS, ODIBIM, ODIPGD, cosine_sizes, has_low_logits, odi_bim_recipe
@@ -29,9 +30,9 @@ from rtalib.attacks.pgd import BIM, FGSM, MIFGSM, PGD, PGDL2
 from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult
 
 __all__ = [
-    "BIM", "EPS", "FGSM", "LOSSES", "MIFGSM", "ODIBIM", "ODIPGD", "ODI_BIM_PRESETS", "PGD", "PGDL2", "STEP", "Attack", "AttackResult",
-    "AttackWarning", "attack", "attackable", "bim", "cosine_sizes", "fgsm", "fold_batchnorm", "has_low_logits", "mi_fgsm", "odi_bim",
-    "odi_bim_recipe", "odi_pgd", "pgd", "pgd_l2", "prepared", "quantize", "sweep", "with_eps",
+    "APGD", "APGDT", "BIM", "EPS", "FGSM", "LOSSES", "MIFGSM", "ODIBIM", "ODIPGD", "ODI_BIM_PRESETS", "PGD", "PGDL2", "STEP", "Attack",
+    "AttackResult", "AttackWarning", "apgd", "apgd_t", "attack", "attackable", "bim", "cosine_sizes", "fgsm", "fold_batchnorm",
+    "has_low_logits", "mi_fgsm", "odi_bim", "odi_bim_recipe", "odi_pgd", "pgd", "pgd_l2", "prepared", "quantize", "sweep", "with_eps",
 ]  # fmt: skip
 
 
@@ -51,6 +52,8 @@ def _function(name: str, recipe: Callable[..., Attack]) -> Callable[..., Tensor]
     return function
 
 
+apgd = _function("apgd", APGD)
+apgd_t = _function("apgd_t", APGDT)
 fgsm = _function("fgsm", FGSM)
 bim = _function("bim", BIM)
 mi_fgsm = _function("mi_fgsm", MIFGSM)

@@ -1,10 +1,17 @@
 """python -m rtalib evaluate: the robustness card of a network."""
 
+from __future__ import annotations
+
 import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
 from rtalib.cli.options import NETWORK, downloads, executor, network_options, one_line_errors, option, outputs
+
+if TYPE_CHECKING:
+    from rtalib.yours.card import Card
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
@@ -22,33 +29,61 @@ def names(text: str | None) -> tuple[str, ...] | None:
 @option("--eps", "Radii of the attacks, in units of 1/255.", default="1,2,4,8", metavar="E,F")
 @option("--attack-limit", "Only so many images are attacked, the first ones.", type=int, default=500, metavar="N")
 @option("--seed", "Of the random draws.", type=int, default=0)
+@option("--against", "NETWORK to compare with cell by cell, opened with the same options; writes gate.csv, too.", metavar="OLD")
+@option("--against-weights", "Its FILE.safetensors.", metavar="FILE")
+@option("--gate", "Exit with 1 if a cell is worse than OLD's by more than this.", type=float, metavar="POINTS")
+@option("--early", "End as soon as the gate is sure of that; the card is of the images seen by then.", is_flag=True)
 @executor
 @option("--workers", "Processes.  [default: one per GPU, else one per core]", type=int, metavar="N")
 @outputs
 @downloads
-def evaluate(dataset: str, out: str, corruptions: str | None, attacks: str, eps: str, executor: str, workers: int | None, **given) -> int:
-    from rtalib.yours import card, cells, page
+def evaluate(dataset: str, out: str, executor: str, workers: int | None, **given) -> int:
+    from rtalib.yours import card, cells, gate, page
 
-    started, at = time.monotonic(), {name: given.pop(name) for name in ("limit", "side", "attack_limit", "seed")}
-    chosen = {"none": (), "all": tuple(cells.ATTACKS)}.get(attacks) if attacks in ("none", "all") else names(attacks)
+    started, how = time.monotonic(), {"executor": executor, "workers": workers}
+    against, weights, points, early = (given.pop(name) for name in ("against", "against_weights", "gate", "early"))
+    found = []
     with one_line_errors():
-        try:
-            radii = tuple(float(number) for number in eps.split(","))
-        except ValueError:
-            raise ValueError(f"eps: expected numbers, comma-separated, in units of 1/255, got {eps!r}") from None
-        network = cells.NetworkSpec(**given)
-        request = card.CardRequest(network, dataset, corruptions=names(corruptions), attacks=chosen, eps=radii, **at)
-        made = card.evaluate(request, executor=executor, workers=workers)
-        path = page.write(made, out)
-    print(
-        f"{network.label} on {made.data.name}, {len(made.data):,} images: clean {made.clean:.1f} %, mean over corruptions {made.mean:.1f} %"
-    )
-    for line in made.summary[1:3]:
-        print(f"{line['name']} {line['value']:.1f}  ({line['note']})")
-    for line in made.slices[:3]:
-        print(f"worst: {line['class']} under {line['what']} {line['accuracy']:.1f} %, taken for {line['taken_for']}")
+        options = {
+            "limit": given.pop("limit"),
+            "side": given.pop("side"),
+            "attack_limit": given.pop("attack_limit"),
+            "seed": given.pop("seed"),
+        }
+        options |= {"corruptions": names(given.pop("corruptions")), "eps": radii(given.pop("eps"))}
+        attacks = given.pop("attacks")
+        options["attacks"] = {"none": (), "all": tuple(cells.ATTACKS)}.get(attacks, names(attacks))
+        request = card.CardRequest(cells.NetworkSpec(**given), dataset, **options)
+        if against is None:
+            if points is not None or early:
+                raise ValueError("gate: needs --against OLD")
+            made = card.evaluate(request, **how)
+        else:
+            old = replace(request, network=replace(request.network, network=against, weights=weights))
+            made, found = gate.gate(old, request, points or 0.0, early=early, **how)
+        path = page.write(made, out, found)
+    print(summary(made))
+    if found:
+        print(gate.text(found, points or 0.0))
     print(f"{path} ({time.monotonic() - started:.0f} s)")
-    return 0
+    return int(points is not None and any(cell.worse for cell in found))
+
+
+def radii(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"eps: expected numbers, comma-separated, in units of 1/255, got {text!r}") from None
+
+
+def summary(made: Card) -> str:
+    head = f"{made.request.network.label} on {made.data.name}, {len(made.data):,} images"
+    lines = [f"{head}: clean {made.clean:.1f} %, mean over corruptions {made.mean:.1f} %"]
+    lines += [f"{line['name']} {line['value']:.1f}  ({line['note']})" for line in made.summary if "mCE" in line["name"]]
+    lines += [
+        f"worst: {line['class']} under {line['what']} {line['accuracy']:.1f} %, taken for {line['taken_for']}" for line in made.slices[:3]
+    ]
+    return "\n".join(lines)
 
 
 evaluate.help = f"""Write the robustness card of a network.

@@ -199,28 +199,46 @@ def corrupt(dataset: str, out: str, corruptions: str | None, severities: str, **
 
 @commands.command()
 @option("--images", "Class folders with pictures of any sizes | cifar10 | shapes10 | a .npz | a .parquet", required=True, metavar="DIR")
-@option("--out", "Folder for data.npz (or the files of --format), card.json and preview.png.", required=True, metavar="DIR")
+@option("--out", "Folder for data.npz (or the files of --format), card.json, manifest.csv and preview.png.", required=True, metavar="DIR")
 @option("--size", "Images to make; if this is more than there are, every image is taken again.", type=int, required=True, metavar="N")
 @option("--iterative", "Mine them with the networks themselves, instead of drawing them.", is_flag=True)
 @option("--originals", "Put the originals in front; they count towards N.", is_flag=True)
 @option("--side", "Pixels to which pictures in folders are scaled, 16 to 64.", type=int, default=32)
-@option("--format", "Comma-separated: npz | parquet | competition", default="npz")
+@option("--format", "Comma-separated: npz | parquet | competition | folder (class folders of PNG)", default="npz")
 @option("--scale", f"Of the sources and the search: {SCALES}", default="demo")
 @option("--seed", "Of all random draws.", type=int, default=0)
+@option("--network", "NETWORK of your own among those that are attacked, as in `evaluate`.")
+@option("--weights", "Of that network.", metavar="FILE")
+@option("--skip-unreadable", "Leave out pictures that cannot be read, and name them.", is_flag=True)
 @option("--score", "Train on the originals and on the robust set, and score both on perturbed test images.", is_flag=True)
 @executor
 @option("--workers", "Processes.  [default: one per GPU, else one per core]", type=int, metavar="N")
 @outputs
 @downloads
-def rta(images: str, out: str, format: str, score: bool, executor: str, workers: int | None, **given) -> None:
-    """Make a robust data set of your own images."""
-    from rtalib.experiments.rta import your_images
+def rta(
+    images: str,
+    out: str,
+    format: str,
+    score: bool,
+    executor: str,
+    workers: int | None,
+    skip_unreadable: bool,
+    network: str | None,
+    weights: str | None,
+    **given,
+) -> None:
+    """Make a robust data set of your own images. One in five of a folder without train/ and test/ is kept as a test image."""
+    from pathlib import Path
 
-    how = {"executor": executor, "workers": workers}
+    from rtalib.yours import set_folder, your_images
+
+    how = {"executor": executor, "workers": workers, "skip_unreadable": skip_unreadable}
     with one_line_errors():
-        order = your_images.SetRequest(images, **given)
+        order = your_images.request(images, network, weights, **given)
         robust = your_images.make(order, out, format.split(","), **how)
         rows = your_images.score(order, **how) if score else []
+        if score:
+            set_folder.add_score(Path(out), rows)
     print(f"\n{your_images.text(robust, out)}")
     for row in rows:
         parts = ", ".join(f"{part} {row[part]:.1f}" for part in ("clean", "corruptions", "transfer_pgd"))

@@ -33,6 +33,8 @@ SEVERITIES = (1, 2, 3, 4, 5)
 ATTACKS: dict[str, attacks.Attack] = {
     "pgd": attacks.PGD(steps=20, stop_on_success=True),
     "odi_pgd": attacks.ODIPGD(keep="first"),
+    "apgd_ce": attacks.APGD(),
+    "apgd_t": attacks.APGDT(),
 }
 RUN, RECIPE = "cards", "rtalib.card.cell"
 
@@ -188,6 +190,8 @@ def trials(
 def kinds_of(corruptions: Sequence[str] | None, attacked: Sequence[str], eps: Sequence[float]) -> tuple[dict, dict]:
     """({clean and corruptions: severities}, {attack: radii}), checked."""
     chosen = CORRUPTIONS if corruptions is None else corruptions
+    if not chosen:
+        raise ValueError(f"corruptions: expected at least one of {', '.join(CORRUPTIONS)}")
     for name in chosen:
         if name not in CORRUPTIONS:
             raise unknown("corruption", name, CORRUPTIONS)

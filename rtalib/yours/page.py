@@ -15,6 +15,7 @@ from rtalib.infra import store
 from rtalib.results.papers import CORRUPTION_LABELS
 from rtalib.yours import metrics
 from rtalib.yours.card import Card
+from rtalib.yours.gate import Cell
 
 FILES = ("card.json", "cells.csv", "summary.csv", "card.md", "card.html")
 SAME = ("network_identity", "images", "benchmark", "frost", "seed")  # of the provenance: cards that agree in these may replace each other
@@ -35,8 +36,11 @@ def check_folder(out: str | Path, provenance: Mapping) -> None:
         raise ValueError(f"out: {path} is a card of another {other.replace('_', ' ')}; choose another folder")
 
 
-def write(card: Card, out: str | Path) -> Path:
-    """Write FILES into the folder; returns the page's path. ValueError if it holds another card; that is not overwritten."""
+def write(card: Card, out: str | Path, compared: Sequence[Cell] = ()) -> Path:
+    """Write FILES into the folder, and gate.csv if there is a comparison; returns the page's path.
+
+    ValueError if the folder holds another card; that is not overwritten.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     out = Path(out)
@@ -52,7 +56,7 @@ def write(card: Card, out: str | Path) -> Path:
     facts = {
         "card": card,
         "made": card.facts["provenance"],
-        "labels": CORRUPTION_LABELS | ATTACK_LABELS | {"clean": "Clean"},
+        "labels": {what: ATTACK_LABELS.get(what) or what.replace("_", " ").replace("jpeg", "JPEG") for what in card.levels},
         "against": metrics.reference(card.data.name),
         "standing": standing(card),
         "pictures": [pictures(card, line) for line in card.slices],
@@ -66,6 +70,8 @@ def write(card: Card, out: str | Path) -> Path:
     }
     for name in FILES:
         store.write_atomic(out / name, contents[name])
+    if compared:
+        store.write_atomic(out / "gate.csv", _csv([vars(cell) for cell in compared]))
     return out / "card.html"
 
 

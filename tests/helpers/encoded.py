@@ -10,7 +10,7 @@ from PIL import Image
 
 from rtalib.corruptions.on_disk.inputs import find
 from rtalib.data.loading import load_dataset
-from rtalib.experiments.rta.your_images import _picture
+from rtalib.yours.your_images import _picture
 
 ORIENTATION = 0x0112
 POSTSCRIPT = b"""%!PS-Adobe-3.0 EPSF-3.0

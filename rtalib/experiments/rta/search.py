@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from torch import nn
+
 from rtalib import attacks, augment, models
 from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
@@ -48,6 +50,10 @@ class SearchSpec:
     settings: Settings
     seed: int
     setup: RtaScale
+
+    def own_sources(self, data: LabeledImages) -> dict[str, nn.Module]:
+        """Networks to attack beside setup.sources, by name; a subclass may have some."""
+        return {}
 
 
 def table4_spec(method: str, seed: int, dataset: str, protocol: str, setup: RtaScale) -> SearchSpec:
@@ -88,6 +94,7 @@ def _search_of(spec: SearchSpec, outputs: Path) -> Search:
     setup, data = spec.setup, _data_of(spec)
     names = setup.sources if spec.attacks else ()
     sources = {name: attacks.prepared(shared_source(name, spec.dataset, setup)[0]) for name in names}
+    sources |= spec.own_sources(data) if spec.attacks else {}
     bank = augment.Bank.for_data(data, sources, severity=setup.severity, restarts=setup.restarts)
     return Search(data, {name: partial(models.build, name, data.num_classes) for name in spec.targets}, bank, spec.settings, spec.seed)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 HOUR = 3600.0
-KIND = ("table", "method", "source", "model", "protocol", "corruption")  # cells that agree in these take about equally long
+KIND = ("table", "method", "source", "model", "protocol", "corruption", "what")  # cells that agree in these take about equally long
 WAITING = 3.0  # a cell that took more than this times its CPU seconds waited for another cell, or for the machine
 LINE = 30.0  # seconds between two lines in a file
 

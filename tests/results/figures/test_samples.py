@@ -94,7 +94,7 @@ def test_bands_reach_from_the_least_to_the_greatest_seed():
 def test_seaborn_is_loaded_by_the_first_figure_alone():
     code = (
         "import sys, rtalib; from rtalib import figures; from rtalib.results.figures import arrays, cells, samples, style; "
-        "import rtalib.experiments.rta.your_images; assert 'seaborn' not in sys.modules; "
+        "import rtalib.yours.your_images; assert 'seaborn' not in sys.modules; "
         "figures.image_grid(__import__('numpy').zeros((1, 3, 2, 2), 'uint8')); assert 'seaborn' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

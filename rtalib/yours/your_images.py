@@ -1,20 +1,22 @@
 """A robust data set of your own images: RTA's draw, or iterative search, over sources that are trained on the images themselves.
 
-    python -m rtalib rta --images my/photos --out my/robust --size 5000 [--iterative] [--score]
+    python -m rtalib rta --images my/photos --out my/robust --size 5000 [--iterative] [--format folder] [--score]
 
 The store keeps every step: a killed run resumes where it stopped, and a run of another size reuses what it can.
 """
 
 import json
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from rtalib import scales
+from rtalib import attacks, scales
 from rtalib.data import export, pictures, readers
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import SPLITS, load_dataset
@@ -27,8 +29,12 @@ from rtalib.infra import grid, provenance, store
 from rtalib.results.figures.arrays import image_grid
 from rtalib.results.figures.style import Drawing, save
 from rtalib.training.artefacts import frost_kind
+from rtalib.yours import set_folder
+from rtalib.yours.cells import NetworkSpec, absolute, examine
 
 SIDES = (16, MAX_SIDE)
+KINDS = (*export.KINDS, "folder")
+IMAGES = "images.npz"
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,34 @@ class SetRequest:
 
 
 @dataclass(frozen=True)
+class SetRequestWithNetwork(SetRequest):
+    """The same, with the user's own network among the sources of the attacks."""
+
+    network: NetworkSpec | None = None
+
+
+def request(images: str, network: str | None = None, weights: str | None = None, **settings: Any) -> SetRequest:
+    """The request of a command line. network: see yours.networks.open_network."""
+    if network is None:
+        if weights is not None:
+            raise ValueError("weights: they need --network")
+        return SetRequest(images, **settings)
+    return SetRequestWithNetwork(images, **settings, network=absolute(NetworkSpec(network, weights)))
+
+
+@dataclass(frozen=True)
+class OwnSearchSpec(rta_search.SearchSpec):
+    """A search whose sources are those of the scale and the user's own network."""
+
+    network: NetworkSpec | None = None
+
+    def own_sources(self, data: LabeledImages) -> dict[str, nn.Module]:
+        network = self.network.open(data.num_classes)
+        examine(network, data)
+        return {f"own {self.network.label}": attacks.prepared(network)}
+
+
+@dataclass(frozen=True)
 class RobustDataset:
     """The robust data set, the trace of its images (without the originals in front), those originals, and a card of how it was made."""
 
@@ -60,18 +94,23 @@ class RobustDataset:
 
 
 @grid.shared_workers()
-def make(order: SetRequest, out: str | Path, kinds: Sequence[str] = ("npz",), **grid_options: Any) -> RobustDataset:
-    """Make the data set and write it into `out`: in `kinds` (see export), with card.json and preview.png.
+def make(
+    order: SetRequest, out: str | Path, kinds: Sequence[str] = ("npz",), *, skip_unreadable: bool = False, **grid_options: Any
+) -> RobustDataset:
+    """Make the data set and write it into `out`: in `kinds` ('folder' or see export), with card.json, manifest.csv and preview.png.
 
     order.images: a folder of class folders with pictures of any sizes (scaled to order.side, the longer side cropped), or anything that
     load_dataset reads, with images of at most 64 pixels a side. The set has no test images. The sources are substitutes trained on the
-    training images with the setup of order.scale. grid_options: executor, workers; see grid.run. Raises ValueError if the size leaves no
-    room and for unknown kinds, and the errors of iterative_search.
+    training images with the setup of order.scale. skip_unreadable: leave out pictures that cannot be read, with a warning that names them;
+    else they are an error. grid_options: executor, workers; see grid.run.
+    Raises ValueError if the size leaves no room, for unknown kinds and for a folder `out` with a set of other parameters, and the errors of
+    iterative_search.
     """
     for kind in kinds:  # before hours of work, not after them
-        if kind not in export.KINDS:
-            raise unknown("kind", kind, export.KINDS)
-    dataset = prepare(order)
+        if kind not in KINDS:
+            raise unknown("kind", kind, KINDS)
+    dataset = prepare(order, skip_unreadable=skip_unreadable)
+    set_folder.check(Path(out), store.plain(order), load_dataset(dataset, "train").digest)
     spec = spec_of(order, dataset)
     rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
     common = _common(order, dataset, spec) | grid_options
@@ -83,11 +122,23 @@ def make(order: SetRequest, out: str | Path, kinds: Sequence[str] = ("npz",), **
     if order.originals:
         data = concat([search.data, data], data.name)
     robust = RobustDataset(data, trace, search.data, _card(order, spec, data, trace, search.data))
-    out = Path(out)
-    export.export(robust.data, out, kinds)
+    out, names = Path(out), [*_names(order, dataset, len(search.data))]
+    lines = set_folder.manifest(data, trace, names, robust.card["severity"])
+    if "folder" in kinds:
+        set_folder.write(data, lines, out)
+    if arrays := [kind for kind in kinds if kind != "folder"]:
+        export.export(data, out, arrays)
+    set_folder.write_manifest(lines, out)
     store.write_atomic(out / "card.json", json.dumps(robust.card, indent=1))
     save(preview(robust), out, "preview")
     return robust
+
+
+def _names(order: SetRequest, dataset: str, count: int) -> list[str]:
+    """What to call each training image: the file below order.images, or its number in the training split."""
+    if dataset.endswith(IMAGES):
+        return [str(name) for name in np.load(dataset, allow_pickle=False)["train_files"]]
+    return [str(number) for number in range(count)]
 
 
 def _common(order: SetRequest, dataset: str, spec: rta_search.SearchSpec) -> dict:
@@ -99,8 +150,11 @@ def method(order: SetRequest) -> str:
     return "RTA + Iterative search" if order.iterative else "RTA"
 
 
-def prepare(order: SetRequest) -> str:
-    """The name for load_dataset: a folder of pictures becomes a .npz in the store, with pictures of one size; other names stay."""
+def prepare(order: SetRequest, *, skip_unreadable: bool = False) -> str:
+    """The name for load_dataset: a folder of pictures becomes a .npz in the store, with pictures of one size; other names stay.
+
+    ValueError names all pictures that cannot be read (20 at most), unless they are skipped with a warning.
+    """
     folder = Path(order.images).expanduser()
     if not folder.is_dir() or any(folder.glob("*.npy")) or any(folder.glob("*.parquet")):
         return order.images if not folder.exists() else str(folder.absolute())
@@ -108,14 +162,32 @@ def prepare(order: SetRequest) -> str:
     facts = {split: [[str(file), file.stat().st_size, file.stat().st_mtime_ns, k] for file, k in listed[split][0]] for split in SPLITS}
 
     def build(work: Path) -> None:
-        arrays = {"classes": np.array(listed["train"][1])}
+        arrays, errors = {"classes": np.array(listed["train"][1])}, []
         for split, (files, _) in listed.items():
-            arrays[f"{split}_images"] = np.stack([_picture(file, order.side) for file, _ in files])
-            arrays[f"{split}_labels"] = np.array([k for _, k in files])
-        np.savez(work / "images.npz", **arrays)
+            found = [(file, k, picture) for file, k in files if (picture := _picture_or(file, order.side, errors)) is not None]
+            if errors and (not skip_unreadable or not found):
+                continue
+            arrays[f"{split}_images"] = np.stack([picture for _, _, picture in found])
+            arrays[f"{split}_labels"] = np.array([k for _, k, _ in found])
+            arrays[f"{split}_files"] = np.array([file.relative_to(folder).as_posix() for file, _, _ in found])
+        if errors and (not skip_unreadable or len(arrays) < 7):
+            raise ValueError(f"{pictures.all_errors(errors)}; --skip-unreadable leaves them out")
+        if errors:
+            warnings.warn(f"left out, for they cannot be read: {', '.join(name for name, _ in errors)}", stacklevel=2)
+        np.savez(work / IMAGES, **arrays)
 
-    entry = store.make("your-images", 2, {"files": facts, "side": order.side}, build, label=folder.name)
-    return str(entry.path / "images.npz")
+    parameters = {"files": facts, "side": order.side} | ({"skip_unreadable": True} if skip_unreadable else {})
+    entry = store.make("your-images", 3, parameters, build, label=folder.name)
+    return str(entry.path / IMAGES)
+
+
+def _picture_or(file: Path, side: int, errors: list[tuple[str, str]]) -> np.ndarray | None:
+    """The picture, or None if it cannot be read; what is wrong with it is added to `errors`."""
+    try:
+        return _picture(file, side)
+    except ValueError as error:
+        errors.append((str(file), str(error)))
+        return None
 
 
 def _picture(file: Path, side: int) -> np.ndarray:
@@ -135,14 +207,15 @@ def spec_of(order: SetRequest, dataset: str) -> rta_search.SearchSpec:
         setup, source_images=min(setup.source_images, len(train)), evaluated=min(setup.evaluated, len(test)), user_weights=False
     )
     rule = "most-models" if order.iterative else "random"
-    return rta_search.SearchSpec(dataset, "train", None, True, setup.targets, rta_search.settings_of(setup, rule, size), order.seed, setup)
+    spec = (dataset, "train", None, True, setup.targets, rta_search.settings_of(setup, rule, size), order.seed, setup)
+    return OwnSearchSpec(*spec, order.network) if isinstance(order, SetRequestWithNetwork) else rta_search.SearchSpec(*spec)
 
 
 def _card(order: SetRequest, spec: rta_search.SearchSpec, data: LabeledImages, trace: Trace, originals: LabeledImages) -> dict:
     counts = torch.bincount(trace.operation, minlength=len(trace.operations)).tolist()
     return {
         "method": method(order),
-        "order": asdict(order),
+        "order": store.plain(order),
         "images": len(data),
         "originals": len(originals) if order.originals else 0,
         "classes": dict(zip(data.classes, torch.bincount(data.hard_labels, minlength=data.num_classes).tolist(), strict=True)),
@@ -151,7 +224,8 @@ def _card(order: SetRequest, spec: rta_search.SearchSpec, data: LabeledImages, t
         "digest": data.digest,
         "settings": store.plain(spec.settings),
         "severity": spec.setup.severity,
-        "sources": f"substitutes trained on {spec.setup.source_images} of the images at scale {order.scale}",
+        "sources": f"substitutes trained on {spec.setup.source_images} of the images at scale {order.scale}"
+        + (f", and {order.network.network}" if isinstance(order, SetRequestWithNetwork) else ""),
         "frost": frost_kind(),
         "rounds": trace.rounds,
         "stamp": provenance.stamp(),
@@ -193,12 +267,12 @@ class BeforeAfterTrial:
     setup: scales.RtaScale
 
 
-def score(order: SetRequest, **grid_options: Any) -> list[dict]:
+def score(order: SetRequest, *, skip_unreadable: bool = False, **grid_options: Any) -> list[dict]:
     """Rows for each target network of the scale, trained on the 'originals' and on the 'robust' set; see the score module for the parts.
 
     Call `make` first. Both trainings take the same number of steps, so that more images do not mean more training.
     """
-    dataset = prepare(order)
+    dataset = prepare(order, skip_unreadable=skip_unreadable)
     spec = spec_of(order, dataset)
     if load_dataset(dataset, "train").digest == load_dataset(dataset, "test").digest:
         raise ValueError(f"images: {order.images!r} has no test images; give a folder, or a .npz with x_train, y_train, x_test and y_test")

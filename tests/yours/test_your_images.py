@@ -1,6 +1,8 @@
 """A folder of pictures of any sizes becomes a robust data set, its card and a score."""
 
+import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from rtalib import shapes10, store, your_images
 from rtalib.cli import main as cli
 from rtalib.data.loading import load_dataset
-from rtalib.experiments.rta.your_images import SetRequest
+from rtalib.yours.your_images import SetRequest
 
 NAMES = ("apples", "pears")
 
@@ -85,9 +87,51 @@ def test_the_command_line(photos, tmp_path, capsys):
     assert cli.main([*arguments, "--score"]) == 0
     printed = capsys.readouterr().out
     assert "130 images (RTA, 0 of them originals)" in printed and "trained on robust (130 images): score" in printed
+    assert json.loads((tmp_path / "card.json").read_text())["score"][0]["score"] >= 0
     assert cli.main([*arguments, "--format", "npy"]) == 2
     assert cli.main([*arguments, "--side", "500"]) == 2
     assert "side: expected 16 to 64 pixels" in capsys.readouterr().err
+
+
+def test_class_folders_with_a_manifest(photos, tmp_path):
+    train = load_dataset(your_images.prepare(order(photos)), "train")
+    made = your_images.make(order(photos, size=len(train) + 30, originals=True), tmp_path, ("folder", "npz"), executor="serial")
+    with (tmp_path / "manifest.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == ["file", "original", "operation", "severity", "class", "split"] and len(lines) == len(made.data)
+    assert len({line["file"] for line in lines}) == len(lines) and {line["class"] for line in lines} == set(NAMES)
+    for line, image in zip(lines[:: len(lines) // 9], made.data.images[:: len(lines) // 9], strict=True):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / line["file"])), image.permute(1, 2, 0).numpy())
+    assert all(line["operation"] == "original" for line in lines[: len(train)])
+    at = next(k for k, line in enumerate(lines) if line["operation"] == "gaussian_noise")
+    assert (photos / lines[at]["original"]).is_file() and lines[at]["severity"] == str(made.card["severity"])
+    assert your_images._picture(photos / lines[0]["original"], 32).tolist() == made.data.images[0].permute(1, 2, 0).tolist()
+
+
+def test_a_network_of_one_s_own_is_attacked_with_the_others(photos, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from rtalib import models\ndef net():\n    return models.seeded(lambda: models.build('tiny', 2), 0)\n"
+    )
+    network = f"{tmp_path / 'mine.py'}:net"
+    made = your_images.make(your_images.request(str(photos), network, size=130, scale="smoke"), tmp_path / "out", executor="serial")
+    assert made.trace.operations[-1] == "own net" and made.card["operations"]["own net"] > 0 and network in made.card["sources"]
+    ten = (tmp_path / "mine.py").read_text().replace("'tiny', 2", "'tiny', 10")
+    (tmp_path / "ten.py").write_text(ten)
+    with pytest.raises(ValueError, match="network: it gives 10 logits, but .* has 2 classes"):
+        your_images.make(your_images.request(str(photos), f"{tmp_path / 'ten.py'}:net", size=130, scale="smoke"), tmp_path / "other")
+
+
+def test_a_finished_folder_is_not_overwritten_by_other_parameters(photos, tmp_path):
+    your_images.make(order(photos), tmp_path, executor="serial")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="was made with other parameters: size 130, not 120. Choose another folder"):
+        your_images.make(order(photos, size=120), tmp_path, executor="serial")
+    with pytest.raises(ValueError, match="was made with other parameters: seed 0, not 3"):
+        your_images.make(order(photos, seed=3), tmp_path, executor="serial")
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "card.json").unlink()
+    with pytest.raises(ValueError, match="holds data.npz without a card.json"):
+        your_images.make(order(photos), tmp_path, executor="serial")
 
 
 def test_sets_without_test_images_are_not_scored(photos, tmp_path):
@@ -97,11 +141,15 @@ def test_sets_without_test_images_are_not_scored(photos, tmp_path):
         your_images.score(SetRequest(str(tmp_path / "mine.npz"), 80, scale="smoke"))
 
 
-def test_unreadable_pictures_are_named(photos, tmp_path):
+def test_unreadable_pictures_are_all_named_or_left_out(photos, tmp_path):
     for name in NAMES:
-        (tmp_path / name).mkdir()
-        for number in range(12):
-            (tmp_path / name / f"{number}.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="cannot be decoded as an image"):
-        your_images.make(SetRequest(str(tmp_path), 50, scale="smoke"), tmp_path / "out")
-    assert not list((store.outputs() / "store" / "your-images").glob(f"{tmp_path.name}-*"))
+        shutil.copytree(photos / name, tmp_path / "mine" / name)
+    for name in ("broken.png", "empty.jpg"):
+        (tmp_path / "mine" / NAMES[0] / name).write_bytes(b"no picture" if name == "broken.png" else b"")
+    mine = order(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"(?s)(broken.png.*empty.jpg|empty.jpg.*broken.png).*--skip-unreadable"):
+        your_images.make(mine, tmp_path / "out")
+    assert not list((store.outputs() / "store" / "your-images").glob("mine-*"))
+    with pytest.warns(UserWarning, match="left out, for they cannot be read: .*broken.png"):
+        dataset = your_images.prepare(mine, skip_unreadable=True)
+    assert sum(len(load_dataset(dataset, split)) for split in ("train", "test")) == 150
