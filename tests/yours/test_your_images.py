@@ -70,7 +70,7 @@ def test_originals_come_first_and_count(photos, tmp_path):
     assert torch.equal(made.data.images[: len(train)], train.images) and len(made.data) == len(train) + 40 == made.card["images"]
     assert len(made.trace.image) == 40
     with pytest.raises(ValueError, match=f"size: {len(train)} images leave no room"):
-        your_images.make(order(photos, size=len(train), originals=True), tmp_path)
+        your_images.make(order(photos, size=len(train), originals=True), tmp_path / "other")
 
 
 def test_score_compares_equal_numbers_of_steps(photos, tmp_path):

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from rtalib import corrupt, load_dataset
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.corruptions.on_demand import Corrupt, CorruptedDataset
+from rtalib.augment.on_demand import Corrupt, CorruptedDataset
 
 
 class Pictures:
