@@ -39,35 +39,41 @@ class APGDRun(AttackRun):
 
     def result(self) -> AttackResult:
         recipe, active = self.recipe, torch.arange(len(self.clean), device=self.clean.device)
-        logits = self.logits(self.clean)
-        warn_if_chance(self.model, logits, self.labels)
+        logits = self.logits(active, self.clean)
+        if not recipe.targeted:
+            warn_if_chance(self.model, logits, self.labels)
         self.out.success = self.fooled(active, self.clean, logits)
         wrong = logits.scatter(1, self.labels[:, None], -math.inf).argsort(1, descending=True)  # the true class is last
-        for restart in range(recipe.restarts * max(1, min(recipe.targets, self.classes - 1))):
+        targets = min(recipe.targets, self.classes - 1)
+        if targets and self.classes < 4:
+            raise ValueError(f"targets: targeted DLR needs at least 4 classes, the model has {self.classes}")
+        for restart in range(recipe.restarts * max(1, targets)):
             active = active[~self.out.success[active]]
             if len(active):
-                self._restart(active, restart, wrong[:, restart % recipe.targets] if recipe.targets else None)
+                self._restart(active, restart, wrong[:, restart % targets] if targets else None)
         return self.out
 
     def _loss(self, active: Tensor, targets: Tensor | None) -> Callable[[Tensor], Tensor]:
         labels = self.labels[active]
         if targets is None:
-            return lambda logits: LOSSES[self.recipe.loss](logits, labels)
+            return lambda logits: self.recipe.aim(LOSSES[self.recipe.loss](logits, labels))
         return lambda logits: targeted_dlr(logits, labels, targets[active])
 
     def _restart(self, active: Tensor, restart: int, targets: Tensor | None) -> None:
         """Algorithm 1. The state of each image that still stands: its iterate and the one before, the best one, losses and step size."""
         recipe, check, since = self.recipe, set(checkpoints(self.recipe.steps)), 0
-        x = recipe.start(self.clean[active], self.seed, self.index[active], restart)
+        here = recipe.at(active, self.clean)
+        x = here.start(self.clean[active], self.seed, self.index[active], restart)
         zeros = torch.zeros(len(active), dtype=torch.float64, device=x.device)
-        size = torch.full((len(active), 1, 1, 1), 2 * recipe.eps, dtype=x.dtype, device=x.device)
+        size = torch.zeros(len(active), 1, 1, 1, dtype=x.dtype, device=x.device) + 2 * here.eps
         before, best, best_gradient, gradient = x, x, torch.zeros_like(x), torch.zeros_like(x)
         loss, top, checked, rises, halved = zeros - math.inf, zeros - math.inf, zeros - math.inf, zeros, zeros == 0
         for step in range(recipe.steps + 1):
+            here = recipe.at(active, x)
             if step:
-                plain = project(x + size * gradient.sign(), self.clean[active], recipe.eps)
+                plain = project(x + size * gradient.sign(), self.clean[active], here.eps)
                 part = MOMENTUM if step > 1 else 1.0
-                x, before = project(x + part * (plain - x) + (1 - part) * (x - before), self.clean[active], recipe.eps), x
+                x, before = project(x + part * (plain - x) + (1 - part) * (x - before), self.clean[active], here.eps), x
             logits, gradient = self.gradient(active, x, self._loss(active, targets), first=restart == step == 0)
             new = self._loss(active, targets)(logits).double()
             going = ~self._freeze(active, x, logits)
@@ -116,6 +122,7 @@ class APGD(Attack):
     loss: str = "cross_entropy"
     targets: int = 0
     random_start: bool = True
+    targeted: bool = False
 
     run: ClassVar[type[AttackRun]] = APGDRun
 
@@ -124,6 +131,8 @@ class APGD(Attack):
         check_number("targets", self.targets, 0, integer=True)
         if self.loss not in LOSSES:
             raise unknown("loss", self.loss, LOSSES)
+        if self.targets and self.targeted:
+            raise ValueError("targets: expected 0 with targeted=True, where the labels are the targets")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from rtalib import corrupt, load_dataset
-from rtalib.corruptions import CORRUPTIONS
 from rtalib.augment.on_demand import Corrupt, CorruptedDataset
+from rtalib.corruptions import CORRUPTIONS
 
 
 class Pictures:
