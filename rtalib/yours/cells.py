@@ -30,7 +30,7 @@ from rtalib.yours.networks import open_network
 BLOCK = 500  # images
 CLEAN = "clean"
 SEVERITIES = (1, 2, 3, 4, 5)
-ATTACKS: dict[str, attacks.Attack] = {
+ATTACKS: dict[str, attacks.Attack] = {  # in the store a name stands for its recipe: give a changed recipe a new name
     "pgd": attacks.PGD(steps=20, stop_on_success=True),
     "odi_pgd": attacks.ODIPGD(keep="first"),
     "apgd_ce": attacks.APGD(),
