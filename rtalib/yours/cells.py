@@ -215,10 +215,9 @@ def run(cells: Sequence[CellTrial], table: str, **grid_options: Any) -> list[dic
     return grid.run(cell, cells, recipe=RECIPE, run=RUN, table=table, inputs=inputs, **grid_options)
 
 
-def gather(cells: Sequence[CellTrial], rows: Sequence[dict]) -> tuple[dict[str, dict[str, np.ndarray]], float]:
-    """{what: {'right', 'predicted', 'uncertainty'}}, each (levels, N), the blocks joined in their order; and the seconds they took."""
+def gather(cells: Sequence[CellTrial], rows: Sequence[dict]) -> dict[str, dict[str, np.ndarray]]:
+    """{what: {'right', 'predicted', 'uncertainty'}}, each (levels, N), the blocks joined in their order."""
     parts: dict[str, list[dict[str, Tensor]]] = {}
-    seconds = 0.0
     for trial, row in zip(cells, rows, strict=True):
         entry = store.find("card-block", row["block"])
         if entry is None:
@@ -226,9 +225,7 @@ def gather(cells: Sequence[CellTrial], rows: Sequence[dict]) -> tuple[dict[str, 
                 f"the results {row['block']} of {trial.what} are gone from {store.outputs()}; remove {RUN}/rows and run again"
             )
         parts.setdefault(trial.what, []).append(load_file(entry.path / "results.safetensors"))
-        seconds += entry.card["seconds"]
-    joined = {what: {name: torch.cat([part[name] for part in found], 1).numpy() for name in found[0]} for what, found in parts.items()}
-    return joined, round(seconds, 1)
+    return {what: {name: torch.cat([part[name] for part in found], 1).numpy() for name in found[0]} for what, found in parts.items()}
 
 
 def absolute(spec: NetworkSpec) -> NetworkSpec:
