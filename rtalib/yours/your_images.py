@@ -112,7 +112,8 @@ def make(
     dataset = prepare(order, skip_unreadable=skip_unreadable)
     set_folder.check(Path(out), store.plain(order), load_dataset(dataset, "train").digest)
     spec = spec_of(order, dataset)
-    rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
+    checked = rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
+    spec.own_sources(checked.data)
     common = _common(order, dataset, spec) | grid_options
     networks = [rta.SourceTrial(name, dataset, order.scale, spec.setup) for name in spec.setup.sources]
     grid.run(rta.source_trial, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
