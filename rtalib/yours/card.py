@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rtalib.corruptions import benchmark_for
 from rtalib.corruptions.on_disk.published_md5 import cifar10_origin
 from rtalib.data.images import LabeledImages
 from rtalib.errors import check_number
@@ -198,7 +199,7 @@ def evaluate(request: CardRequest, **grid_options: Any) -> Card:
     card_cells.examine(network, data)
     attacked = min(count, request.attack_limit or ATTACKED)
     where = (card_cells.absolute(request.network), request.dataset, request.side)
-    how = (card_cells.benchmark_for(data), request.seed)
+    how = (benchmark_for(min(data.images.shape[2:])), request.seed)
     cells = card_cells.trials(*where, count, kinds, *how) + card_cells.trials(*where, attacked, radii, *how)
     rows = card_cells.run(cells, re.sub(r"[^\w.-]+", "-", f"{request.network.label}-{data.name}"), **grid_options)
     found = card_cells.gather(cells, rows)

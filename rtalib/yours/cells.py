@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from rtalib import attacks
 from rtalib.corruptions import CORRUPTIONS, corrupt
-from rtalib.corruptions.on_disk import MADE_FOR
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.data.loading import load_dataset
 from rtalib.errors import check_number, unknown
@@ -167,12 +166,6 @@ def examine(network: nn.Module, data: LabeledImages) -> None:
     alone = torch.cat([predict(network, few[i : i + 1]) for i in range(2)])
     if not torch.allclose(alone, first[:2], rtol=1e-2, atol=1e-2 * float(first.abs().max())):
         raise ValueError("network: an image's logits depend on the others of its batch; expected BatchNorm with stored statistics")
-
-
-def benchmark_for(data: LabeledImages) -> str:
-    """Whose constants: as for `python -m rtalib corrupt`, by the shorter side."""
-    side = min(data.images.shape[2:])
-    return next((name for name, most in MADE_FOR.items() if side <= most), "imagecorruptions")
 
 
 def trials(
