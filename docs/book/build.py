@@ -58,6 +58,8 @@ def main() -> None:
             str(Path(folder) / "html"),
         ]
         subprocess.run(sphinx, check=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{HERE}"})
+        for page in Path(folder).glob("html/**/*.html"):  # furo's captions say that they are headings, but not of which level
+            page.write_text(page.read_text().replace('role="heading"', 'role="heading" aria-level="2"'))
         shutil.rmtree(arguments.out, ignore_errors=True)
         shutil.copytree(Path(folder) / "html", arguments.out, ignore=shutil.ignore_patterns(".doctrees", "_sources"))
     print(f"The book: {(arguments.out / 'index.html').resolve()}")
@@ -114,7 +116,7 @@ def execute(notebook: Path, target: Path, pictures: Path) -> None:
     os.environ |= {"RTALIB_BOOK_PICTURES": str(pictures), "RTALIB_BOOK_PAGE": notebook.stem, "PYTHONPATH": f"{ROOT}:{HERE}"}
     with tempfile.TemporaryDirectory() as outputs:
         os.environ["RTALIB_OUTPUTS"] = outputs
-        status, error = nb_engine.execute(draft, target, nb.declared(notebook), 1800)
+        status, error = nb_engine.execute(draft, target, {}, 1800)
     draft.unlink()
     if status != "ok":
         raise SystemExit(f"{notebook.name}: {status}\n{error}")
@@ -131,7 +133,7 @@ def _shown(cell: dict, alone: bool) -> dict | None:
         text = f"<details><summary>Code that is not run in the book</summary>\n\n```python\n{source}\n```\n\n</details>"
         return {"cell_type": "markdown", "id": cell["id"], "metadata": {}, "source": text}
     hidden = cell["metadata"].get("jupyter", {}).get("source_hidden")
-    return cell | {"metadata": {"tags": [*tags, "remove-input" if hidden else "hide-input"]}}
+    return cell | {"metadata": {"tags": [*tags, "remove-cell" if hidden else "hide-input"]}}
 
 
 def rewrite(path: Path, page: Path, pages: list[Path], source: Path) -> None:

@@ -32,7 +32,9 @@ def inline(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
 
 
 def displayed(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
-    translator.body.append(f'<div class="formula">{convert(" ".join(node.astext().split()), display="block")}</div>')
+    translator.body.append(
+        f'<div class="formula" tabindex="0" role="region" aria-label="formula">{convert(" ".join(node.astext().split()), display="block")}</div>'
+    )
     raise nodes.SkipNode
 
 

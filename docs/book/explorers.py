@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import matplotlib
 from ipywidgets import IntSlider, VBox
 from PIL import Image, ImageDraw, ImageFont
 
@@ -86,7 +87,7 @@ class Explorer:
 def _compose(found: Comparison, path: Path) -> str:
     """Clean, changed, difference and the network's bars."""
     sheet = Image.new("RGB", (4 * (SIDE + GAP) if found.chances is not None else 3 * (SIDE + GAP), SIDE + 30), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 14)
     for number, (text, image) in enumerate(found.pictures.items()):
         pen.text((number * (SIDE + GAP), 4), text, "black", font)
         tile = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((SIDE, SIDE), Image.Resampling.NEAREST)

@@ -109,14 +109,15 @@ def server(folder: Path, outputs: Path) -> Iterator[str]:
         process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log, cwd=folder)
     try:
         address = f"http://127.0.0.1:{port}"
-        _wait(f"{address}/api", process, folder / "server.log")
+        wait_for(f"{address}/api", process, folder / "server.log")
         yield address
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
+def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
+    """Return when the server answers; RuntimeError with its last lines if it does not."""
     until = time.monotonic() + READY
     while time.monotonic() < until and process.poll() is None:
         try:
