@@ -32,9 +32,8 @@ def inline(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
 
 
 def displayed(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
-    translator.body.append(
-        f'<div class="formula" tabindex="0" role="region" aria-label="formula">{convert(" ".join(node.astext().split()), display="block")}</div>'
-    )
+    formula = convert(" ".join(node.astext().split()), display="block")
+    translator.body.append(f'<div class="formula" tabindex="0" role="region" aria-label="formula">{formula}</div>')
     raise nodes.SkipNode
 
 
