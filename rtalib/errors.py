@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,29 @@ def unknown(kind: str, name: object, options: Iterable[str]) -> ValueError:
     options = list(options)
     near = difflib.get_close_matches(str(name), options, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(options)}.")
+    return ValueError(f"unknown {kind} {short(name)}.{hint} Known: {', '.join(options)}.")
+
+
+def check_name(kind: str, name: object, options: Iterable[Any]) -> None:
+    """Raise unless `name` is one of `options`."""
+    if not isinstance(name, Hashable) or name not in options:
+        raise unknown(kind, name, options)
+
+
+def check_kind(argument: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
+    """TypeError unless `value` is of a kind, which the message calls `expected`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{argument}: expected {expected}, got {_kind(value)}")
+
+
+def check_device(device: object) -> torch.device:
+    """The device of that name, of a number or as it is."""
+    import torch
+
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device: expected a device of torch such as 'cpu' or 'cuda', got {short(device)}") from None
 
 
 def as_tensor(value: object, argument: str, expected: str) -> torch.Tensor:
@@ -37,6 +59,12 @@ def as_tensor(value: object, argument: str, expected: str) -> torch.Tensor:
         except (TypeError, ValueError):  # objects, texts, rows of different lengths
             pass
     raise TypeError(f"{argument}: expected {expected}, got {_kind(value)}")
+
+
+def short(value: object) -> str:
+    """The value as Python writes it if that is a short line, else what it is."""
+    text = repr(value)
+    return text if len(text) <= 200 and "\n" not in text else _kind(value)
 
 
 def _kind(value: object) -> str:
@@ -91,10 +119,10 @@ def check_number(
     """
     kind = "an integer" if integer else "a finite number"
     if isinstance(value, bool) or not isinstance(value, Integral if integer else Real):
-        raise TypeError(f"{name}: expected {kind}, got {value!r}")
+        raise TypeError(f"{name}: expected {kind}, got {short(value)}")
     if not math.isfinite(value):
-        raise ValueError(f"{name}: expected {kind}, got {value!r}")
+        raise ValueError(f"{name}: expected {kind}, got {short(value)}")
     if value < low or value > high or (open_low and value == low):
         least = f"above {low}" if open_low else f"at least {low}"
         wanted = least if math.isinf(high) else f"{least} and at most {high}" if open_low else f"{low} to {high}"
-        raise ValueError(f"{name}: expected {wanted}{unit}, got {value!r}")
+        raise ValueError(f"{name}: expected {wanted}{unit}, got {short(value)}")

@@ -77,7 +77,7 @@ def _whole(seed: int) -> int:
     try:
         return operator.index(seed)
     except TypeError:
-        raise TypeError(f"seed: expected an integer, got {seed!r}") from None
+        raise TypeError(f"seed: expected an integer, got {' '.join(repr(seed).split())[:80]}") from None
 
 
 def word(seed: int, number: int, stream: int) -> int:

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from rtalib.errors import unknown
+from rtalib.errors import check_name, unknown
 from rtalib.infra.data_files import build, read_toml
 from rtalib.scale_settings import OTHER_SHAPES, CorruptionScale, RepairScale, RtaScale, Scale, TogetherScale
 from rtalib.sources.cards import SOURCES
@@ -59,8 +59,7 @@ SCALES = load(read_toml(__package__, FILE) | _own())
 
 def get(name: str) -> Scale:
     """The scale of that name; ValueError that suggests the nearest one otherwise."""
-    if name not in SCALES:
-        raise unknown("scale", name, SCALES)
+    check_name("scale", name, SCALES)
     return SCALES[name]
 
 

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from rtalib import rng
-from rtalib.errors import as_tensor, check_index, check_integers, check_number
+from rtalib.errors import as_tensor, check_index, check_integers, check_kind, check_number
 from rtalib.models.adapt import logits_in
 from rtalib.models.inference import evaluating
 
@@ -102,8 +102,7 @@ def attackable(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
 def _parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     """The named parameters; TypeError or ValueError for those through which no gradient can be followed."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     named = list(model.named_parameters())
     for name, parameter in named:
         if isinstance(parameter, nn.UninitializedParameter):
@@ -231,5 +230,5 @@ def check_recipe(recipe: object, at_least_one: tuple[str, ...] = (), largest: fl
     for name in at_least_one:
         check_number(name, getattr(recipe, name), 1, integer=True)
     for field in fields(recipe):
-        if field.type is bool and not isinstance(getattr(recipe, field.name), bool | np.bool_):
-            raise TypeError(f"{field.name}: expected True or False, got {getattr(recipe, field.name)!r}")
+        if field.type is bool:
+            check_kind(field.name, getattr(recipe, field.name), (bool, np.bool_), "True or False")

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rtalib import rng
 from rtalib.attacks.checks import generator_states, logits_of
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_name
 from rtalib.models.inference import device_of, evaluating
 
 PRECISIONS = ("float32", "bfloat16")
@@ -163,10 +163,9 @@ def prepared(model: nn.Module, precision: str = "float32", *, fold: bool = True)
     a copy of the weights: prepare again after training. Its first call asks `model`, too, and raises ValueError if the two differ.
     fold=False is for a model that torch.fx cannot trace.
     """
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    check_name("precision", precision, PRECISIONS)
+    check_kind("fold", fold, bool, "True or False")
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     exact = model.exact if isinstance(model, FastModel) else model
     fast = fold_batchnorm(exact) if fold else replica(exact)
     return FastModel(exact, fast.to(memory_format=torch.channels_last), precision).eval()

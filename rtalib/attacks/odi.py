@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rtalib import rng
 from rtalib.attacks.checks import attackable, check_recipe, checked_images, logits_of
 from rtalib.attacks.steps import EPS, STEP, Attack, AttackResult, AttackRun, margin, project
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_kind, check_name, check_number
 
 
 def cosine_sizes(eps: float | Tensor, steps: int) -> list[float | Tensor]:
@@ -110,10 +110,8 @@ class ODIBIM(Attack):
     def __post_init__(self) -> None:
         check_recipe(self, ("restarts", "steps", "blocks"))
         check_number("odi_steps", self.odi_steps, 0, integer=True)
-        if self.space not in ("softmax", "logits"):
-            raise unknown("space", self.space, ("softmax", "logits"))
-        if self.keep not in ("first", "best"):
-            raise unknown("keep", self.keep, ("first", "best"))
+        check_name("space", self.space, ("softmax", "logits"))
+        check_name("keep", self.keep, ("first", "best"))
 
     def sizes(self) -> list[float]:
         """The sizes of the steps of one restart: eps for those of ODI, then those on the margin."""
@@ -165,8 +163,8 @@ def odi_bim_recipe(
     restarts of 2 ODI and 20 steps of 2/255 on the logit margin, best iterate kept (88 gradients at most); stronger and scale-free.
     `restarts` and `steps` cap the budget.
     """
-    if preset not in ODI_BIM_PRESETS:
-        raise unknown("preset", preset, ODI_BIM_PRESETS)
+    check_name("preset", preset, ODI_BIM_PRESETS)
+    check_kind("low_logits", low_logits, bool, "True or False")
     recipe = replace(ODI_BIM_PRESETS[preset], eps=eps, targeted=targeted)
     if preset == "author" and low_logits:
         recipe = replace(recipe, space="logits", blocks=2)

@@ -13,8 +13,10 @@ from rtalib.attacks.folding import FastModel
 from rtalib.attacks.memory import MEASURED, images_at_once
 from rtalib.attacks.steps import EPS, JUDGED, Attack, AttackResult, share_of
 from rtalib.data.images import LabeledImages, pixels
-from rtalib.errors import as_tensor, check_images, check_index, check_integers, check_number, unknown
+from rtalib.errors import as_tensor, check_images, check_index, check_integers, check_kind, check_name, check_number
 from rtalib.models.inference import device_of, predict
+
+RECIPE = "a recipe such as attacks.PGD()"
 
 
 def attack(
@@ -36,6 +38,7 @@ def attack(
     image's random stream, default 0..N-1. batch_size: default as many images as memory bears, at most 128 on the CPU and 1024 elsewhere
     (see images_at_once). name: of the model in the result, default its class.
     """
+    check_kind("recipe", recipe, Attack, RECIPE)
     images, labels = _at_rest(recipe, data, labels)
     index, device, parts = check_index(index, len(images)), device_of(model), []
     exact = model.exact if isinstance(model, FastModel) else model
@@ -84,6 +87,7 @@ def _check_width(model: nn.Module, data: LabeledImages) -> None:
 
 def with_eps(recipe: Attack, eps: float | tuple[float, ...]) -> Attack:
     """The recipe at another radius, one for all images or one for each, its step size changed in proportion."""
+    check_kind("recipe", recipe, Attack, RECIPE)
     eps, step = per_image(eps), getattr(recipe, "step_size", None)
     if isinstance(recipe.eps, tuple) or isinstance(step, tuple):
         raise ValueError("recipe: expected one eps and one step size for all images, got one per image")
@@ -130,9 +134,13 @@ def quantize(adversarial: Tensor, clean: Tensor, eps: float | tuple[float, ...] 
     if clean.dtype != torch.uint8 or not adversarial.is_floating_point() or clean.shape != adversarial.shape:
         got = f"{adversarial.dtype} {tuple(adversarial.shape)} and {clean.dtype} {tuple(clean.shape)}"
         raise ValueError(f"quantize: expected float adversarial and uint8 clean of one shape, got {got}")
-    if norm not in ("linf", "l2"):
-        raise unknown("norm", norm, ("linf", "l2"))
-    levels = 255 * torch.tensor(per_image(eps), dtype=torch.float64, device=clean.device).view(-1, *[1] * (clean.ndim - 1))
+    check_name("norm", norm, ("linf", "l2"))
+    eps = per_image(eps)
+    for one in eps if isinstance(eps, tuple) else (eps,):
+        check_number("eps", one, unit=" in units of [0,1] pixels")
+    if isinstance(eps, tuple) and len(eps) != len(clean):
+        raise ValueError(f"eps: expected one number, or {len(clean)} (one per image), got {len(eps)}")
+    levels = 255 * torch.tensor(eps, dtype=torch.float64, device=clean.device).view(-1, *[1] * (clean.ndim - 1))
     if norm == "l2":
         moved = _round_inside_l2((adversarial.double() * 255 - clean).flatten(1), levels.flatten(1)).view_as(clean)
         return (clean + moved).clamp_(0, 255).to(torch.uint8)

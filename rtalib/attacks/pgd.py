@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rtalib.attacks.checks import check_recipe, warn_if_chance
 from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, ball_l2, project, project_l2, unit
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number
 
 
 class PGDRun(AttackRun):
@@ -91,8 +91,7 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         check_recipe(self, ("steps", "restarts"), largest=1.0 if self.norm == "linf" else math.inf)
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
+        check_name("loss", self.loss, LOSSES)
 
     @property
     def size(self) -> float | Tensor:

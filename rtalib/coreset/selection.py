@@ -17,6 +17,7 @@ from rtalib.errors import as_tensor, check_integers, check_number
 BLOCKS = {"cpu": (512, 1024), "cuda": (2048, 8192)}  # of distances at a time: what stays in a processor's cache, or fills a GPU
 POOL = 512  # candidates among which the greedy picks between two updates of all distances
 TAKEN = -1.0  # below every squared distance
+FEATURES = "floating-point features (rows, dimensions)"
 COARSE = 1e-4  # least squared distance, relative to the largest squared feature, that products in float32 can tell
 HUGE = 1e30  # features above are centered in float64, for their differences may overflow
 SAFE = 30  # powers of two between which features are not scaled
@@ -25,10 +26,9 @@ Answer = TypeVar("Answer")
 
 def _features(features: object, argument: str) -> torch.Tensor:
     """Finite features (rows, dimensions) of any floating-point type, as a tensor without a graph."""
-    expected = "floating-point features (rows, dimensions)"
-    features = as_tensor(features, argument, expected).detach()
+    features = as_tensor(features, argument, FEATURES).detach()
     if not features.is_floating_point() or features.ndim != 2 or not features.shape[1]:
-        raise ValueError(f"{argument}: expected {expected}, got {features.dtype} {tuple(features.shape)}")
+        raise ValueError(f"{argument}: expected {FEATURES}, got {features.dtype} {tuple(features.shape)}")
     features = features.float() if features.element_size() < 4 else features
     bad = ~torch.isfinite(features).all(dim=1)
     if bad.any():
@@ -69,7 +69,8 @@ class _Space:
         candidates = _features(candidates, "candidates")
         if not len(candidates):
             raise ValueError("candidates: expected at least one row, got none")
-        centers = None if centers is None or not len(centers) else _features(centers, "centers").to(candidates.device)
+        centers = None if centers is None else as_tensor(centers, "centers", FEATURES)
+        centers = None if centers is None or not centers.numel() else _features(centers, "centers").to(candidates.device)
         if centers is not None and centers.shape[1] != candidates.shape[1]:
             raise ValueError(f"centers: expected {candidates.shape[1]} dimensions like the candidates, got {centers.shape[1]}")
         sets = [candidates] if centers is None else [candidates, centers]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from rtalib import rng
@@ -13,7 +14,7 @@ from rtalib.corruptions.draws import Words
 from rtalib.corruptions.frost import draw_frost, frost
 from rtalib.corruptions.held_out import HELD_OUT, HELD_OUT_CONSTANTS
 from rtalib.corruptions.jpeg import jpeg_compression
-from rtalib.errors import check_images, check_index, unknown
+from rtalib.errors import as_tensor, check_images, check_index, check_name, short
 
 MIN_SIDE = 16
 KERNEL_PIXELS = 8 * 2**20  # pixels (of three values) per launch of a kernel; its scratch is below 80 bytes for each, mostly below 32
@@ -76,11 +77,9 @@ def corrupt(
     Returns uint8 (N,3,H,W) on the device of `images`. Raises TypeError or ValueError that name the argument.
     """
     images = check_images(images)
-    if name not in TYPES:
-        raise unknown("corruption", name, TYPES)
+    check_name("corruption", name, TYPES)
     known = HELD_OUT_CONSTANTS if name in HELD_OUT else CONSTANTS
-    if benchmark not in known:
-        raise unknown("benchmark", benchmark, known)
+    check_name("benchmark", benchmark, known)
     n, _, height, width = images.shape
     if min(height, width) < MIN_SIDE:
         raise ValueError(f"images: expected sides of at least {MIN_SIDE} px, got {height}x{width}")
@@ -118,6 +117,8 @@ def _corrupt_level(images: torch.Tensor, name: str, severity: int, seed: int, in
 
 def _check_severity(severity: int | torch.Tensor, n: int) -> int | torch.Tensor:
     """An int, or an int64 tensor (N,) on the CPU, with all values 1 to 5."""
+    if isinstance(severity, np.ndarray | list | tuple):
+        severity = as_tensor(severity, "severity", f"one integer 1 to 5, or {n}")
     if isinstance(severity, torch.Tensor):
         if severity.is_floating_point() or severity.is_complex() or severity.dtype == torch.bool:
             raise TypeError(f"severity: expected integers 1 to 5, got dtype {severity.dtype}")
@@ -130,7 +131,7 @@ def _check_severity(severity: int | torch.Tensor, n: int) -> int | torch.Tensor:
             raise ValueError(f"severity: expected 1 to 5, got values from {int(levels.min())} to {int(levels.max())}")
         return levels
     if isinstance(severity, bool) or not hasattr(severity, "__index__"):
-        raise TypeError(f"severity: expected an integer 1 to 5, got {severity!r}")
+        raise TypeError(f"severity: expected an integer 1 to 5, got {short(severity)}")
     if not 1 <= severity <= 5:
         raise ValueError(f"severity: expected 1 to 5, got {severity}")
     return int(severity)

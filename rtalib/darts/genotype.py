@@ -11,7 +11,7 @@ import torch
 
 from rtalib.darts.operations import CELL_OPERATIONS, OPERATIONS
 from rtalib.data.bounds import parse_json
-from rtalib.errors import unknown
+from rtalib.errors import check_number, unknown
 from rtalib.infra.data_files import read_toml
 
 Edge = tuple[str, int]
@@ -86,7 +86,10 @@ class Genotype:
         if isinstance(source, Path) or (isinstance(source, str) and re.fullmatch(r"[^\s(){};]+", source) and Path(source).is_file()):
             if not Path(source).is_file():
                 raise FileNotFoundError(f"genotype: there is no file {source}")
-            return cls.parse(Path(source).read_text(encoding="utf-8-sig"))
+            try:
+                return cls.parse(Path(source).read_text(encoding="utf-8-sig"))
+            except UnicodeDecodeError as error:
+                raise ValueError(f"genotype: {source} is no text ({error})") from error
         if isinstance(source, str) and re.fullmatch(r"[\w.\-/]+", source):
             raise unknown("genotype", source, GENOTYPES)
         return cls.parse(source)
@@ -188,7 +191,8 @@ GENOTYPES = {name: Genotype.parse(text) for name, text in read_toml(__package__,
 
 def random_genotype(seed: int, operations: tuple[str, ...] = OPERATIONS[1:]) -> Genotype:
     """A cell pair drawn uniformly: per node two different sources and an operation for each. The same seed, the same cells."""
-    generator = torch.Generator().manual_seed(seed)
+    check_number("seed", seed, integer=True)
+    generator = torch.Generator().manual_seed(int(seed))
 
     def cell() -> tuple[Edge, ...]:
         edges = []

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.models.base import CIFAR_MEAN, CIFAR_STD_DARTS
 
 OPERATIONS = (
@@ -194,8 +194,7 @@ def stem_layers(stem: str, width: int, *, tracked: bool) -> tuple[nn.Module, nn.
     'imagenet' (Liu et al., ICLR 2019, section A.2.2; Xu et al., ICLR 2020): three of stride 2; the first cell's two inputs are those
     after the second and after the third. tracked: whether normalization keeps running statistics. ValueError for another name.
     """
-    if stem not in STEMS:
-        raise unknown("stem", stem, STEMS)
+    check_name("stem", stem, STEMS)
     norm = partial(nn.BatchNorm2d, track_running_stats=tracked)
     if stem != "imagenet":
         stride = 1 if stem == "cifar" else 2

@@ -22,6 +22,7 @@ from rtalib.darts.steps import Steps
 from rtalib.darts.supernet.fused import FusedSupernet
 from rtalib.darts.supernet.plain import ARCHITECTURE, Supernet
 from rtalib.data.images import LabeledImages
+from rtalib.errors import check_device, check_kind, check_number
 from rtalib.infra.store import content_digest
 from rtalib.models.base import seeded
 from rtalib.training import checkpoints
@@ -71,10 +72,17 @@ def search(
     Raises ValueError for an unknown method, preset or setting, settings out of range, data sets of different classes, an init or a
     checkpoint that does not fit, alphas that are not finite, and a search that diverges. TypeError for a setting that is no number.
     """
+    for name, data in (("train", train), ("val", val)):
+        check_kind(name, data, LabeledImages, "LabeledImages")
+    check_kind("init", init, (dict, type(None)), "the state of a search, a dict of tensors, or None")
+    check_kind("checkpoint", checkpoint, (str, Path, type(None)), "a file or None")
+    check_kind("on_epoch", on_epoch, (Callable, type(None)), "a function or None")
+    check_number("seed", seed, integer=True)
+    seed, device = int(seed), check_device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
     settings = settings_for(method, preset, warm_start=init is not None, **changes)
     if train.classes != val.classes:
         raise ValueError(f"val: expected the classes of train, {train.classes}, got {val.classes}")
-    common = {"init": init, "seed": seed, "device": torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))}
+    common = {"init": init, "seed": seed, "device": device}
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if not settings.grid:
         return _Search(train, val, method, settings, **common).run(checkpoint, on_epoch)

@@ -5,6 +5,7 @@ import torch
 from rtalib.darts.genotype import Edge, Genotype
 from rtalib.darts.space import EDGES, NODES, Space, get_space
 from rtalib.darts.supernet.pc_darts import edge_weights
+from rtalib.errors import as_tensor
 
 INPUTS = 2  # edges kept per node
 CONCAT = tuple(range(2, 2 + NODES))
@@ -76,6 +77,7 @@ def _edge_weights(argument: str, betas: torch.Tensor) -> torch.Tensor:
 
 def _checked(argument: str, parameters: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """The parameters in float64 on the CPU."""
+    parameters = as_tensor(parameters, argument, f"architecture parameters {shape}")
     if tuple(parameters.shape) != shape:
         raise ValueError(f"{argument}: expected shape {shape}, got {tuple(parameters.shape)}")
     if not torch.isfinite(parameters).all():

@@ -7,7 +7,7 @@ from rtalib.darts.operations import STEMS
 from rtalib.darts.robust_darts import Adaptation, Curvature, StopRule
 from rtalib.darts.space import Space, get_space
 from rtalib.darts.supernet.pc_darts import MASKS
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number, unknown
 from rtalib.training.recipes import RECIPES
 
 ORDERS = (1, 2)
@@ -85,7 +85,7 @@ class Settings:
     projection: Projection | None = None
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "partial"):
+        for name in ("channels", "layers", "epochs", "batch_size", "partial"):
             check_number(name, getattr(self, name), 1, integer=True)
         if self.steps_per_epoch is not None:
             check_number("steps_per_epoch", self.steps_per_epoch, 1, integer=True)
@@ -163,10 +163,8 @@ def settings_for(method: str, preset: str = "published", *, warm_start: bool = F
     warm_start: the supernet is already trained, so a refinement needs no warm-up. ValueError for an unknown method, preset or field, and
     for a weight decay or drop path beside a grid of them.
     """
-    if method not in PRESETS:
-        raise unknown("search method", method, METHODS)
-    if preset not in PRESETS[method]:
-        raise unknown(f"preset of {method}", preset, PRESETS[method])
+    check_name("search method", method, METHODS)
+    check_name(f"preset of {method}", preset, PRESETS[method])
     known = [field.name for field in fields(Settings)]
     for name in changes:
         if name not in known:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rtalib.darts.operations import KNOWN, NOISE, OPERATIONS, SHORT
-from rtalib.errors import unknown
+from rtalib.errors import check_name, unknown
 
 if TYPE_CHECKING:
     from rtalib.darts.genotype import Genotype
@@ -83,6 +83,5 @@ def get_space(space: str | Space) -> Space:
     """A space by its name in `SPACES`, or the space itself."""
     if isinstance(space, Space):
         return space
-    if space not in SPACES:
-        raise unknown("search space", space, SPACES)
+    check_name("search space", space, SPACES)
     return SPACES[space]

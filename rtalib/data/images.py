@@ -1,13 +1,13 @@
 """LabeledImages, the form of every data set in the library, and how sets are joined and drawn from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
 from rtalib import rng
-from rtalib.errors import check_images
+from rtalib.errors import check_images, check_kind
 from rtalib.infra.store import content_digest
 
 
@@ -28,6 +28,7 @@ class LabeledImages:
         if isinstance(self.images, torch.Tensor) and self.images.ndim == 4 and self.images.shape[1] == 1:
             object.__setattr__(self, "images", self.images.expand(-1, 3, -1, -1).contiguous())
         object.__setattr__(self, "images", check_images(self.images))
+        check_kind("classes", self.classes, Iterable, "class names")
         object.__setattr__(self, "classes", tuple(self.classes))
         if not len(self.images):
             raise ValueError(f"images: the set {self.name!r} is empty; expected at least one image")

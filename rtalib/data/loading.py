@@ -14,7 +14,7 @@ from rtalib.data import decoding, parquet_npz, pictures, readers
 from rtalib.data.bounds import check_memory
 from rtalib.data.folders import SPLIT_NAMES
 from rtalib.data.images import LabeledImages, balanced
-from rtalib.errors import unknown
+from rtalib.errors import short, unknown
 from rtalib.infra import download as archives
 
 SPLITS = ("train", "test")
@@ -53,7 +53,7 @@ def load_dataset(
     name = str(name)
     if not name:  # an unset variable of a shell script; as a path it would be the working folder
         raise ValueError("name: expected a data set or a path, got nothing")
-    if split not in SPLITS:
+    if not isinstance(split, str) or split not in SPLITS:
         raise unknown("split", split, SPLITS)
     limit, seed = limit if limit is None else _integer("limit", limit), _integer("seed", seed)
     if limit is not None and limit < 1:
@@ -83,7 +83,7 @@ def _scaled(data: LabeledImages, side: int) -> LabeledImages:
 
 def _integer(argument: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{argument}: expected an integer, got {value!r}")
+        raise TypeError(f"{argument}: expected an integer, got {short(value)}")
     return int(value)
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import nn
 
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_name, check_number
 from rtalib.models.adapt import adapt
 from rtalib.models.base import Classifier, seeded
 from rtalib.models.densenet import DenseNet
@@ -43,13 +43,12 @@ MODELS: tuple[str, ...] = tuple(_BUILDERS)
 
 def build(name: str, num_classes: int = 10) -> Classifier:
     """A freshly initialized network (from torch's global generator), in train mode, float32, on the CPU."""
-    if name not in _BUILDERS:
-        raise unknown("model", name, MODELS)
-    if not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes: expected an integer of at least 2, got {num_classes!r}")
+    check_name("model", name, MODELS)
+    check_number("num_classes", num_classes, 2, integer=True)
     return _BUILDERS[name](num_classes=num_classes)
 
 
 def count_parameters(model: nn.Module) -> int:
     """Number of trained values (buffers not counted)."""
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,7 +1,7 @@
 """Networks of others in the library's form: pixels in [0,1] in, logits out, features from the input of the last linear layer."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from rtalib.errors import check_number
+from rtalib.errors import check_number, short
 
 
 def adapt(
@@ -42,9 +42,9 @@ def per_channel(name: str, values: Sequence[float] | float | None) -> Tensor | N
     """(1,3,1,1), or None."""
     if values is None:
         return None
-    numbers = [values] * 3 if isinstance(values, Real) else list(values)
+    numbers = [values] * 3 if isinstance(values, Real) else list(values) if isinstance(values, Iterable) else []
     if len(numbers) != 3:
-        raise ValueError(f"{name}: expected one number or three, one per channel, got {values!r}")
+        raise ValueError(f"{name}: expected one number or three, one per channel, got {short(values)}")
     for number in numbers:
         check_number(name, number, *((0, 1) if name == "mean" else (0,)), open_low=name == "std", unit=" in units of [0,1] pixels")
     return torch.tensor(numbers, dtype=torch.float32).view(1, 3, 1, 1)

@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from rtalib.data.images import pixels
-from rtalib.errors import check_images, check_number, unknown
+from rtalib.data.images import LabeledImages, pixels
+from rtalib.errors import check_images, check_kind, check_name, check_number
 from rtalib.models.adapt import logits_in
-
-if TYPE_CHECKING:
-    from rtalib.data.images import LabeledImages
 
 BATCH = {"cpu": 64, "cuda": 1000}  # images at a time; on a CPU larger batches fall out of its cache, at half the speed
 
@@ -21,6 +17,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of the model's first parameter."""
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise ValueError(f"model: {type(model).__name__} has no parameters, so its device is unknown")
@@ -35,8 +32,7 @@ def best_device(model: nn.Module) -> torch.device:
 
 def resolve_precision(precision: str, device: torch.device) -> str:
     """'fp32' or 'bf16'; 'auto' is 'bf16' if `device` has bf16 arithmetic in hardware."""
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    check_name("precision", precision, PRECISIONS)
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -106,7 +102,7 @@ def extract_features(model: nn.Module, images: torch.Tensor, *, batch_size: int 
     return _batched(model, model.features, images, batch_size)
 
 
-def check_classes(data: "LabeledImages", classes: int) -> None:
+def check_classes(data: LabeledImages, classes: int) -> None:
     """Raise unless the labels fit a model of `classes` classes: hard ones within 0..classes-1, soft ones (N,classes)."""
     if data.labels.ndim == 2:
         if data.labels.shape[1] != classes:
@@ -115,22 +111,25 @@ def check_classes(data: "LabeledImages", classes: int) -> None:
         raise ValueError(f"labels: expected 0..{classes - 1} for a model of {classes} classes, got up to {int(data.labels.max())}")
 
 
-def evaluate(model: nn.Module, data: "LabeledImages", *, batch_size: int | None = None) -> float:
+def evaluate(model: nn.Module, data: LabeledImages, *, batch_size: int | None = None) -> float:
     """Top-1 accuracy in [0,1]; a soft label counts as its largest entry."""
+    check_kind("data", data, LabeledImages, "LabeledImages")
     logits = predict(model, data.images, batch_size=batch_size)
     check_classes(data, logits.shape[1])
     return int((logits.argmax(dim=1) == data.hard_labels.cpu()).sum()) / len(data)
 
 
-def scores(models: Mapping[str, nn.Module] | Iterable[nn.Module], data: "LabeledImages", *, batch_size: int | None = None) -> list[float]:
+def scores(models: Mapping[str, nn.Module] | Iterable[nn.Module], data: LabeledImages, *, batch_size: int | None = None) -> list[float]:
     """Top-1 accuracy of each model, in order (values of a mapping, in its order)."""
+    if isinstance(models, str) or not isinstance(models, Iterable):
+        raise TypeError(f"models: expected several, as a list or a mapping, got {models!r}")
     models = list(models.values()) if isinstance(models, Mapping) else list(models)
     if not models:
         raise ValueError("models: expected at least one model, got none")
     return [evaluate(model, data, batch_size=batch_size) for model in models]
 
 
-def score(models: Mapping[str, nn.Module] | Iterable[nn.Module], data: "LabeledImages", *, batch_size: int | None = None) -> float:
+def score(models: Mapping[str, nn.Module] | Iterable[nn.Module], data: LabeledImages, *, batch_size: int | None = None) -> float:
     """RTA's Score: the mean over models of the mean over images of [argmax f(x) = y], in [0,1] and in float64."""
     values = scores(models, data, batch_size=batch_size)
     return sum(values) / len(values)

@@ -12,7 +12,7 @@ from torch import nn
 
 from rtalib import rng
 from rtalib.data.images import LabeledImages, soft_labels
-from rtalib.errors import check_images, check_number
+from rtalib.errors import check_device, check_images, check_kind, check_number
 from rtalib.models.inference import best_device, check_classes, predict, resolve_precision
 from rtalib.training import checkpoints
 from rtalib.training.batches import Batches
@@ -60,7 +60,8 @@ def train(
 
     Raises FloatingPointError if an epoch's loss is not finite (that epoch is not saved), ValueError or TypeError for bad data.
     """
-    device = best_device(model) if device is None else torch.device(device)
+    _check_kinds(model, data, recipe, checkpoint, on_epoch)
+    device = best_device(model) if device is None else check_device(device)
     model.to(device=device, memory_format=torch.channels_last)
     classes = _check(model, data, recipe, objective, checkpoint_every)
     precision = resolve_precision(precision, device)
@@ -98,6 +99,14 @@ class _Run:
     objective: Objective
     seed: int
     precision: str
+
+
+def _check_kinds(model: object, data: object, recipe: object, checkpoint: object, on_epoch: object) -> None:
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
+    check_kind("data", data, LabeledImages, "LabeledImages")
+    check_kind("recipe", recipe, Recipe, "a Recipe, as RECIPES[...] holds")
+    check_kind("checkpoint", checkpoint, (str, Path, type(None)), "a file or None")
+    check_kind("on_epoch", on_epoch, (Callable, type(None)), "a function or None")
 
 
 def _check(model: nn.Module, data: LabeledImages, recipe: Recipe, objective: Objective | None, checkpoint_every: int) -> int:

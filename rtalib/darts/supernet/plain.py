@@ -18,6 +18,7 @@ from rtalib.darts.network import drop_path
 from rtalib.darts.operations import NOISE, Normalize, noise, parametric, pool, preprocessing, reduction_positions, stem_layers
 from rtalib.darts.space import EDGES, NODES, Space, get_space
 from rtalib.darts.supernet import pc_darts as partial_channels
+from rtalib.errors import check_number
 
 ARCHITECTURE = ("alphas_", "betas_")  # how the names of architecture parameters begin
 
@@ -174,6 +175,15 @@ class Supernet(nn.Module):
         stem: str = "cifar",
     ):
         super().__init__()
+        for name, value, least in (
+            ("channels", channels, 1),
+            ("layers", layers, 1),
+            ("num_classes", num_classes, 2),
+            ("partial", partial, 1),
+        ):
+            check_number(name, value, least, integer=True)
+        for name, value in (("channels", channels), ("layers", layers), ("num_classes", num_classes), ("partial", partial)):
+            check_number(name, value, 1, integer=True)
         partial_channels.check(channels, partial, mask)
         self.space, self.partial, self.drop_path_prob = get_space(space), partial, 0.0
         self.normalize = Normalize()
