@@ -133,7 +133,7 @@ def test_convnet_s_convolutions_begin_as_the_identity():
 def test_unknown_name_and_class_count():
     with pytest.raises(ValueError, match="unknown model 'resnet5'. Did you mean 'resnet50'"):
         models.build("resnet5")
-    with pytest.raises(ValueError, match="num_classes: expected an integer of at least 2, got 1"):
+    with pytest.raises(ValueError, match="num_classes: expected at least 2, got 1"):
         models.build("tiny", 1)
     with pytest.raises(ValueError, match="depth: expected 6n"):
         models.WideResNet(27, 1, 10)
