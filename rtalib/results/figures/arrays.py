@@ -90,7 +90,7 @@ def image_grid(
         for i, (axes, image) in enumerate(zip(panels.flat, array, strict=False)):
             show_pixels(axes, image)
             if titles is not None:
-                axes.set_title(titles[i], fontsize=6, weight="normal", loc="center", pad=2)
+                axes.set_title(titles[i], fontsize=6, weight="normal", loc="center", pad=2, parse_math=False)
         if title:
             drawing.suptitle(title, fontsize=8.5, weight="bold", x=0.01, ha="left")
     return drawing

@@ -314,3 +314,9 @@ def test_bad_input_is_named():
         figures.difference_bars([row for row in cf_rows() if row["method"] != "Org. DNN"])
     with pytest.raises(ValueError, match=r"weights: expected shape \(edges, 2\)"):
         figures.alpha_heatmap(np.zeros((3, 4)), ["a", "b"])
+
+
+def test_class_names_are_no_formulas(tmp_path):
+    """Matplotlib reads what is between dollars as mathematics, and fails at what is none."""
+    drawing = figures.image_grid(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), titles=["a$\\frac$b", "$\\input{x}$"])
+    drawing.savefig(tmp_path / "names.svg")
