@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from rtalib import scales
+from rtalib.cli import reproduce
 from rtalib.errors import LARGEST_SEED, check_number, unknown
 from rtalib.infra import grid, store
 from rtalib.infra.grid.progress import Costs
 from rtalib.rehearsal import hours as hours_of
-from rtalib.rehearsal import missing, rows
+from rtalib.rehearsal import minutes, missing, rows
 from rtalib.rehearsal.hours import Step
 from rtalib.rehearsal.prices import Prices, guessed
 from rtalib.rehearsal.work import Work, of_cells
@@ -132,7 +133,7 @@ def collect(
         print("\n".join(missing.lacks(work, scale, dataset)), flush=True)
         rows.run(kinds, scale, dataset, longest)
     measured = rows.measured(scale, dataset)
-    prices = Prices(measured, *(() if all(rows.text_of(kind) in measured for kind in kinds) else guessed()))
+    prices = Prices(measured, *(() if all(rows.text_of(kind) in measured for kind in kinds) else guessed(measured)))
     steps = hours_of.steps(work, stored, prices, known)
     lines = []
     for table, found in planned.items():
@@ -179,7 +180,11 @@ def text(plan: Plan) -> str:
     longest = max(step.seconds for step in plan.steps)
     shown += ["", f"{_hours(total)} in all, as measured on {plan.origin}; the longest piece {_hours(longest)}."]
     shown += ["With every piece after those that it needs, on as many such devices:"]
-    return "\n".join([*shown, *(f"{devices:>6}: {_hours(hours_of.makespan(plan.steps, devices)):>12}" for devices in DEVICES)])
+    shown += [f"{devices:>6}: {_hours(hours_of.makespan(plan.steps, devices)):>12}" for devices in DEVICES]
+    books = sorted(reproduce.NOTEBOOKS.glob(reproduce.NUMBERED))
+    spent = minutes.of_notebooks(books, [(line.table, line.seconds) for line in plan.lines])
+    of_each = " · ".join(f"{number} {value:,.0f}" for number, value in spent.items())
+    return "\n".join([*shown, *(["", f"Minutes of the notebooks, one after the other on one device: {of_each}"] if spent else [])])
 
 
 def _hours(seconds: float) -> str:

@@ -16,6 +16,8 @@ from rtalib.scales import run_name
 
 __all__ = ["Job", "folder_of", "jobs", "numbered", "run", "run_name", "select", "write_report"]
 
+NOTEBOOKS, NUMBERED = Path(__file__).absolute().parents[2] / "notebooks", "[0-9][0-9]_*.ipynb"  # in a clone
+
 
 @dataclass(frozen=True)
 class Job:
@@ -28,8 +30,8 @@ class Job:
 
 def numbered(folder: str | None) -> list[Path]:
     """The numbered notebooks, in order."""
-    home = Path(folder) if folder else Path(__file__).absolute().parents[2] / "notebooks"
-    if found := sorted(home.glob("[0-9][0-9]_*.ipynb")):
+    home = Path(folder) if folder else NOTEBOOKS
+    if found := sorted(home.glob(NUMBERED)):
         return found
     raise ValueError(f"--notebooks: no notebook named NN_topic.ipynb in {home}; the notebooks come with a clone of the repository")
 

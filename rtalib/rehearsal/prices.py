@@ -16,7 +16,7 @@ from rtalib.infra.grid.cell import environment
 from rtalib.rehearsal import kinds
 from rtalib.rehearsal.kinds import CELLS, Kind
 from rtalib.rehearsal.rows import text_of
-from rtalib.training.recipes import RECIPES
+from rtalib.training.recipes import RECIPES, Recipe
 
 RECORD = Path(__file__).absolute().parents[2] / "outputs" / "record"  # in a clone
 # Operations of a step in those of a forward pass; an inner step is a forward pass and a backward pass to the image.
@@ -73,9 +73,12 @@ def forward(network: str, partial: bool, side: int, classes: int, size: tuple[in
 # --------------------------------------------------------------------------------------------------------------- guesses
 
 
-def guessed() -> tuple[float, str]:
-    """(seconds of an operation, where that was measured): the median over the trainings that stored rows describe, first those of this
-    machine's runs, then those of the record in the clone; without any, a few steps of a small network here and now."""
+def guessed(rehearsed: Mapping[str, dict]) -> tuple[float, str]:
+    """(seconds of an operation, where that was measured): the median over the rehearsed trainings; without any, over those that stored rows
+    describe, first of this machine's runs, then of the record in the clone; else of a small network here and now."""
+    trained = [row for row in rehearsed.values() if row["kind"]["what"] == kinds.TRAINING]
+    if trained:
+        return median(row["unit_seconds"] / operations(kind_of(row["kind"])) for row in trained), "its rehearsed trainings"
     for home in dict.fromkeys((store.outputs(), RECORD)):
         with environment(RTALIB_OUTPUTS=str(home)):
             rows = list(_trained())
@@ -84,6 +87,12 @@ def guessed() -> tuple[float, str]:
             return median(map(rate, rows)), " and ".join(sorted(devices))
     kind = Kind(kinds.TRAINING, "convnet", "clean", 64, recipe=kinds.unit_recipe(RECIPES["fast"]))
     return kinds.rehearse(kinds.Rehearsal(kind, "shapes10"))["unit_seconds"] / operations(kind), "this machine, a small network"
+
+
+def kind_of(facts: Mapping) -> Kind:
+    """The kind that a row describes."""
+    recipe = facts["recipe"] and Recipe(**facts["recipe"])
+    return Kind(**{**facts, "size": tuple(facts["size"]), "recipe": recipe})
 
 
 def _trained() -> Iterable[dict]:

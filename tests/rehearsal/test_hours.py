@@ -112,9 +112,14 @@ def test_the_rate_is_that_of_a_recorded_training():
     assert prices.rate(row) == 4.0 / (3 * once * 160)
 
 
+def test_rehearsed_trainings_say_what_the_others_cost():
+    rows = {str(k): {"unit_seconds": k * prices.operations(KIND), "kind": store.plain(KIND)} for k in (1.0, 2.0, 9.0)}
+    assert prices.guessed(rows) == (2.0, "its rehearsed trainings") and prices.kind_of(store.plain(KIND)) == KIND
+
+
 def test_without_any_recorded_row_a_small_network_is_timed(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     monkeypatch.setattr(prices, "RECORD", tmp_path / "none")
-    rate, origin = prices.guessed()
+    rate, origin = prices.guessed({})
     assert 1e-13 < rate < 1e-6 and origin == "this machine, a small network" and not list(itertools.chain(tmp_path.iterdir()))
     assert store.outputs() == tmp_path

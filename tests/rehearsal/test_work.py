@@ -35,11 +35,15 @@ def work_of(table: str, scale: str = "smoke", **how) -> Work:
 @pytest.mark.slow
 @pytest.mark.parametrize("table", RUNS)
 def test_as_many_artefacts_are_counted_as_the_store_holds_then(table, tmp_path, monkeypatch):
+    """Searches of a step or two may find the same cell twice, whose network is then trained once; a plan cannot know."""
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     counted = Counter(RECIPES[task.what] for task in work_of(table, seeds=(0,)).tasks if task.what in RECIPES)
-    RUNS[table]()
-    made = Counter(path.parent.name for path in (tmp_path / "store").glob("*/*/card.json"))
-    assert {name: made[name] for name in counted} == counted
+    rows = RUNS[table]()
+    made = Counter(path.parents[1].name for path in (tmp_path / "store").glob("*/*/card.json"))
+    cells = [(row["genotype"], row["n_train"]) for row in rows if "genotype" in row and row.get("kind") != "deployed"]
+    same = len(cells) - len(set(cells))
+    for name in counted:
+        assert made[name] <= counted[name] <= made[name] + (same if name in ("network", "evaluation") else 0), name
 
 
 def steps(work: Work, start: str) -> float:
