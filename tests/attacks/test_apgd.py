@@ -28,6 +28,7 @@ def test_results_stay_in_the_ball_and_success_is_that_of_the_images(recipe):
 def test_a_linear_network_is_fooled_exactly_where_it_can_be():
     """Two-class margins fall by eps times the L1 norm of the difference of weights, and by no more."""
     generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).double()
     images = 0.3 + 0.4 * torch.rand(200, 3, 4, 4, generator=generator).double()
     labels, eps = model(images).argmax(1), 0.02
