@@ -58,8 +58,9 @@ def main() -> None:
             str(Path(folder) / "html"),
         ]
         subprocess.run(sphinx, check=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{HERE}"})
-        for page in Path(folder).glob("html/**/*.html"):  # furo's captions say that they are headings, but not of which level
-            page.write_text(page.read_text().replace('role="heading"', 'role="heading" aria-level="2"'))
+        for page in Path(folder).glob("html/**/*.html"):  # captions say which level of heading they are, code can be scrolled by keyboard
+            text = page.read_text().replace('role="heading"', 'role="heading" aria-level="2"')
+            page.write_text(text.replace("<pre>", '<pre tabindex="0">'))
         shutil.rmtree(arguments.out, ignore_errors=True)
         shutil.copytree(Path(folder) / "html", arguments.out, ignore=shutil.ignore_patterns(".doctrees", "_sources"))
     print(f"The book: {(arguments.out / 'index.html').resolve()}")
