@@ -35,6 +35,7 @@ class Trial:
     """A network, a corruption, and a split of the test images into those that give failures and those that are measured."""
 
     network: str  # as yours.networks.open_network takes it
+    digest: str  # of that network
     dataset: str
     corruption: str
     split: int
@@ -48,8 +49,14 @@ def run(
 ) -> list[dict]:
     """The rows of all trials; stored ones are not computed again. options: fields of Trial, and `executor`, `workers` of grid.run."""
     how = {name: options.pop(name) for name in ("executor", "workers") if name in options}
-    trials = [Trial(network, dataset, name, split, **options) for split in splits for network in networks for name in corruptions]
-    inputs = fingerprint(dataset) | {network: network_digest(open_network(network)) for network in networks}
+    digests = {network: network_digest(open_network(network)) for network in networks}
+    trials = [
+        Trial(network, digest, dataset, name, split, **options)
+        for split in splits
+        for network, digest in digests.items()
+        for name in corruptions
+    ]
+    inputs = fingerprint(dataset)
     return grid.run(
         repairs,
         trials,
