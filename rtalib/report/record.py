@@ -9,6 +9,7 @@ from rtalib.results import papers
 from rtalib.scales import SCALES
 
 FOLDER = Path(__file__).parents[2] / "outputs" / "record"
+NETWORKS = FOLDER / "networks"  # results on published networks
 NOTE = "Recorded, not run here."
 
 
@@ -20,11 +21,11 @@ def runs() -> list[Path]:
 
 
 def rows(table: str) -> list[dict]:
-    """Rows of a table, such as 'cf-table2', of the largest recorded run that has it.
+    """Rows of a table, such as 'cf-table2', of the largest recorded run that has it, or of the published networks' (NETWORKS).
 
     LookupError if no run has it, as outside a clone of the repository.
     """
-    for folder in runs():
+    for folder in (*runs(), NETWORKS):
         if found := _read(folder, table):
             return found
     raise LookupError(f"table: no run in {FOLDER} has rows of {table!r}")

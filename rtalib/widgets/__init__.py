@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazily(
         "coreset": "CoreMap core_map principal_plane core_view limits explore_core compare_rules",
         "darts": "CELLS mixing_weights search_view explore_search unmatched cells_view explore_cells",
         "results": "results_view compared explore_results",
+        "failures": "Review explore_failures gallery review",
         "base": "around as_html filmstrip",
     },
 )

@@ -8,12 +8,13 @@ from rtalib.experiments import repair as paper
 _load, _names = lazily(
     __name__,
     {
-        "climb": "Ladder case_of_corruption case_of_failures ladder save",
+        "climb": "Ladder case_of_corruption case_of_failures ladder read save",
         "rungs": "RUNGS Case NotApplicable Settings",
         "selectors": "SELECTORS",
         "your_network": "METHODS RepairResult repair",
         "core_or_random": "",
         "failures": "read_failures",
+        "figure": "ladder_figure selector_dots",
     },
 )
 

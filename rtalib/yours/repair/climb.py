@@ -228,7 +228,7 @@ def _climb(
         facts = {"labels": labels, "seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - busy}
         save_file({key: value.cpu().contiguous() for key, value in repaired.state_dict().items()}, folder / "weights.safetensors")
         (folder / "rung.json").write_text(json.dumps(facts))
-        if isinstance(repaired, darts.Network):
+        if name == "architecture":
             (folder / "genotype.json").write_text(repaired.genotype.to_json())
 
     try:
@@ -241,10 +241,10 @@ def _climb(
 
 
 def _with_weights(network: nn.Module, entry: store.Entry) -> nn.Module:
-    """The network of a stored rung; only cells may have another architecture than the given one."""
+    """The network of a stored rung; that of `architecture` has other cells than the given one."""
     repaired = copy.deepcopy(network)
-    if isinstance(network, darts.Network):
-        genotype = darts.Genotype.from_json((entry.path / "genotype.json").read_text())
+    if (cells := entry.path / "genotype.json").exists():
+        genotype = darts.Genotype.from_json(cells.read_text())
         repaired = resized(network, genotype).to(best_device(network))
     repaired.load_state_dict(load_file(entry.path / "weights.safetensors"))
     return repaired.eval()
@@ -335,6 +335,12 @@ def save(found: Ladder, folder: Path | str, how: str = "") -> list[Path]:
     save_file({name: value.cpu().contiguous() for name, value in inner.state_dict().items()}, folder / "network.safetensors")
     (folder / "README.md").write_text(LOADING.format(rung=found.rung, how=how or "network = ...  # your module, before its repair"))
     return [*paths, folder / "network.safetensors", folder / "README.md"]
+
+
+def read(folder: Path | str) -> tuple[list[dict], dict]:
+    """(rows, facts) of a ladder that `save` wrote."""
+    facts = json.loads((Path(folder) / "ladder.json").read_text())
+    return facts.pop("rows"), facts
 
 
 LOADING = """# The repaired network

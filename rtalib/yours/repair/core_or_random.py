@@ -7,6 +7,7 @@ five seeds give an interval of several points. A repair of the last layer takes 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from rtalib.training.artefacts import fingerprint, frost_kind, network_digest
 from rtalib.yours.networks import open_network
 from rtalib.yours.repair.rungs import fit_head
 from rtalib.yours.repair.selectors import SELECTORS, Candidates
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN, TABLE = "networks", "core-or-random"
 VERSION = 2  # of the rows; 2: the last layer fitted to convergence
@@ -104,6 +108,42 @@ def repairs(trial: Trial) -> dict:
         "gains": gains,
         "clean_gains": clean_gains,
     }
+
+
+def differences(rows: Sequence[dict], part: str = "gains") -> "pd.DataFrame":
+    """Core minus every other selector, in points of accuracy: difference, low, high (95 %, Student), n, by selector and budget.
+
+    n counts pairs of a network and a corruption: splits of a pair share their images, so they are averaged first. The budget 'all' is the
+    mean over budgets. part: 'gains' (corrupted images) or 'clean_gains'.
+    """
+    import pandas as pd
+
+    from rtalib.results.tables import interval
+
+    cells = [
+        {
+            "selector": name,
+            "budget": str(budget),
+            "pair": (row["network"], row["corruption"]),
+            "difference": row[part]["core"][budget] - gain,
+        }
+        for row in rows
+        for name, gains in row[part].items()
+        for budget, gain in gains.items()
+        if name != "core"
+    ]
+    found = pd.DataFrame(cells)
+    found = pd.concat([found, found.assign(budget="all")]).groupby(["selector", "budget", "pair"])["difference"].mean()
+    table = found.groupby(["selector", "budget"]).agg(["mean", interval, "count"])
+    table = table.set_axis(["difference", "half", "n"], axis=1)
+    table = table.assign(low=table["difference"] - table["half"], high=table["difference"] + table["half"])
+    order = [(name, budget) for name in SELECTORS for budget in (*map(str, BUDGETS), "all") if (name, budget) in table.index]
+    return table.loc[order, ["difference", "low", "high", "n"]]
+
+
+def repair_count(rows: Sequence[dict]) -> int:
+    """How many last layers were fitted for these rows."""
+    return sum(len(gains) * (DRAWS if name == "random" else 1) for row in rows for name, gains in row["gains"].items())
 
 
 def _features(trial: Trial) -> tuple[Tensor, ...]:
