@@ -137,7 +137,8 @@ def differences(rows: Sequence[dict], part: str = "gains") -> "pd.DataFrame":
     table = found.groupby(["selector", "budget"]).agg(["mean", interval, "count"])
     table = table.set_axis(["difference", "half", "n"], axis=1)
     table = table.assign(low=table["difference"] - table["half"], high=table["difference"] + table["half"])
-    order = [(name, budget) for name in SELECTORS for budget in (*map(str, BUDGETS), "all") if (name, budget) in table.index]
+    budgets = [*sorted(table.index.unique("budget").drop("all"), key=int), "all"]
+    order = [(name, budget) for name in SELECTORS for budget in budgets if (name, budget) in table.index]
     return table.loc[order, ["difference", "low", "high", "n"]]
 
 
