@@ -34,12 +34,12 @@ def magnitudes(operation: str, *, wide: bool = True) -> list[float]:
     (8 to 2, narrow: to 4), threshold of Solarize (255 to 0).
     """
     if operation in SIGNED:
-        return torch.linspace(0.0, (WIDE if wide else NARROW)[SIGNED[operation]], BINS).tolist()
+        return torch.linspace(0.0, (WIDE if wide else NARROW)[SIGNED[operation]], BINS, dtype=torch.float32).tolist()
     if operation == "Posterize":
         lost = 6 if wide else 4
         return [float(8 - round(k * lost / (BINS - 1))) for k in range(BINS)]
     if operation == "Solarize":
-        return torch.linspace(255.0, 0.0, BINS).tolist()
+        return torch.linspace(255.0, 0.0, BINS, dtype=torch.float32).tolist()
     if operation in TRIVIAL_OPERATIONS:
         return [0.0]
     raise unknown("operation", operation, TRIVIAL_OPERATIONS)
@@ -51,7 +51,7 @@ def apply_trivial(images: Tensor, operation: str, magnitude: float) -> Tensor:
     torchvision's bytes. Three operations equal Pillow's and are shared with AugMix; the geometric ones, which are bilinear there, and
     AutoContrast, which torchvision rounds otherwise, are not.
     """
-    level = torch.tensor([magnitude], device=images.device)
+    level = torch.tensor([magnitude], dtype=torch.float32, device=images.device)
     if operation == "Identity":
         return images
     if operation == "Posterize":

@@ -224,7 +224,7 @@ def _zoom_in_order(pixels: torch.Tensor, site: torch.Tensor, plane: torch.Tensor
         pixels.take((row * width + column) * planes + plane).double() for row in (top, bottom) for column in (left, right)
     )
     near, far = _between(upper_left, lower_left, down), _between(upper_right, lower_right, down)
-    total = torch.zeros(len(site), device=pixels.device)
+    total = torch.zeros(len(site), dtype=torch.float32, device=pixels.device)
     for enlarged in _between(near, far, across).float():
         total += enlarged
     return truncate((pixels[site, plane] + total).div_(len(top) + 1))

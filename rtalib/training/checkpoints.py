@@ -4,9 +4,10 @@ import hashlib
 import io
 import os
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePath
 from pickle import UnpicklingError
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,8 +29,19 @@ def save(
     if best is not None:
         state["best"] = best
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_plain(state), buffer)
     write_atomic(Path(path), _title(buffer.getvalue()) + buffer.getvalue())
+
+
+def _plain(value: object) -> object:
+    """The value with NumPy's numbers and arrays, and paths, as Python's own: those that are read back without pickle."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, dict):
+        return type(value)((_plain(key), _plain(item)) for key, item in value.items())
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
 def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, made_for: dict) -> list[dict]:
@@ -49,7 +61,7 @@ def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, m
         reason = str(error).partition("\n")[0]
         warnings.warn(f"{path} is no whole checkpoint ({reason}); it is set aside and training starts again", stacklevel=2)
         return []
-    expected = {"format": FORMAT, **made_for}
+    expected = {"format": FORMAT, **_plain(made_for)}
     different = [f"{k} was {found.get(k)!r}, is now {expected.get(k)!r}" for k in {**found, **expected} if found.get(k) != expected.get(k)]
     if different:
         raise ValueError(

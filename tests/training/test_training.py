@@ -1,6 +1,7 @@
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -348,3 +349,19 @@ def test_score_is_the_mean_over_models_of_the_mean_over_images():
     assert score(networks, data) == pytest.approx(hits / 90, abs=1e-15) and score(list(networks.values()), data) == score(networks, data)
     with pytest.raises(ValueError, match="models: expected at least one"):
         score([], data)
+
+
+def test_a_checkpoint_with_numbers_of_numpy_is_resumed(tmp_path):
+    data, seen, recipe = make(20), [], Recipe(3, 10, np.float64(0.05))
+
+    def stop(model, row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+        return {"accuracy": np.float64(0.5), "each": np.array([1, 2]), "file": tmp_path, "best": np.int64(3)}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(models.build("tiny", 4), data, recipe, seed=np.int64(1), checkpoint=tmp_path / "c.pt", on_epoch=stop)
+    train(
+        models.build("tiny", 4), data, recipe, seed=1, checkpoint=tmp_path / "c.pt", on_epoch=lambda model, row: seen.append(row["epoch"])
+    )
+    assert seen == [2, 3]
