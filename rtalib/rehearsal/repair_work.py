@@ -67,7 +67,7 @@ class _Cells:
         elif trial.kind != "deployed":
             method = trial.kind if trial.kind in BASELINES else ""
             images = setup.images + (trial.budget if trial.extended else 0)
-            examples = ("augmented", trial.seed, trial.budget) if chosen is None else chosen
+            examples = ("augmented", trial.seed, trial.budget) if chosen is None else (chosen, trial.budget)
             data = examples if trial.extended else "train"
             after = [deployed, chosen] if method == "DeepRepair" else [chosen] if trial.extended else []
             found = self.network(architecture, data, images, 1 + trial.seed, method=method, needs=after)
@@ -127,7 +127,7 @@ class _Cells:
     def refined(self, trial: Trial, chosen: Key | None) -> Key:
         """One search after the other; examples that are no failures are made on the way."""
         before = self.initial() if self.study.version == 1 else self.search(("first", 1), refine=False)
-        examples = ("augmented", trial.seed, trial.budget) if chosen is None else chosen
+        examples = ("augmented", trial.seed, trial.budget) if chosen is None else (chosen, trial.budget)
         for iteration in range(trial.iterations):
             key = ("refined", examples, trial.seed, iteration)
             before = self.search(key, refine=True, needs=[before] if chosen is None else [before, chosen])
