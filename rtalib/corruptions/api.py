@@ -24,17 +24,19 @@ class Corruption(NamedTuple):
     """`apply(images, constants, *draws)` and, for random types, `draw(words, height, width, constants) -> draws`.
 
     pixels: how many plain torch computes at once, so that the work stays in a CPU core's cache and Python's part is small.
+    parts: each value depends on its own words alone, so that a larger picture is computed in parts of that many pixels, too.
     """
 
     apply: Callable[..., torch.Tensor]
     draw: Callable[..., tuple[torch.Tensor, ...]] | None = None
     pixels: int = 64 * 1024
+    parts: bool = False
 
 
 TYPES = {
-    "gaussian_noise": Corruption(noise.gaussian_noise, noise.draw_values, pixels=32 * 1024),
-    "shot_noise": Corruption(noise.shot_noise, noise.draw_values, pixels=32 * 1024),
-    "impulse_noise": Corruption(noise.impulse_noise, noise.draw_values, pixels=32 * 1024),
+    "gaussian_noise": Corruption(noise.gaussian_noise, noise.draw_values, pixels=17_000, parts=True),
+    "shot_noise": Corruption(noise.shot_noise, noise.draw_values, pixels=17_000, parts=True),
+    "impulse_noise": Corruption(noise.impulse_noise, noise.draw_values, pixels=17_000, parts=True),
     "defocus_blur": Corruption(blur.defocus_blur, pixels=16 * 1024),
     "glass_blur": Corruption(blur.glass_blur, blur.draw_glass, pixels=32 * 1024),
     "motion_blur": Corruption(blur.motion_blur, blur.draw_motion),
@@ -48,7 +50,7 @@ TYPES = {
     "pixelate": Corruption(digital.pixelate),
     "jpeg_compression": Corruption(jpeg_compression),
     # held out
-    "speckle_noise": Corruption(held_out.speckle_noise, noise.draw_values, pixels=32 * 1024),
+    "speckle_noise": Corruption(held_out.speckle_noise, noise.draw_values, pixels=17_000, parts=True),
     "gaussian_blur": Corruption(held_out.gaussian_blur, pixels=32 * 1024),
     "saturate": Corruption(held_out.saturate, pixels=32 * 1024),
 }
@@ -96,8 +98,16 @@ def corrupt(
 
 def _plain(name: str, images: torch.Tensor, constants: object, words: Words) -> torch.Tensor:
     """The plain-torch path, the specification of the kernels."""
-    apply, draw, _ = TYPES[name]
-    return apply(images, constants, *(draw(words, *images.shape[2:], constants) if draw else ()))
+    kind = TYPES[name]
+    if not kind.parts or images.shape[2] * images.shape[3] <= kind.pixels:
+        return kind.apply(images, constants, *(kind.draw(words, *images.shape[2:], constants) if kind.draw else ()))
+    out = torch.empty_like(images)
+    total = out.numel()
+    step = 12 * -(-total // (12 * -(-total // (3 * kind.pixels))))  # equal parts, of whole blocks of words
+    for part, changed in zip(images.view(-1).split(step), out.view(-1).split(step), strict=True):
+        changed.copy_(kind.apply(part[None], constants, words(len(part))).view(-1))
+        words = words._replace(start=words.start + step)
+    return out
 
 
 def _corrupt_level(images: torch.Tensor, name: str, severity: int, seed: int, index: torch.Tensor, benchmark: str) -> torch.Tensor:
@@ -108,6 +118,8 @@ def _corrupt_level(images: torch.Tensor, name: str, severity: int, seed: int, in
     if images.is_cuda and kernels.usable() and name not in HELD_OUT:
         corrupt_part, pixels = kernels.kernel(name), KERNEL_PIXELS
     step = max(1, pixels // (images.shape[2] * images.shape[3]))
+    if 0 < len(images) <= step:
+        return corrupt_part(images.contiguous(), constants, Words(seed, index, stream))
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     for start in range(0, len(images), step):
         part = images[start : start + step].contiguous()

@@ -1,14 +1,17 @@
 """Defocus, glass, motion and zoom blur. uint8 (N,3,H,W) in and out; float64 inside, in the order of the published code."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from rtalib.corruptions import large_defocus
 from rtalib.corruptions.constants import Defocus, Glass, Motion, Zoom
 from rtalib.corruptions.draws import Words, unit
 from rtalib.corruptions.filters import (
+    BAND,
+    SMALL,
     from_pixels,
     gaussian_blur,
     inside,
@@ -17,6 +20,8 @@ from rtalib.corruptions.filters import (
     motion_offsets,
     motion_weights,
     reflect_101,
+    resampled,
+    resampling,
     to_pixels,
     truncate,
     unit_floats,
@@ -56,6 +61,13 @@ def defocus_kernel(radius: float, alias: float) -> np.ndarray:
     return kernel[half - reach : half + reach + 1, half - reach : half + reach + 1]
 
 
+@lru_cache(maxsize=16)
+def _defocused_bytes(radius: float, alias: float) -> np.ndarray:
+    """uint8 (256,): what a byte becomes in the middle of an even area."""
+    kernel = defocus_kernel(radius, alias)
+    return large_defocus.summed(large_defocus.flat_windows(len(kernel)), kernel)
+
+
 def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
     """Correlation with the disk kernel, borders mirrored without repeating the edge.
 
@@ -63,6 +75,10 @@ def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
     """
     height, width = images.shape[2:]
     kernel = defocus_kernel(*constants)
+    if images.device.type == "cpu" and height * width > SMALL:
+        flat, disk = _defocused_bytes(*constants), large_defocus.spectrum(kernel, height, width)
+        planes = [large_defocus.defocused(plane, kernel, flat, disk) for plane in images.flatten(0, 1).numpy()]
+        return torch.from_numpy(np.stack(planes)).view(images.shape)
     reach = kernel.shape[0] // 2
     padded = unit_floats(to_pixels(images))
     for axis, side in ((0, height), (1, width)):
@@ -82,13 +98,16 @@ def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
 
 
 def draw_glass(words: Words, height: int, width: int, constants: Glass) -> tuple[torch.Tensor]:
-    """Offsets (dx, dy) in -reach .. reach-1 of each visited site, int64 (N, passes, sites, 2), in the order of the scan."""
+    """Offsets (dx, dy) in -reach .. reach-1 of each visited site, int8 (N, passes, sites, 2), in the order of the scan."""
     _, reach, passes = constants
     sites = (height - 2 * reach) * (width - 2 * reach)
     drawn = words(passes * sites).view(-1, passes, sites)
+    out = torch.empty(*drawn.shape, 2, dtype=torch.int8, device=drawn.device)
     # half a word for each of the two; 2 * reach is 2, 4, 6 or 8, so the chances are equal up to 1e-4 of themselves
-    halves = torch.stack([drawn & 0xFFFF, drawn >> 16], dim=-1)
-    return (halves.mul_(2 * reach).bitwise_right_shift_(16).sub_(reach),)
+    for number in range(passes):
+        for axis, half in enumerate((drawn[:, number] & 0xFFFF, drawn[:, number] >> 16)):
+            out[:, number, :, axis] = half.mul_(2 * reach).bitwise_right_shift_(16).sub_(reach)
+    return (out,)
 
 
 def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) -> torch.Tensor:
@@ -96,39 +115,28 @@ def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) ->
 
     A pass scans rows and columns from side - reach down to reach + 1 and copies pixel (y + dy, x + dx) onto (y, x); the published "swap"
     changes its target only. A source already visited in this pass (later in the image, inside the scanned window) hands on what it
-    received, so the copies form chains, resolved by pointer doubling. Nodes: pixel p after the pass is p, pixel p before it is H*W + p.
+    received: the copies form chains, which are followed all at once, link by link, until the last has ended.
     """
-    n, passes = offsets.shape[:2]
-    device, area = offsets.device, height * width
-    before = torch.arange(area, device=device) + area
-    sites = before.view(height, width)[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] - area
-    visited = torch.zeros(area, dtype=torch.bool, device=device)
-    visited[sites.flatten()] = True
-    sources = (before - area).expand(n, -1)
-    for number in range(passes):
-        # from the order of the scan, which is backwards, to that of the image
-        dx, dy = offsets[:, number].flip(1).unbind(-1)
-        target = torch.add(dx, dy, alpha=width).view(n, *sites.shape).add_(sites)
-        link = before.repeat(n, 2)
-        inner = link[:, :area].view(n, height, width)[:, reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
-        # with reach 1 every source precedes its target in the image, so there are no chains
-        if reach == 1:
-            inner.copy_(target).add_(area)
-        else:
-            inner.copy_(torch.where((target > sites) & visited[target], target, target + area))
-            link = _followed(link)
-        sources = sources.gather(1, link[:, :area] - area)
-    return sources
-
-
-def _followed(link: torch.Tensor) -> torch.Tensor:
-    """The end of each chain of links, by pointer doubling."""
-    for _ in range(link.shape[1].bit_length()):
-        onward = link.gather(1, link)
-        if torch.equal(onward, link):
-            break
-        link = onward
-    return link
+    own = np.arange(height * width).reshape(height, width)
+    window = np.s_[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
+    visited = np.zeros((height, width), dtype=bool)
+    visited[window] = True
+    found = []
+    for moves in offsets.cpu().numpy():
+        sources = own.ravel()
+        for move in moves[:, ::-1]:  # from the order of the scan, which is backwards, to that of the image
+            target = own.copy()
+            target[window] += (move[:, 1].astype(np.int64) * width + move[:, 0]).reshape(target[window].shape)
+            handed = (target > own) & visited.ravel()[target] & visited
+            target, handed = target.ravel(), handed.ravel()
+            end, site = target.copy(), np.flatnonzero(handed)
+            while len(site):
+                link = end[site]
+                end[site] = target[link]
+                site = site[handed[link]]
+            sources = sources[end]
+        found.append(torch.from_numpy(sources))
+    return torch.stack(found).to(offsets.device)
 
 
 def glass_blur(images: torch.Tensor, constants: Glass, offsets: torch.Tensor) -> torch.Tensor:
@@ -169,62 +177,30 @@ def zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) ->
     return tuple(plan)
 
 
-@lru_cache(maxsize=32)
-def _zoom_operator(height: int, width: int, constants: Zoom, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """The whole blur as one sparse matrix to grey levels: (source pixels, start of each output pixel's list, weights float32)."""
-    area = height * width
-    top, bottom, down, left, right, across = zoom_plan(height, width, constants, torch.device("cpu"))
-    sources, weights = [torch.arange(area)], [torch.ones(area, dtype=torch.float64)]
-    for row, v in ((top, 1 - down), (bottom, down)):
-        for column, h in ((left, 1 - across), (right, across)):
-            sources.append((row[:, :, None] * width + column[:, None, :]).flatten())
-            weights.append((v[:, :, None] * h[:, None, :]).flatten())
-    source = torch.cat(sources)
-    entries = torch.stack([torch.arange(area).repeat(len(source) // area), source])
-    scale = 255 / (len(constants.factors) + 1)
-    matrix = torch.sparse_coo_tensor(entries, torch.cat(weights) * scale, (area, area), check_invariants=True).coalesce()
-    used = matrix.values() > 0
-    rows, columns = matrix.indices()[:, used]
-    starts = torch.searchsorted(rows, torch.arange(area))
-    return tuple(part.to(device) for part in (columns, starts, matrix.values()[used].float()))
+@lru_cache(maxsize=16)
+def _zoom_matrices(side: int, constants: Zoom) -> tuple[Any, ...]:
+    """What enlarges one axis, for each factor."""
+    matrices = []
+    for factor in constants.factors:
+        lower, weight = zoom_taps(side, factor, constants.centred, True)
+        sources = np.stack([lower, np.minimum(lower + 1, side - 1)], axis=1)
+        matrices.append(resampling(sources, np.stack([1 - weight, weight], axis=1), side))
+    return tuple(matrices)
 
 
 def zoom_blur(images: torch.Tensor, constants: Zoom) -> torch.Tensor:
-    """Mean of the image and its enlargements, as published: summed in float32, one factor after another.
-
-    The sum is taken at once with a sparse matrix. Rounding can change the byte only where the level is all but whole; those few values are
-    summed again the published way. Rounding errors in levels, in units of 255 / 2^24: K sums of at most k / (K + 1) each and a few more in
-    the published order, one per term and a few more in the matrix product, which has at most two rows and two columns per factor.
-    """
-    height, width = images.shape[2:]
-    pixels = unit_floats(to_pixels(images)).float().view(height * width, -1)
-    sources, starts, weights = _zoom_operator(height, width, constants, images.device)
-    level = F.embedding_bag(sources, pixels, starts, mode="sum", per_sample_weights=weights)
-    out = level.floor().clamp_(0, 255).to(torch.uint8)
-    terms = int(starts.diff().max())
-    margin = (len(constants.factors) / 2 + terms + 8) * 255 / 2**24
-    unsure = (level - level.round()).abs_() < margin
-    out[unsure] = _zoom_in_order(pixels, *unsure.nonzero(as_tuple=True), zoom_plan(height, width, constants, images.device))
-    return from_pixels(out.view(height, width, -1))
+    """Mean of the image and its enlargements: made in float64, summed in float32 one factor after another, as published."""
+    planes = images.cpu().flatten(0, 1)
+    few = max(1, BAND // planes[0].numel())  # a larger picture is enlarged channel by channel
+    return torch.cat([_zoomed_mean(part, constants) for part in planes.split(few)]).view(images.shape).to(images.device)
 
 
-def _between(near: torch.Tensor, far: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """(1 - weight) near + weight far, counted from the nearer end; torch.lerp is fused on some processors and not on others."""
-    return torch.where(weight < 0.5, near + (far - near) * weight, far - (far - near) * (1 - weight))
-
-
-def _zoom_in_order(pixels: torch.Tensor, site: torch.Tensor, plane: torch.Tensor, plan: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """uint8 zoom blur at chosen (site, plane) of float32 pixels (H*W, M), with every float32 rounding of the published sum."""
-    top, bottom, down, left, right, across = plan
-    width, planes = left.shape[1], pixels.shape[1]
-    y, x = site // width, site % width
-    top, bottom, down = (part[:, y] for part in (top, bottom, down))
-    left, right, across = (part[:, x] for part in (left, right, across))
-    upper_left, upper_right, lower_left, lower_right = (
-        pixels.take((row * width + column) * planes + plane).double() for row in (top, bottom) for column in (left, right)
-    )
-    near, far = _between(upper_left, lower_left, down), _between(upper_right, lower_right, down)
-    total = torch.zeros(len(site), dtype=torch.float32, device=pixels.device)
-    for enlarged in _between(near, far, across).float():
-        total += enlarged
-    return truncate((pixels[site, plane] + total).div_(len(top) + 1))
+def _zoomed_mean(planes: torch.Tensor, constants: Zoom) -> torch.Tensor:
+    """uint8 (M,H,W) of uint8 planes on the CPU."""
+    count, height, width = planes.shape
+    pixels = unit_floats(planes).float()
+    by_rows = pixels.transpose(0, 1).double()
+    total = torch.zeros(width, height, count, dtype=torch.float32)
+    for down, across in zip(_zoom_matrices(height, constants), _zoom_matrices(width, constants), strict=True):
+        total += resampled(by_rows, down, across).float()
+    return truncate((pixels + total.permute(2, 1, 0)).div_(len(constants.factors) + 1)).contiguous()

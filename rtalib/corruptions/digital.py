@@ -6,25 +6,29 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from rtalib.corruptions import by_pillow
 from rtalib.corruptions.constants import Elastic, Pixelate
-from rtalib.corruptions.draws import Words, unit
+from rtalib.corruptions.draws import Words, units
 from rtalib.corruptions.filters import reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
 
 
 def contrast(images: torch.Tensor, factor: float) -> torch.Tensor:
     """(x - m) factor + m with m the mean of each channel of the image."""
-    image = unit_floats(images)
-    n, channels, height, width = image.shape
+    planes = images.flatten(2).flatten(0, 1)
     # the running sum over pixels, one after another, rounds like NumPy's mean; in flat areas its last bit decides a level
-    total = image.view(n * channels, height * width).T.cumsum(0)[-1]
-    mean = total.div_(height * width).view(n, channels, 1, 1)
-    return truncate(image.sub_(mean).mul_(factor).add_(mean))
+    few = max(1, 32 * 1024 // planes.shape[1])
+    total = torch.cat([unit_floats(part).cumsum(1)[:, -1] for part in planes.split(few)])
+    mean = total.div_(planes.shape[1])[:, None]
+    levels = unit_floats(torch.arange(256, device=images.device))
+    table = truncate((levels - mean).mul_(factor).add_(mean))
+    place = planes.int().add_(256 * torch.arange(len(planes), device=images.device, dtype=torch.int32)[:, None])
+    return table.view(-1).index_select(0, place.view(-1)).view(images.shape)
 
 
 def draw_elastic(words: Words, height: int, width: int, constants: Elastic) -> tuple[torch.Tensor, ...]:
     """(jitter (N,3,2) of the control points, (x, y), in -1..1; dx, dy: (N,H,W) in -1..1), float64."""
     area = height * width
-    drawn = unit(words(6 + 2 * area)).mul_(2).sub_(1)
+    drawn = units(words, 6 + 2 * area).mul_(2).sub_(1)
     dx, dy = (part.view(-1, height, width) for part in drawn[:, 6:].split(area, dim=1))
     return drawn[:, :6].view(-1, 3, 2), dx, dy
 
@@ -142,12 +146,25 @@ def enlarged_from(small: int, side: int, nearest: bool, device: torch.device) ->
 
 
 def pixelate(images: torch.Tensor, constants: Pixelate) -> torch.Tensor:
-    """Box reduction to int(side * scale), then each pixel repeated: Pillow's integers, held exactly in float64."""
+    """Box reduction to int(side * scale), then each pixel repeated, as Pillow does it."""
     height, width = images.shape[2:]
-    device = images.device
-    small_height, small_width = int(height * constants.scale), int(width * constants.scale)
-    small = _fixed_byte(images.double() @ box_weights(width, small_width, device).T).transpose(2, 3)
-    small = _fixed_byte(small.reshape(-1, height) @ box_weights(height, small_height, device).T).to(torch.uint8)
-    small = small.view(-1, 3, small_width, small_height).transpose(2, 3)
-    small = small.index_select(2, enlarged_from(small_height, height, constants.nearest, device))
-    return small.index_select(3, enlarged_from(small_width, width, constants.nearest, device))
+    small = (int(height * constants.scale), int(width * constants.scale))
+    rows, columns = (enlarged_from(less, side, constants.nearest, images.device) for less, side in zip(small, (height, width), strict=True))
+    if by_pillow.faster(images):
+        return torch.from_numpy(reduced_by_pillow(images, *small).numpy().take(columns.numpy(), 3).take(rows.numpy(), 2))
+    return reduced(images, *small).index_select(3, columns).index_select(2, rows)
+
+
+def reduced_by_pillow(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Pillow's box reduction, uint8 (N,3,height,width)."""
+    from PIL import Image
+
+    return by_pillow.to_tensor([by_pillow.to_pillow(image).resize((width, height), Image.Resampling.BOX) for image in images])
+
+
+def reduced(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The same in torch, for many small images and any device: Pillow's integers, held exactly in float64."""
+    across, down = box_weights(images.shape[3], width, images.device), box_weights(images.shape[2], height, images.device)
+    columns = _fixed_byte(images.double() @ across.T).transpose(2, 3)
+    small = _fixed_byte(columns.reshape(-1, images.shape[2]) @ down.T).to(torch.uint8)
+    return small.view(-1, 3, width, height).transpose(2, 3)

@@ -1,5 +1,6 @@
 """How a corruption asks for random numbers."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -8,24 +9,39 @@ from rtalib import rng
 from rtalib.corruptions import kernels
 
 
+PART = 48_000  # words that a long row is drawn in at a time
+
+
 class Words(NamedTuple):
-    """The random words of a batch: `words(count)` gives int64 (N, count) of 32-bit words, a row per image."""
+    """The random words of a batch: `words(count)` gives int64 (N, count) of 32-bit words, a row per image, from number `start` on."""
 
     seed: int
     index: torch.Tensor
     stream: int
+    start: int = 0
 
     def __call__(self, count: int) -> torch.Tensor:
         if self.index.is_cuda and kernels.usable():
             from rtalib.corruptions.kernels.common import words
 
-            return words(self.seed, self.index, self.stream, count)
-        return rng.words(self.seed, self.index, self.stream, count)
+            return words(self.seed, self.index, self.stream, self.start + count)[:, self.start :]
+        return rng.words(self.seed, self.index, self.stream, count, self.start)
 
 
 def unit(words: torch.Tensor) -> torch.Tensor:
     """float64 in [0, 1) from 32-bit words."""
     return words.double().div_(2.0**32)
+
+
+def units(words: Callable[..., torch.Tensor], count: int) -> torch.Tensor:
+    """float64 (N, count) in [0, 1), drawn in parts, so that the words themselves take little memory."""
+    if count <= PART:
+        return unit(words(count))
+    out = torch.empty(len(words.index), count, dtype=torch.float64, device=words.index.device)
+    for start in range(0, count, PART):
+        part = out[:, start : start + PART]
+        part.copy_(unit(words._replace(start=start)(part.shape[1])))
+    return out
 
 
 def below(words: torch.Tensor, high: int | torch.Tensor) -> torch.Tensor:

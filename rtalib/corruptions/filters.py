@@ -2,14 +2,43 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+
+BAND = 192 * 1024  # values of a picture that are worked on at once, so that they stay in the cache and memory stays small
+CACHED = 16 * 1024  # float64 values that are worked on at once
+SMALL = 64 * 64  # pixels of an image that is faster in a batch than alone
+UNSURE = -1  # in place of a byte in a table or a sum: the fast way does not decide it, and the published way is taken
 
 
 def truncate(unit: torch.Tensor) -> torch.Tensor:
     """uint8 of intensities on the 0-1 scale: clip, times 255, cut (not rounded), as all three benchmarks do. Overwrites `unit`."""
     return unit.clamp_(0, 1).mul_(255).to(torch.uint8)
+
+
+def _compared(values: torch.Tensor, how: str, other: torch.Tensor | float) -> np.ndarray | torch.Tensor:
+    """bool; NumPy compares four times as fast on a CPU, and finds the true places five times as fast."""
+    if values.device.type != "cpu":
+        return getattr(torch, {"less": "lt", "greater_equal": "ge", "equal": "eq"}[how])(values, other)
+    return getattr(np, how)(values.numpy(), other.numpy() if isinstance(other, torch.Tensor) else other)
+
+
+def mask(values: torch.Tensor, how: str, other: torch.Tensor | float) -> torch.Tensor:
+    """uint8 255 where the values compare ("less", "greater_equal", "equal") so with the other, else 0."""
+    return torch.as_tensor(_compared(values, how, other)).view(torch.uint8).neg()
+
+
+def places(values: torch.Tensor, how: str, other: torch.Tensor | float) -> torch.Tensor:
+    """int64 positions in a row of values that compare so with the other."""
+    found = _compared(values, how, other)
+    return found.nonzero()[:, 0] if isinstance(found, torch.Tensor) else torch.from_numpy(np.flatnonzero(found))
+
+
+def of_two_bytes(table: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """What a table (2^16) of pairs of bytes holds at 256 first + second; the shape is that of `second`, the dtype that of the table."""
+    return table.index_select(0, second.int().add_(first.int() << 8).view(-1)).view(second.shape)
 
 
 def unit_floats(images: torch.Tensor) -> torch.Tensor:
@@ -48,6 +77,11 @@ def gaussian_blur(pixels: torch.Tensor, sigma: float) -> torch.Tensor:
     radius = len(weights) // 2
     if radius == 0:
         return pixels
+    if pixels.device.type == "cpu":
+        from scipy.ndimage import correlate1d
+
+        rows = correlate1d(pixels.numpy(), weights, 0, mode="nearest")
+        return torch.from_numpy(correlate1d(rows, weights, 1, mode="nearest"))
     for axis in (0, 1):
         side = pixels.shape[axis]
         index = torch.arange(-radius, side + radius, device=pixels.device).clamp_(0, side - 1)
@@ -95,7 +129,21 @@ def smoothing_matrix(side: int, sigma: float, device: torch.device) -> torch.Ten
     return matrix.scatter_add_(1, columns, weights.expand(side, -1)).to(device)
 
 
-@lru_cache(maxsize=256)
+def resampling(sources: np.ndarray, weights: np.ndarray, side: int) -> Any:
+    """SciPy's sparse (count, side) of sources and weights (count, taps): what resamples the rows of a matrix (side, M)."""
+    from scipy.sparse import csr_array
+
+    count, taps = sources.shape
+    return csr_array((weights.ravel(), sources.ravel(), np.arange(0, count * taps + 1, taps)), shape=(count, side))
+
+
+def resampled(planes: torch.Tensor, down: Any, across: Any) -> torch.Tensor:
+    """float64 (W',H',M) of float64 planes (H,M,W) on the CPU: two products with `resampling`, whose transposition saves two of ours."""
+    rows = torch.from_numpy(down @ planes.reshape(len(planes), -1).numpy()).view(-1, *planes.shape[1:])
+    return torch.from_numpy(across @ rows.permute(2, 0, 1).reshape(planes.shape[2], -1).numpy()).view(-1, rows.shape[0], planes.shape[1])
+
+
+@lru_cache(maxsize=32)
 def zoom_taps(side: int, factor: float, centred: bool, trim: bool) -> tuple[np.ndarray, np.ndarray]:
     """SciPy's linear zoom of the central crop of ceil(side / factor) samples, one axis.
 
@@ -146,6 +194,9 @@ def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy:
     """
     n, channels, height, width = planes.shape
     device, taps = planes.device, weights.shape[1]
+    if device.type == "cpu" and height * width > SMALL:
+        arrays = (part.numpy() for part in (planes, weights, dx, dy))
+        return torch.from_numpy(np.stack([_line_blur_of_one(*of_one) for of_one in zip(*arrays, strict=True)]))
     left, right = (planes[..., edge].unsqueeze(3).expand(-1, -1, -1, taps - 1) for edge in (0, -1))
     padded = torch.cat([left, planes, right], dim=3).view(-1)
     # every run of `width` samples of the padded rows; a shift along x is then the choice of a run, a shift along y that of a row
@@ -159,6 +210,25 @@ def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy:
         start = (plane + row) * stride + (taps - 1 + dx[:, tap].view(n, 1, 1))
         run = runs.index_select(0, start.view(-1)).view(planes.shape)
         total += run.double().mul_(weights[:, tap].view(n, 1, 1, 1))
+    return total
+
+
+def _line_blur_of_one(planes: np.ndarray, weights: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """The same of one larger picture (C,H,W): shifted views of the padded picture, a band of rows at a time."""
+    channels, height, width = planes.shape
+    above, under, left, right = (max(0, int(shift.max())) for shift in (-dy, dy, -dx, dx))
+    padded = np.pad(planes, ((0, 0), (above, under), (left, right)), "edge").astype(np.float64)
+    total = np.zeros(planes.shape)
+    rows = max(1, CACHED // (channels * width))
+    product = np.empty((channels, rows, width))
+    used = np.flatnonzero(weights).tolist()
+    for start in range(0, height, rows):
+        band = total[:, start : start + rows]
+        room = product[:, : band.shape[1]]
+        for tap in used:
+            top, at = start + above + int(dy[tap]), left + int(dx[tap])
+            np.multiply(padded[:, top : top + band.shape[1], at : at + width], weights[tap], out=room)
+            band += room
     return total
 
 

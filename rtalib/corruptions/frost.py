@@ -6,14 +6,15 @@ import math
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from rtalib import rng
 from rtalib.corruptions.constants import Frost
 from rtalib.corruptions.draws import Words, below
+from rtalib.corruptions.filters import of_two_bytes, resampled, resampling
 
 # ------------------------------------------------------------------------------------------------- procedural textures
 
@@ -89,8 +90,8 @@ def _levelled(field: torch.Tensor, colour: tuple[int, int, int], std: float) -> 
 
 @lru_cache(maxsize=1)
 def procedural_textures() -> tuple[torch.Tensor, ...]:
-    """The five textures, float64 (3,H,W); the third is the second, as in the benchmark."""
-    first, second, fourth, fifth = (_texture(number) for number in (0, 1, 3, 4))
+    """The five textures, uint8 (3,H,W); the third is the second, as in the benchmark."""
+    first, second, fourth, fifth = (_texture(number).to(torch.uint8) for number in (0, 1, 3, 4))
     return first, second, second, fourth, fifth
 
 
@@ -151,74 +152,123 @@ def _bytes(path: Path, digest: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _originals(folder: Path | None) -> tuple[torch.Tensor, ...]:
-    """The five textures at full size, float64 (3,H,W)."""
+    """The five textures at full size, uint8 (3,H,W)."""
     if folder is None:
         return procedural_textures()
     from rtalib.data import pictures
 
     found = [pictures.read(str(folder / name), _bytes(folder / name, digest)) for name, digest in _PUBLISHED.items()]
-    return tuple(torch.from_numpy(np.array(picture)).permute(2, 0, 1).double() for picture in found)
+    return tuple(torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous() for picture in found)
 
 
-def _linear_taps(side: int, count: int, scale: float) -> tuple[torch.Tensor, ...]:
-    """(lower, upper, lower weight, upper weight) of `count` samples at (j + 1/2) / scale - 1/2; weights in 11-bit fixed point, int64."""
+class _Size(NamedTuple):
+    """How a texture of full size is resized for an image: by `scale`, to (height, width)."""
+
+    scale: float
+    height: int
+    width: int
+
+
+def _size(full: tuple[int, int], scale: float, height: int, width: int) -> _Size:
+    """Resized by `scale`, or by what it takes to be larger than the image."""
+    needed = max(height / full[0], width / full[1])
+    if scale <= 1:
+        scale = max(scale, (height + 1) / full[0], (width + 1) / full[1])
+        if scale <= 1:
+            return _Size(scale, *(round(side * scale) for side in full))
+    scale *= max(1.0, needed)  # the package: first enlarged to the image where needed, then by the factor
+    return _Size(scale, *(math.ceil(side * scale) for side in full))
+
+
+def _linear_taps(side: int, count: int, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(source samples, weights), int64 (2, count) each, at (j + 1/2) / scale - 1/2; weights in 11-bit fixed point, as OpenCV's."""
     position = torch.arange(count, dtype=torch.float64).add_(0.5).mul_(1.0 / scale).sub_(0.5).clamp_(0, side - 1).float()
     lower = position.floor().long()
     part = position - lower
-    upper = (lower + 1).clamp_(max=side - 1)
-    return lower, upper, ((1 - part) * 2048).round_().long(), (part * 2048).round_().long()
+    weights = torch.stack([1 - part, part]).mul_(2048).round_().long()
+    return torch.stack([lower, (lower + 1).clamp_(max=side - 1)]), weights
 
 
-def _shrink(texture: torch.Tensor, scale: float, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (3, *size), bilinear without antialiasing: OpenCV's integers, which drop four bits between the two directions."""
-    texture = texture.long()
-    left, right, near, far = _linear_taps(texture.shape[2], size[1], scale)
-    rows = (texture[:, :, left] * near + texture[:, :, right] * far) >> 4
-    top, bottom, near, far = _linear_taps(texture.shape[1], size[0], scale)
-    above, below_ = rows[:, top] * near[:, None], rows[:, bottom] * far[:, None]
-    return (((above >> 16) + (below_ >> 16) + 2) >> 2).clamp_(0, 255).to(torch.uint8)
+def _cubic_taps(side: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(source samples int64, weights float64), (4, count) each, of `count` samples over `side`: cubic convolution with a = -0.75."""
+    position = torch.arange(count, dtype=torch.float64).add_(0.5).mul_(side / count).sub_(0.5)
+    lower = position.floor()
+    part = position - lower
+    a = -0.75
+    inner = [((a + 2) * t - (a + 3)) * t * t + 1 for t in (part, 1 - part)]
+    outer = [((a * t - 5 * a) * t + 8 * a) * t - 4 * a for t in (part + 1, 2 - part)]
+    sources = lower.long() + torch.arange(-1, 3)[:, None]
+    return sources.clamp_(0, side - 1), torch.stack([outer[0], *inner, outer[1]])
 
 
-def _resized(texture: torch.Tensor, scale: float, height: int, width: int) -> torch.Tensor:
-    """uint8 (3,H',W'): resized by `scale`, or by what it takes to be larger than the image."""
-    full_height, full_width = texture.shape[1:]
-    if scale > 1:  # the package: first enlarged to the image where needed, then by the factor
-        scale *= max(1.0, height / full_height, width / full_width)
-        size = tuple(int(np.ceil(side * scale)) for side in (full_height, full_width))
-        big = F.interpolate(texture[None], size=size, mode="bicubic", align_corners=False)[0]
-        return big.round_().clamp_(0, 255).to(torch.uint8)
-    scale = max(scale, (height + 1) / full_height, (width + 1) / full_width)
-    if scale < 1:
-        return _shrink(texture, scale, (round(full_height * scale), round(full_width * scale)))
-    return _resized(texture, scale, height, width)
+def _window(texture: torch.Tensor, size: _Size, row: int, column: int, height: int, width: int) -> torch.Tensor:
+    """uint8 (3,height,width) of the resized texture from (row, column) on: what lies outside is not computed.
+
+    Shrunk, bilinear without antialiasing by OpenCV's integers, which drop four bits between the two directions; enlarged, bicubic.
+    """
+    if size.scale == 1:
+        return texture[:, row : row + height, column : column + width]
+    pieces = [(texture.shape[1], size.height, row, height), (texture.shape[2], size.width, column, width)]
+    if size.scale < 1:
+        (rows, down), (columns, across) = (
+            [part[:, start : start + long] for part in _linear_taps(side, count, size.scale)] for side, count, start, long in pieces
+        )
+        first = int(rows[0, 0])
+        texture = texture[:, first : int(rows[1, -1]) + 1].int()
+        narrow = sum(texture.index_select(2, at) * w.int() for at, w in zip(columns, across, strict=True)) >> 4
+        above, under = (narrow.index_select(1, at - first).long() * w[:, None] >> 16 for at, w in zip(rows, down, strict=True))
+        return ((above + under + 2) >> 2).clamp_(0, 255).to(torch.uint8)
+    first, matrices = [], []
+    for side, count, start, long in pieces:
+        sources, weights = (part[:, start : start + long].T for part in _cubic_taps(side, count))
+        first.append(slice(int(sources.min()), int(sources.max()) + 1))
+        matrices.append(resampling((sources - first[-1].start).numpy(), weights.numpy(), first[-1].stop - first[-1].start))
+    enlarged = resampled(texture[:, *first].transpose(0, 1).double(), *matrices)
+    return enlarged.round_().clamp_(0, 255).to(torch.uint8).permute(2, 1, 0).contiguous()
 
 
-@lru_cache(maxsize=8)
-def _bank(folder: Path | None, scale: float, height: int, width: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    textures = [_resized(texture, scale, height, width) for texture in _originals(folder)]
-    areas = torch.tensor([texture[0].numel() for texture in textures])
+@lru_cache(maxsize=16)
+def _resized(folder: Path | None, number: int, size: _Size) -> torch.Tensor:
+    """A whole texture, uint8 (3,H,W)."""
+    return _window(_originals(folder)[number], size, 0, 0, size.height, size.width)
+
+
+def _sizes(scale: float, height: int, width: int) -> tuple[list[_Size], bool]:
+    """The sizes of the five textures for an image, and whether they are those for every smaller image, too."""
+    full = [tuple(texture.shape[1:]) for texture in _originals(_folder())]
+    sizes = [_size(shape, scale, height, width) for shape in full]
+    return sizes, sizes == [_size(shape, scale, 1, 1) for shape in full]
+
+
+@lru_cache(maxsize=4)
+def _bank(folder: Path | None, sizes: tuple[_Size, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
+    areas = torch.tensor([size.height * size.width for size in sizes])
     starts = torch.cat([areas.new_zeros(1), (3 * areas).cumsum(0)[:-1]])
-    strides = torch.tensor([texture.shape[2] for texture in textures])
-    pixels = torch.cat([texture.flatten() for texture in textures])
+    strides = torch.tensor([size.width for size in sizes])
+    pixels = torch.cat([_resized(folder, number, size).flatten() for number, size in enumerate(sizes)])
     return tuple(part.to(device) for part in (pixels, starts, areas, strides))
 
 
 def texture_bank(scale: float, height: int, width: int, device: torch.device) -> tuple[torch.Tensor, ...]:
     """(pixels uint8, start, plane, stride): the resized textures laid end to end, and for each where it starts, its area and its width."""
-    return _bank(_folder(), scale, height, width, device)
+    return _bank(_folder(), tuple(_sizes(scale, height, width)[0]), device)
 
 
 def draw_frost(words: Words, height: int, width: int, constants: Frost) -> tuple[torch.Tensor]:
     """(texture 0..4, row, column) of the crop, int64 (N,3); the last possible row and column are never drawn, as published."""
     drawn = words(3)
-    _, _, areas, strides = texture_bank(constants.scale, height, width, drawn.device)
+    sizes, _ = _sizes(constants.scale, height, width)
     texture = below(drawn[:, 0], len(SIZES))
-    rows, columns = areas[texture] // strides[texture] - height, strides[texture] - width
-    return (torch.stack([texture, below(drawn[:, 1], rows), below(drawn[:, 2], columns)], dim=1),)
+    room = torch.tensor([(size.height - height, size.width - width) for size in sizes], device=drawn.device)[texture]
+    return (torch.stack([texture, below(drawn[:, 1], room[:, 0]), below(drawn[:, 2], room[:, 1])], dim=1),)
 
 
 def frost_crops(crop: torch.Tensor, scale: float, height: int, width: int) -> torch.Tensor:
     """uint8 (N,3,H,W) texture crops at `crop` (N,3): texture, row, column."""
+    sizes, common = _sizes(scale, height, width)
+    if not common:  # a texture grows with the image: nothing but the window is computed, and nothing is kept
+        textures = _originals(_folder())
+        return torch.stack([_window(textures[t], sizes[t], row, column, height, width) for t, row, column in crop.tolist()]).to(crop.device)
     pixels, starts, areas, strides = texture_bank(scale, height, width, crop.device)
     texture, row, column = crop.unbind(1)
     rows = (row[:, None] + torch.arange(height, device=crop.device)) * strides[texture][:, None]
@@ -227,7 +277,14 @@ def frost_crops(crop: torch.Tensor, scale: float, height: int, width: int) -> to
     return pixels.unfold(0, width, 1).index_select(0, start.view(-1)).view(*start.shape, width)
 
 
+@lru_cache(maxsize=16)
+def _frosted(constants: Frost, device: torch.device) -> torch.Tensor:
+    """uint8 (2^16): an image's byte i under a texture's byte t, at 256 i + t."""
+    level = torch.arange(256, dtype=torch.float64, device=device)
+    return (level[:, None] * constants.image + level * constants.frost).clamp_(0, 255).to(torch.uint8).view(-1)
+
+
 def frost(images: torch.Tensor, constants: Frost, crop: torch.Tensor) -> torch.Tensor:
     """clip(image weight * image + frost weight * texture) on the 0-255 scale, cut to bytes."""
-    icy = frost_crops(crop, constants.scale, *images.shape[2:]).double().mul_(constants.frost)
-    return images.double().mul_(constants.image).add_(icy).clamp_(0, 255).to(torch.uint8)
+    icy = frost_crops(crop, constants.scale, *images.shape[2:])
+    return of_two_bytes(_frosted(constants, images.device), images, icy)

@@ -11,7 +11,7 @@ import torch
 
 from rtalib.corruptions.filters import from_pixels, to_pixels, truncate, unit_floats
 from rtalib.corruptions.filters import gaussian_blur as blur_pixels
-from rtalib.corruptions.noise import _alias, _counts, _sample
+from rtalib.corruptions.noise import _alias, _counts, sample_rows
 from rtalib.corruptions.weather import _hsv_to_rgb
 
 HELD_OUT = ("speckle_noise", "gaussian_blur", "saturate")
@@ -42,8 +42,7 @@ def speckle_table(std: float, device: torch.device) -> torch.Tensor:
 
 def speckle_noise(images: torch.Tensor, std: float, words: torch.Tensor) -> torch.Tensor:
     """trunc(255 clip(v + v std z)), independent z ~ N(0,1) per value; exact up to the resolution of a word, as the other noises."""
-    row = images.flatten(1).long()
-    return _sample(speckle_table(std, images.device), 256, words, row).to(torch.uint8).view(images.shape)
+    return sample_rows(speckle_table(std, images.device), words, images.flatten(1)).view(images.shape)
 
 
 def gaussian_blur(images: torch.Tensor, sigma: float) -> torch.Tensor:

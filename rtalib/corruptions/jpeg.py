@@ -7,6 +7,9 @@ constants), triangle-filter chroma upsampling. DCT passes are whole-number matri
 from functools import lru_cache
 
 import torch
+from PIL import features
+
+from rtalib.corruptions import by_pillow
 
 LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -133,6 +136,13 @@ def _repeat_edge(plane: torch.Tensor, axis: int, multiple: int) -> torch.Tensor:
 
 def jpeg_compression(images: torch.Tensor, quality: int) -> torch.Tensor:
     """uint8 (N,3,H,W) encoded at `quality` (1 to 100) and decoded again: the bytes of Pillow's default JPEG writer and reader."""
+    if by_pillow.faster(images) and features.check_feature("libjpeg_turbo"):  # other JPEG libraries round otherwise
+        return by_pillow.to_tensor([by_pillow.through_jpeg(by_pillow.to_pillow(image), quality) for image in images])
+    return jpeg_in_blocks(images, quality)
+
+
+def jpeg_in_blocks(images: torch.Tensor, quality: int) -> torch.Tensor:
+    """The same without entropy coding, for many small images and any device."""
     height, width = images.shape[2:]
     luma, *chroma = _to_ycc(_repeat_edge(images, 3, 16))
     luma = _through_blocks(_repeat_edge(luma, 1, 8), quantisation_table(LUMA, quality, images.device))

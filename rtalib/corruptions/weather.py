@@ -2,11 +2,24 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from rtalib.corruptions.constants import Fog, Snow
-from rtalib.corruptions.draws import Words, unit
-from rtalib.corruptions.filters import inside, line_blur, magick_byte, motion_offsets, motion_weights, truncate, unit_floats, zoomed
+from rtalib.corruptions.draws import Words, unit, units
+from rtalib.corruptions.filters import (
+    UNSURE,
+    inside,
+    line_blur,
+    magick_byte,
+    motion_offsets,
+    motion_weights,
+    of_two_bytes,
+    places,
+    truncate,
+    unit_floats,
+    zoomed,
+)
 
 
 @lru_cache(maxsize=4)
@@ -64,7 +77,7 @@ def plasma_side(height: int, width: int) -> int:
 
 def draw_fog(words: Words, height: int, width: int, constants: Fog) -> tuple[torch.Tensor]:
     """side^2 - 1 numbers in [0, 1), float64 (N, side^2 - 1), coarsest level first: centres, then the two kinds of edge middles."""
-    return (unit(words(plasma_side(height, width) ** 2 - 1)),)
+    return (units(words, plasma_side(height, width) ** 2 - 1),)
 
 
 def plasma(noise: torch.Tensor, side: int, constants: Fog) -> torch.Tensor:
@@ -73,29 +86,34 @@ def plasma(noise: torch.Tensor, side: int, constants: Fog) -> torch.Tensor:
     A level's noise is uniform in -w^2 .. w^2, since the published code scales a draw from -w .. w by w again; w is 100 at the coarsest
     level and is divided by the decay at each finer one.
     """
-    n = len(noise)
-    kind = torch.float32 if constants.single else torch.float64
-    field = torch.zeros(n, side, side, dtype=kind, device=noise.device)
+    n, draws = len(noise), noise.cpu().numpy()
+    # the first row and column stand again behind the last, which makes the torus plain slices
+    field = np.zeros((n, side + 1, side + 1), np.float32 if constants.single else np.float64)
     used, step, wobble = 0, side, 100.0
 
-    def displaced(corners: torch.Tensor) -> torch.Tensor:
+    def displaced(corners: np.ndarray) -> np.ndarray:
         nonlocal used
         count = corners.shape[1] * corners.shape[2]
-        draw = noise[:, used : used + count].view(corners.shape)
+        draw = draws[:, used : used + count].reshape(corners.shape) * (2 * wobble)
         used += count
-        return (corners / 4).double().add_(draw.mul(2 * wobble).sub_(wobble).mul_(wobble))
+        draw -= wobble
+        draw *= wobble
+        return np.divide(corners, 4).astype(np.float64) + draw
 
     while step >= 2:
         half = step // 2
         corner = field[:, ::step, ::step]
-        total = corner + corner.roll(-1, 1)
-        total += total.roll(-1, 2)
-        field[:, half::step, half::step] = displaced(total)
+        pairs = corner[:, :-1] + corner[:, 1:]
+        field[:, half::step, half::step] = displaced(pairs[:, :, :-1] + pairs[:, :, 1:])
         centre = field[:, half::step, half::step]
-        field[:, ::step, half::step] = displaced((centre + centre.roll(1, 1)) + (corner + corner.roll(-1, 2)))
-        field[:, half::step, ::step] = displaced((centre + centre.roll(1, 2)) + (corner + corner.roll(-1, 1)))
+        above = np.concatenate([centre[:, -1:], centre[:, :-1]], 1)
+        field[:, :-1:step, half::step] = displaced((centre + above) + (corner[:, :-1, :-1] + corner[:, :-1, 1:]))
+        before = np.concatenate([centre[:, :, -1:], centre[:, :, :-1]], 2)
+        field[:, half::step, :-1:step] = displaced((centre + before) + (corner[:, :-1, :-1] + corner[:, 1:, :-1]))
+        field[:, -1], field[:, :, -1] = field[:, 0], field[:, :, 0]
         step, wobble = half, wobble / constants.decay
-    field -= field.amin((1, 2), keepdim=True)
+    field = torch.from_numpy(field[:, :-1, :-1]).to(noise.device)
+    field = field - field.amin((1, 2), keepdim=True)
     return field.div_(field.amax((1, 2), keepdim=True))
 
 
@@ -109,7 +127,35 @@ def fog(images: torch.Tensor, constants: Fog, noise: torch.Tensor) -> torch.Tens
     return truncate(image.add_(mist).mul_(brightest).div_(brightest + weight))
 
 
+@lru_cache(maxsize=16)
+def _brightened(offset: float, device: torch.device) -> torch.Tensor:
+    """What a channel of value c becomes where the largest is v, at 256 v + c, int16 (2^16); UNSURE within rounding of a whole level.
+
+    A shift of the value scales the other two channels alike: c becomes c (v + offset) / v. Rounding cannot touch the largest, nor zeros.
+    """
+    level = torch.arange(256, dtype=torch.float64, device=device).div_(255.0)
+    value = (level + offset).clamp_(0, 1)
+    scaled = value[:, None] * level / level[:, None] * 255
+    table = torch.where((scaled - scaled.round()).abs() < 1e-9, UNSURE, scaled.floor()).short()
+    table[:, 0] = 0
+    table.diagonal().copy_(truncate(value))
+    return table.view(-1)
+
+
 def brightness(images: torch.Tensor, offset: float) -> torch.Tensor:
+    """HSV value plus `offset`: from a table, and by the published steps where their rounding decides."""
+    largest = images.amax(1, keepdim=True)
+    out = of_two_bytes(_brightened(offset, images.device), largest, images).view(-1)
+    unsure = places(out, "equal", UNSURE)
+    if len(unsure):
+        area = images.shape[2] * images.shape[3]
+        image, channel, site = unsure // (3 * area), unsure // area % 3, unsure % area
+        again = brightness_in_steps(images.reshape(-1, 3, area)[image, :, site].view(-1, 3, 1, 1), offset)
+        out[unsure] = again.view(-1, 3).gather(1, channel[:, None])[:, 0].short()
+    return out.to(torch.uint8).view(images.shape)
+
+
+def brightness_in_steps(images: torch.Tensor, offset: float) -> torch.Tensor:
     """HSV value plus `offset`. The textbook conversion there and back, literally: any shortcut moves some bytes by one."""
     red, green, blue = unit_floats(images).unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
