@@ -1,7 +1,9 @@
-"""Goals of the 15 corruptions: C9, G2. The peer is the package imagecorruptions-imaug, with the photographs of frost that it brings."""
+"""Goals of the 15 corruptions: C9, C14, G2. The peer is the package imagecorruptions-imaug, with the photographs of frost that it brings."""
 
+import math
 import multiprocessing
 import os
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -47,6 +49,52 @@ def package(*, images: int, severity: int, rounds: int, device: str, names: Sequ
         f"other images by {', '.join(wrong)}" if wrong else f"{len(set(EXACT) & set(names))} equal to the byte, the others within 0.5 dB"
     )
     return row | {"held": not wrong, "found": f"{found}, on {clean.name}"}
+
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")  # which scikit-image carries
+MIXED = ((375, 500), (500, 375), (333, 500), (400, 480), (360, 510), (387, 512), (364, 490), (375, 499))
+
+
+def at_size(*, side: int, severity: int, rounds: int, device: str, names: Sequence[str] = CORRUPTIONS) -> dict:
+    """How many times as fast all types together are as the package's on photographs, one at a time; side 0: sizes as in a folder.
+
+    A type's time is its best round. Sizes of a folder grow by a pixel from round to round, so that no size has been met before.
+    """
+    os.environ.setdefault("RTALIB_FROST", "package")
+    loads, best = [], {}
+    for name in names:
+        for warm in _photographs(((96, 100),)):  # tables and, of the package, Numba's compilation
+            _ours(warm, name, severity)
+            _package(warm, name, severity)
+        for number in range(rounds):
+            sizes = ((side, side),) * len(PHOTOGRAPHS) if side else [(high + number, wide + number) for high, wide in MIXED]
+            pictures = _photographs(sizes)
+            pair = {
+                who: lambda run=run: [run(one, name, severity) for one in pictures] for who, run in (("ours", _ours), ("peer", _package))
+            }
+            times, load = alternate(pair, 1, device, name)
+            loads.append(load)
+            for who, found in times.items():
+                best[name, who] = min(best.get((name, who), math.inf), found[0].seconds)
+    ours, peer = (sum(best[name, who] for name in names) for who in ("ours", "peer"))
+    ratios = {name: best[name, "peer"] / best[name, "ours"] for name in names}
+    mean, least = statistics.geometric_mean(ratios.values()), min(ratios.values())
+    row = {"value": peer / ours, "seconds": ours, "peer_seconds": peer, "rounds": rounds, "clock": clock(device)}
+    found = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    return row | {"load": statistics.mean(loads), "held": mean >= 3 and least >= 1, "found": f"geometric mean {mean:.2f}; {found}"}
+
+
+def _photographs(sizes: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+    """uint8 (1,3,H,W) each, in turn, resized to the sizes."""
+    from PIL import Image
+    from skimage import data as photographs
+
+    found = []
+    for number, (height, width) in enumerate(sizes):
+        photograph = Image.fromarray(getattr(photographs, PHOTOGRAPHS[number % len(PHOTOGRAPHS)])())
+        pixels = np.array(photograph.resize((width, height), Image.Resampling.BICUBIC))
+        found.append(torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous())
+    return found
 
 
 def _ours(images: torch.Tensor, name: str, severity: int) -> torch.Tensor:

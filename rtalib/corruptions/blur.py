@@ -13,7 +13,6 @@ from rtalib.corruptions.filters import (
     BAND,
     SMALL,
     from_pixels,
-    gaussian_blur,
     inside,
     line_blur,
     magick_byte,
@@ -22,6 +21,7 @@ from rtalib.corruptions.filters import (
     reflect_101,
     resampled,
     resampling,
+    smoothed,
     to_pixels,
     truncate,
     unit_floats,
@@ -143,10 +143,9 @@ def glass_blur(images: torch.Tensor, constants: Glass, offsets: torch.Tensor) ->
     """Gaussian blur, local shuffle of pixels, Gaussian blur again; cut to bytes after both."""
     sigma, reach, _ = constants
     height, width = images.shape[2:]
-    sources = glass_sources(offsets, height, width, reach)
-    blurred = truncate(gaussian_blur(unit_floats(to_pixels(images)), sigma)).view(height * width, -1)
-    shuffled = blurred.gather(0, sources.T.repeat_interleave(3, dim=1)).view(height, width, -1)
-    return from_pixels(truncate(gaussian_blur(unit_floats(shuffled), sigma)))
+    sources = glass_sources(offsets, height, width, reach)[:, None].expand(-1, 3, -1)
+    shuffled = smoothed(images, sigma).flatten(2).gather(2, sources).view(images.shape)
+    return smoothed(shuffled, sigma)
 
 
 def draw_motion(words: Words, height: int, width: int, constants: Motion) -> tuple[torch.Tensor]:

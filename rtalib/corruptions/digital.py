@@ -9,7 +9,7 @@ import torch
 from rtalib.corruptions import by_pillow
 from rtalib.corruptions.constants import Elastic, Pixelate
 from rtalib.corruptions.draws import Words, units
-from rtalib.corruptions.filters import reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
+from rtalib.corruptions.filters import CACHED, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
 
 
 def contrast(images: torch.Tensor, factor: float) -> torch.Tensor:
@@ -47,8 +47,9 @@ def elastic_transform(images: torch.Tensor, constants: Elastic, jitter: torch.Te
         if alpha == 0:
             return truncate(image)
     down, across = (smoothing_matrix(side, s, images.device) for side, s in zip((height, width), sigma, strict=True))
-    fields = torch.stack([dx, dy])
-    dx, dy = separable(fields if amplitude == 1 else fields.mul_(amplitude), down, across).mul_(alpha).float().contiguous()
+    dx, dy = (
+        separable(field if amplitude == 1 else field * amplitude, down, across).mul_(alpha).float().contiguous() for field in (dx, dy)
+    )
     return truncate(displace(image, dx, dy))
 
 
@@ -94,25 +95,30 @@ def _solve_affine(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 def displace(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
     """float32 image read at (y + dy, x + dx), bilinear in float64, reflected with the edge repeated; dx, dy float32 (N,H,W)."""
-    height, width = image.shape[2:]
-    y = torch.arange(height, dtype=torch.float64, device=image.device)[:, None] + dy.double()
-    x = torch.arange(width, dtype=torch.float64, device=image.device) + dx.double()
-    top, left = y.floor(), x.floor()
-    return _bilinear(image.double(), top, left, y - top, x - left, reflect).float()
+    n, _, height, width = image.shape
+    out = torch.empty_like(image)
+    step = max(1, 2 * CACHED // (n * width))
+    for start in range(0, height, step):
+        band = slice(start, min(start + step, height))
+        y = torch.arange(band.start, band.stop, dtype=torch.float64, device=image.device)[:, None] + dy[:, band].double()
+        x = torch.arange(width, dtype=torch.float64, device=image.device) + dx[:, band].double()
+        top, left = y.floor(), x.floor()
+        out[:, :, band] = _bilinear(image, top, left, y - top, x - left, reflect)
+    return out
 
 
 def _bilinear(image: torch.Tensor, top: torch.Tensor, left: torch.Tensor, down: torch.Tensor, across: torch.Tensor, fold) -> torch.Tensor:
-    """Weighted sum of the four pixels around (top + down, left + across), all (N,H,W); `fold` maps indices into the image."""
+    """Weighted sum of the four pixels around (top + down, left + across), all (N,H',W'); `fold` maps indices into the image."""
     height, width = image.shape[2:]
     rows = (fold(top, height).mul_(width), fold(top + 1, height).mul_(width))
     columns = (fold(left, width), fold(left + 1, width))
-    planes, shape = image.flatten(2), (len(image), 1, height * width)
-    total = torch.zeros_like(planes)
+    planes, shape = image.flatten(2), (len(image), 1, top[0].numel())
+    total = torch.zeros(len(image), 3, shape[2], dtype=down.dtype, device=image.device)
     for y, v in zip(rows, (1 - down, down), strict=True):
         for x, h in zip(columns, (1 - across, across), strict=True):
-            place = (y + x).view(shape).expand_as(planes)
-            total += planes.gather(2, place).mul_((v * h).view(shape))
-    return total.view_as(image)
+            place = (y + x).view(shape).expand_as(total)
+            total += planes.gather(2, place) * (v * h).view(shape)
+    return total.view(len(image), 3, *top.shape[1:])
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,6 @@ import torch
 from rtalib import rng
 from rtalib.corruptions import kernels
 
-
 PART = 48_000  # words that a long row is drawn in at a time
 
 

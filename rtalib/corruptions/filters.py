@@ -94,6 +94,14 @@ def gaussian_blur(pixels: torch.Tensor, sigma: float) -> torch.Tensor:
     return pixels
 
 
+def smoothed(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """uint8 (N,3,H,W) after a Gaussian blur, cut; larger pictures on the CPU plane by plane, which keeps memory small."""
+    if images.device.type == "cpu" and images.shape[2] * images.shape[3] > SMALL:
+        planes = [truncate(gaussian_blur(unit_floats(plane)[..., None], sigma))[..., 0] for plane in images.flatten(0, 1)]
+        return torch.stack(planes).view(images.shape)
+    return from_pixels(truncate(gaussian_blur(unit_floats(to_pixels(images)), sigma)))
+
+
 def separable(planes: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
     """down @ plane @ across^T for each plane of (..., H, W), as two plain matrix products; (..., H', W')."""
     rows = planes.reshape(-1, planes.shape[-1]) @ across.T

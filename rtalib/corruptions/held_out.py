@@ -9,8 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from rtalib.corruptions.filters import from_pixels, to_pixels, truncate, unit_floats
-from rtalib.corruptions.filters import gaussian_blur as blur_pixels
+from rtalib.corruptions.filters import smoothed, truncate, unit_floats
 from rtalib.corruptions.noise import _alias, _counts, sample_rows
 from rtalib.corruptions.weather import _hsv_to_rgb
 
@@ -47,7 +46,7 @@ def speckle_noise(images: torch.Tensor, std: float, words: torch.Tensor) -> torc
 
 def gaussian_blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian blur over 4 sigma, edge pixels repeated."""
-    return from_pixels(truncate(blur_pixels(unit_floats(to_pixels(images)), sigma)))
+    return smoothed(images, sigma)
 
 
 def saturate(images: torch.Tensor, constants: tuple[float, float]) -> torch.Tensor:
