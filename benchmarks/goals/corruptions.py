@@ -1,4 +1,4 @@
-"""Goals of the 15 corruptions: C9, C14, G2. The peer is the package imagecorruptions-imaug, with the photographs of frost that it brings."""
+"""Goals of the 15 corruptions: C9, C14, G2. The peer is the package imagecorruptions-imaug, with the photographs of frost in it."""
 
 import math
 import multiprocessing
@@ -7,6 +7,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -69,9 +70,7 @@ def at_size(*, side: int, severity: int, rounds: int, device: str, names: Sequen
         for number in range(rounds):
             sizes = ((side, side),) * len(PHOTOGRAPHS) if side else [(high + number, wide + number) for high, wide in MIXED]
             pictures = _photographs(sizes)
-            pair = {
-                who: lambda run=run: [run(one, name, severity) for one in pictures] for who, run in (("ours", _ours), ("peer", _package))
-            }
+            pair = {"ours": partial(_each, _ours, pictures, name, severity), "peer": partial(_each, _package, pictures, name, severity)}
             times, load = alternate(pair, 1, device, name)
             loads.append(load)
             for who, found in times.items():
@@ -82,6 +81,11 @@ def at_size(*, side: int, severity: int, rounds: int, device: str, names: Sequen
     row = {"value": peer / ours, "seconds": ours, "peer_seconds": peer, "rounds": rounds, "clock": clock(device)}
     found = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
     return row | {"load": statistics.mean(loads), "held": mean >= 3 and least >= 1, "found": f"geometric mean {mean:.2f}; {found}"}
+
+
+def _each(run: Callable, pictures: Sequence[torch.Tensor], name: str, severity: int) -> None:
+    for picture in pictures:
+        run(picture, name, severity)
 
 
 def _photographs(sizes: Sequence[tuple[int, int]]) -> list[torch.Tensor]:

@@ -165,7 +165,7 @@ def motion_blur(images: torch.Tensor, constants: Motion, angle: torch.Tensor) ->
     return line_blur(images, weights * inside(dx, dy, *images.shape[2:]), dx, dy).clamp_(0, 255).to(torch.uint8)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)
 def zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Lower row, upper row and upper weight of each output row, (K,H) over the factors, then the same of the columns, (K,W)."""
     plan: list[torch.Tensor] = []

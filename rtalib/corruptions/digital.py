@@ -121,7 +121,7 @@ def _bilinear(image: torch.Tensor, top: torch.Tensor, left: torch.Tensor, down: 
     return total.view(len(image), 3, *top.shape[1:])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def box_weights(side: int, small: int, device: torch.device) -> torch.Tensor:
     """Pillow's BOX reduction of one axis, float64 (small, side) matrix of whole numbers (22-bit fixed point)."""
     scale = side / small
@@ -140,7 +140,7 @@ def _fixed_byte(total: torch.Tensor) -> torch.Tensor:
     return total.add_(2.0**21).mul_(2.0**-22).floor_().clamp_(0, 255)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def enlarged_from(small: int, side: int, nearest: bool, device: torch.device) -> torch.Tensor:
     """Which reduced pixel each of `side` pixels shows, int64 (side,). BOX enlargement is a selection too.
 

@@ -126,7 +126,7 @@ def _fold(position: torch.Tensor, period: int, mirror: int) -> torch.Tensor:
     return torch.minimum(inside, mirror - inside).long()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def smoothing_matrix(side: int, sigma: float, device: torch.device) -> torch.Tensor:
     """float64 (side, side) matrix of the Gaussian with window 3 sigma and repeated reflection at the edges."""
     weights = torch.from_numpy(gaussian_weights(sigma, 3.0))
