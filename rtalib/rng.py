@@ -60,7 +60,8 @@ def words(seed: int, index: torch.Tensor, stream: int, count: int, start: int = 
     if index.device.type == "cpu":
         out = np.empty((len(index), blocks, 4), dtype=np.int64)
         identity = index.numpy().astype(np.uint64)[:, None]
-        step = max(1, -(-blocks // -(-blocks * len(index) // CPU_BLOCKS)) if len(index) else blocks)
+        parts = max(1, -(-blocks * len(index) // CPU_BLOCKS))
+        step = max(1, -(-blocks // parts))
         for at in range(0, blocks, step):
             block = np.arange(first + at, first + min(at + step, blocks), dtype=np.uint64)[None]
             counter = (block, identity & MASK, identity >> 32, np.full((1, 1), stream & MASK, dtype=np.uint64))

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from rtalib.corruptions import large_defocus
 from rtalib.corruptions.constants import Defocus, Glass, Motion, Zoom
 from rtalib.corruptions.draws import Words, unit
 from rtalib.corruptions.filters import (
@@ -27,6 +26,7 @@ from rtalib.corruptions.filters import (
     unit_floats,
     zoom_taps,
 )
+from rtalib.corruptions.large import defocus
 
 
 def _fused(a: np.ndarray, factor: np.float32, addend: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def defocus_kernel(radius: float, alias: float) -> np.ndarray:
 def _defocused_bytes(radius: float, alias: float) -> np.ndarray:
     """uint8 (256,): what a byte becomes in the middle of an even area."""
     kernel = defocus_kernel(radius, alias)
-    return large_defocus.summed(large_defocus.flat_windows(len(kernel)), kernel)
+    return defocus.summed(defocus.flat_windows(len(kernel)), kernel)
 
 
 def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
@@ -76,8 +76,8 @@ def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
     height, width = images.shape[2:]
     kernel = defocus_kernel(*constants)
     if images.device.type == "cpu" and height * width > SMALL:
-        flat, disk = _defocused_bytes(*constants), large_defocus.spectrum(kernel, height, width)
-        planes = [large_defocus.defocused(plane, kernel, flat, disk) for plane in images.flatten(0, 1).numpy()]
+        flat, disk = _defocused_bytes(*constants), defocus.spectrum(kernel, height, width)
+        planes = [defocus.defocused(plane, kernel, flat, disk) for plane in images.flatten(0, 1).numpy()]
         return torch.from_numpy(np.stack(planes)).view(images.shape)
     reach = kernel.shape[0] // 2
     padded = unit_floats(to_pixels(images))

@@ -6,10 +6,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from rtalib.corruptions import by_pillow
 from rtalib.corruptions.constants import Elastic, Pixelate
 from rtalib.corruptions.draws import Words, units
 from rtalib.corruptions.filters import CACHED, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
+from rtalib.corruptions.large import by_pillow
 
 
 def contrast(images: torch.Tensor, factor: float) -> torch.Tensor:

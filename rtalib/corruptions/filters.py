@@ -151,7 +151,7 @@ def resampled(planes: torch.Tensor, down: Any, across: Any) -> torch.Tensor:
     return torch.from_numpy(across @ rows.permute(2, 0, 1).reshape(planes.shape[2], -1).numpy()).view(-1, rows.shape[0], planes.shape[1])
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def zoom_taps(side: int, factor: float, centred: bool, trim: bool) -> tuple[np.ndarray, np.ndarray]:
     """SciPy's linear zoom of the central crop of ceil(side / factor) samples, one axis.
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from PIL import features
 
-from rtalib.corruptions import by_pillow
+from rtalib.corruptions.large import by_pillow
 
 LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),

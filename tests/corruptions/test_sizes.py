@@ -8,8 +8,9 @@ import pytest
 import torch
 from pictures import make_images
 
-from rtalib.corruptions import CORRUPTIONS, api, blur, by_pillow, corrupt, digital, filters, jpeg, weather
+from rtalib.corruptions import CORRUPTIONS, api, blur, corrupt, digital, filters, jpeg, weather
 from rtalib.corruptions.constants import CONSTANTS
+from rtalib.corruptions.large import by_pillow
 
 
 def picture(height: int, width: int) -> torch.Tensor:
