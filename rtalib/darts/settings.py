@@ -163,7 +163,7 @@ def settings_for(method: str, preset: str = "published", *, warm_start: bool = F
     warm_start: the supernet is already trained, so a refinement needs no warm-up. ValueError for an unknown method, preset or field, and
     for a weight decay or drop path beside a grid of them.
     """
-    check_name("search method", method, METHODS)
+    check_name("search method", method, PRESETS)
     check_name(f"preset of {method}", preset, PRESETS[method])
     known = [field.name for field in fields(Settings)]
     for name in changes:
