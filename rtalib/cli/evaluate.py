@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rtalib.cli.options import NETWORK, downloads, executor, network_options, one_line_errors, option, outputs
+from rtalib.cli.options import NETWORK, downloads, executor, network_options, one_line_errors, option, outputs, separated
 
 if TYPE_CHECKING:
     from rtalib.yours.card import Card
@@ -26,7 +26,7 @@ def names(text: str | None) -> tuple[str, ...] | None:
 @option("--side", "Scale pictures to this side, if they differ in size.", type=int, metavar="PX")
 @option("--corruptions", "Comma-separated.  [default: all 15]", metavar="A,B")
 @option("--attacks", "Comma-separated: pgd | odi_pgd | apgd_ce | apgd_t | all | none.", default="none", metavar="A,B")
-@option("--eps", "Radii of the attacks, in units of 1/255.", default="1,2,4,8", metavar="E,F")
+@option("--eps", "Radii of the attacks, in units of 1/255.", default="1,2,4,8", metavar="E,F", callback=separated(float, "numbers"))
 @option("--attack-limit", "Only so many images are attacked, the first ones.", type=int, default=500, metavar="N")
 @option("--seed", "Of the random draws.", type=int, default=0)
 @option("--against", "NETWORK to compare with cell by cell, opened with the same options; writes gate.csv, too.", metavar="OLD")
@@ -50,7 +50,7 @@ def evaluate(dataset: str, out: str, executor: str, workers: int | None, **given
             "attack_limit": given.pop("attack_limit"),
             "seed": given.pop("seed"),
         }
-        options |= {"corruptions": names(given.pop("corruptions")), "eps": radii(given.pop("eps"))}
+        options |= {"corruptions": names(given.pop("corruptions")), "eps": given.pop("eps")}
         attacks = given.pop("attacks")
         options["attacks"] = {"none": (), "all": tuple(cells.ATTACKS)}.get(attacks, names(attacks))
         request = card.CardRequest(cells.NetworkSpec(**given), dataset, **options)
@@ -67,13 +67,6 @@ def evaluate(dataset: str, out: str, executor: str, workers: int | None, **given
         print(gate.text(found, points or 0.0))
     print(f"{path} ({time.monotonic() - started:.0f} s)")
     return int(points is not None and any(cell.worse for cell in found))
-
-
-def radii(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise ValueError(f"eps: expected numbers, comma-separated, in units of 1/255, got {text!r}") from None
 
 
 def summary(made: Card) -> str:

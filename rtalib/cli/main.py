@@ -17,6 +17,7 @@ from rtalib.cli.options import (
     one_line_errors,
     option,
     outputs,
+    separated,
     table_names,
     table_seeds,
 )
@@ -165,7 +166,7 @@ def sources(sources: str | None, scale: str, dataset: str, executor: str) -> Non
 @option("--out", "Folder to write; it holds one data set, made with one set of parameters.", required=True, metavar="DIR")
 @option("--benchmark", "Whose constants: cifar10-c | tiny-imagenet-c | imagecorruptions.  [default: by the size of the images]")
 @option("--corruptions", "Comma-separated; others may be added later.  [default: all 15]", metavar="A,B")
-@option("--severities", "Comma-separated; arrays hold all five.", default="1,2,3,4,5", metavar="1,2")
+@option("--severities", "Comma-separated; arrays hold all five.", default="1,2,3,4,5", metavar="1,2", callback=separated(int, "integers"))
 @option("--split", "train | test; a folder without train/ and test/ is taken whole.", default="test")
 @option("--seed", "Of the random draws.", type=int, default=0)
 @option("--limit", "Only so many images, classes balanced, chosen as by load_dataset.", type=int, metavar="N")
@@ -174,7 +175,7 @@ def sources(sources: str | None, scale: str, dataset: str, executor: str) -> Non
 @option("--device", "auto | cpu | cuda", default="auto")
 @option("--workers", "Processes on the CPU.  [default: one per core]", type=int, metavar="N")
 @downloads
-def corrupt(dataset: str, out: str, corruptions: str | None, severities: str, **given) -> None:
+def corrupt(dataset: str, out: str, corruptions: str | None, **given) -> None:
     """Write a corrupted copy of a data set or of your pictures.
 
     A killed run resumes. Put the copy where load_dataset and every --dataset find it:
@@ -189,7 +190,7 @@ def corrupt(dataset: str, out: str, corruptions: str | None, severities: str, **
     if corruptions:
         given["corruptions"] = corruptions.split(",")
     with one_line_errors():
-        task = on_disk.plan(dataset, out, severities=[int(level) for level in severities.split(",")], **given)
+        task = on_disk.plan(dataset, out, **given)
     try:
         manifest = on_disk.run(task)
     except OSError as error:

@@ -78,6 +78,18 @@ table_seeds = option("--seeds", "How many (5 is 0 to 4), or which, comma-separat
 executor = option("--executor", EXECUTORS, default="processes")
 
 
+def separated(kind: type, expected: str) -> Callable:
+    """A callback for an option of comma-separated values; None stays None."""
+
+    def parse(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple | None:
+        try:
+            return None if text is None else tuple(map(kind, text.split(",")))
+        except ValueError:
+            raise click.BadParameter(f"expected {expected}, comma-separated, got {text!r}") from None
+
+    return parse
+
+
 def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> float | tuple[float, ...] | None:
     """'0.5' or '0.485,0.456,0.406'."""
     try:

@@ -257,7 +257,7 @@ def test_the_command_writes_and_says_what_it_wrote(shapes, tmp_path, capsys):
     assert np.array_equal(np.load(tmp_path / "out" / "fog.npy")[:N], expected(load_dataset(shapes, "test").images, "fog", 1, seed=3))
     for extra, words in (
         (["--corruptions", "fogg"], "Did you mean 'fog'"),
-        (["--severities", "1,x"], "'x'"),
+        (["--severities", "1,x"], "'--severities': expected integers, comma-separated, got '1,x'"),
         (["--seed", "4"], "seed 3, not 4"),
     ):
         assert cli.main([*arguments, *extra]) == 2
