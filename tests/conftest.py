@@ -16,6 +16,13 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined, so before any is imported
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("trial"):
+            item.add_marker("slow")  # "not slow" means no trials, either
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _private_outputs(tmp_path_factory: pytest.TempPathFactory):
     """RTALIB_OUTPUTS for the whole session of this worker; a test that wants its own sets it with monkeypatch."""

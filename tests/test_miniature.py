@@ -32,7 +32,7 @@ def test_a_file_that_is_no_toml_is_named(monkeypatch, tmp_path):
             scales._own()
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_the_miniature_of_scale_paper_runs_to_its_report(tmp_path):
     environment = os.environ | {"RTALIB_SCALES": str(FILE), "RTALIB_OUTPUTS": str(tmp_path)}
     command = [sys.executable, "-m", "rtalib", "reproduce", "--scale", "miniature"]

@@ -109,10 +109,19 @@ def family(process: subprocess.Popen) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+COMMANDS = (["tables", "rta-table1"], ["reproduce", "03"], ["corrupt", "--dataset", "shapes10", "--out", "c"])
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+ALWAYS = (("tables", signal.SIGTERM), ("reproduce", signal.SIGINT))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 @pytest.mark.parametrize(
-    "command", [["tables", "rta-table1"], ["reproduce", "03"], ["corrupt", "--dataset", "shapes10", "--out", "c"]], ids=lambda c: c[0]
+    "command, number",
+    [
+        pytest.param(command, number, marks=[] if (command[0], number) in ALWAYS else pytest.mark.trial, id=f"{command[0]}-{number.name}")
+        for command in COMMANDS
+        for number in SIGNALS
+    ],
 )
 def test_nothing_that_a_command_started_survives_it(command, number, tmp_path):
     """In the background, where SIGINT is inherited as ignored."""

@@ -121,7 +121,7 @@ print((status("VmHWM") - before - result.numel()) / image[0, 0].numel())
 MOST = {"fog": 130, "snow": 120, "elastic_transform": 100, "zoom_blur": 90, "defocus_blur": 90}
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of memory from /proc")
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_memory_per_pixel_is_small(name):

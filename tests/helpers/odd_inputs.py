@@ -1,4 +1,4 @@
-"""Drawn inputs for tests with Hypothesis, the same each time: a default run tries a few, one with the slow tests fifteen times as many."""
+"""Drawn inputs for tests with Hypothesis, the same each time: a default run tries a few, one with the trials fifteen times as many."""
 
 import warnings
 
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 REFUSALS = (ValueError, TypeError, FileNotFoundError)
-few_and_many = pytest.mark.parametrize("trials", ["few", pytest.param("many", marks=pytest.mark.slow)])
+few_and_many = pytest.mark.parametrize("trials", ["few", pytest.param("many", marks=pytest.mark.trial)])
 
 
 def attempt(trials, count, check, *strategies):

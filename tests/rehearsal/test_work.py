@@ -32,7 +32,7 @@ def work_of(table: str, scale: str = "smoke", **how) -> Work:
     return of_cells(planned)
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("table", RUNS)
 def test_as_many_artefacts_are_counted_as_the_store_holds_then(table, tmp_path, monkeypatch):
     """Searches of a step or two may find the same cell twice, whose network is then trained once; a plan cannot know."""

@@ -13,7 +13,7 @@ import pytest
 
 from rtalib import store
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.trial
 ROOT = Path(__file__).parents[2]
 READING = [["status"], ["plan", "rta-table1"], ["store", "ls"], ["store", "why", "0"], ["store", "gc"]]
 WRITING = [

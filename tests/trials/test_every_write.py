@@ -82,7 +82,7 @@ def disturbed(folder: Path, at: int, how: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "how, step", [("the process dies", 17), ("the disk is full", 29), *(pytest.param(how, 1, marks=pytest.mark.slow) for how in HOWS)]
+    "how, step", [("the process dies", 17), ("the disk is full", 29), *(pytest.param(how, 1, marks=pytest.mark.trial) for how in HOWS)]
 )
 def test_rows_equal_those_of_an_undisturbed_run(how, step, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "calm"))
