@@ -22,6 +22,13 @@ from rtalib.cli.options import NETWORK, network_options, one_line_errors, option
 @option("--rungs", "Comma-separated.  [default: statistics,entropy,head,finetune,data,architecture]", metavar="A,B")
 @option("--all", "Climb on when the goal is met.", is_flag=True)
 @option("--limit", "Only so many test images, classes balanced, and twice as many training images.", type=int, default=2000, metavar="N")
+@option(
+    "--others",
+    "Clean images whose 15 corrupted copies give the change of the mean over corruptions; 0 leaves it out.",
+    type=click.IntRange(min=0),
+    default=200,
+    metavar="N",
+)
 @option("--side", "Scale pictures to this side, if they differ in size.", type=int, metavar="PX")
 @option("--scale", "Of the search for an architecture: smoke | demo | cpu | night | small | paper", default="demo")
 @option("--seed", "Of all random draws.", type=int, default=0)
@@ -52,6 +59,7 @@ def repair(network: str, corruption: str | None, severity: int, failures: str | 
             settings=settings,
             rungs=names,
             all_rungs=given["all"],
+            others=given["others"],
             on_rung=lambda row: print(line(row), flush=True),
         )
     arguments = ", ".join([repr(network), *(f"{name}={value!r}" for name, value in how.items() if value is not None)])
