@@ -62,10 +62,8 @@ def repair(network: str, corruption: str | None, severity: int, failures: str | 
             others=given["others"],
             on_rung=lambda row: print(line(row), flush=True),
         )
-    arguments = ", ".join([repr(network), *(f"{name}={value!r}" for name, value in how.items() if value is not None)])
-    climb.save(
-        made, out, f'from rtalib.yours.networks import open_network\n\nnetwork = open_network({arguments}, weights="network.safetensors")'
-    )
+    arguments = [repr(network), *(f"{name}={value!r}" for name, value in how.items() if value is not None)]
+    climb.save(made, out, f"open_network({', '.join(arguments)}, classes={test.num_classes})")
     reached = (
         f"{made.rung} reaches the goal" if made.facts["reached"] else f"no rung is known to reach the goal; {made.rung or 'none'} is kept"
     )

@@ -74,7 +74,11 @@ def open_network(
 
 
 def load_weights(network: nn.Module, file: str | Path) -> None:
-    """Give a network the tensors of a .safetensors file, in place; ValueError that lists the names that do not fit."""
+    """Give a network the tensors of a .safetensors file, in place; ValueError that lists the names that do not fit.
+
+    The names are the network's own, without those that `models.adapt` adds around it.
+    """
+    network = network.network if isinstance(network, Adapted) else network
     path = _file(Path(file).expanduser())
     if path.suffix != ".safetensors":
         advice = "convert it with safetensors.torch.save_file(state_dict, FILE)"

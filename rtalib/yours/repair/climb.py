@@ -27,6 +27,7 @@ from rtalib.errors import check_number, unknown
 from rtalib.experiments.repair.images import TEST_SEED, stratified_halves
 from rtalib.infra import store
 from rtalib.infra.provenance import stamp
+from rtalib.models.adapt import Adapted
 from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training.artefacts import frost_kind, network_digest
 from rtalib.yours.repair.rungs import RUNGS, Case, NotApplicable, Settings
@@ -331,9 +332,11 @@ def save(found: Ladder, folder: Path | str, how: str = "") -> list[Path]:
     paths = [folder / "ladder.csv", folder / "ladder.json", *save_figure(ladder_figure(found.rows, found.facts), folder, "ladder")]
     if found.network is None:
         return paths
-    inner = getattr(found.network, "network", found.network)  # an adapted network's weights keep its own names
+    adapted = isinstance(found.network, Adapted)
+    inner = found.network.network if adapted else found.network  # an adapted network's weights keep its own names
     save_file({name: value.cpu().contiguous() for name, value in inner.state_dict().items()}, folder / "network.safetensors")
-    (folder / "README.md").write_text(LOADING.format(rung=found.rung, how=how or "network = ...  # your module, before its repair"))
+    how = how or "...  # your module, before its repair"
+    (folder / "README.md").write_text(LOADING.format(rung=found.rung, how=how, file=folder / "network.safetensors"))
     return [*paths, folder / "network.safetensors", folder / "README.md"]
 
 
@@ -348,10 +351,10 @@ LOADING = """# The repaired network
 `network.safetensors` holds the weights and statistics after the rung `{rung}`; `ladder.csv` says what every rung cost and gained.
 
 ```python
-from safetensors.torch import load_file
+from rtalib.yours.networks import load_weights, open_network
 
-{how}
-network.load_state_dict(load_file("network.safetensors"))
+network = {how}
+load_weights(network, "{file}")
 network.eval()
 ```
 """
