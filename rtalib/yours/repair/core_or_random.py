@@ -1,4 +1,4 @@
-"""Core or random, decided: repairs of the last layer on frozen features, every selector x budget x corruption x split x network.
+"""Core or random: repairs of the last layer on frozen features, every selector x budget x corruption x split x network.
 
 CF-DARTS' central question is whether failures picked by k-center greedy repair better than random ones. With whole searches it stays open:
 five seeds give an interval of several points. A repair of the last layer takes a fraction of a second, so here are thousands.
