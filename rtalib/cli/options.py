@@ -109,7 +109,11 @@ def network_options(command: Callable) -> Callable:
         click.option("--resize", "size", help="Side in pixels that the network wants, if not that of the images.", type=int, metavar="PX"),
         option("--std", "Its divisor, likewise.", metavar="R,G,B", callback=_numbers),
         option("--mean", "Mean of the input in [0,1], if the network wants it normalized.", metavar="R,G,B", callback=_numbers),
-        option("--weights", "FILE.safetensors; DEFAULT for the published ones of torchvision and timm.", metavar="FILE"),
+        option(
+            "--weights",
+            ".safetensors or a checkpoint of plain tensors; DEFAULT: those of torchvision or timm.",
+            metavar="FILE",
+        ),
         click.argument("network", metavar="NETWORK"),
     ):
         command = add(command)

@@ -1,6 +1,6 @@
 """Weights on disk, as files of named tensors: safetensors, or a checkpoint of torch that holds plain tensors alone. Nothing is executed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 SHOWN = 8  # problems that an error lists
+PREFIXES = ("module.", "model.")  # of DataParallel, and of training loops that wrap the network
 
 
-def read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(named tensors on the CPU, the file's own metadata); a state dict may lie under 'state_dict', 'module.' and 'model.' in front go.
+def read(path: Path | str, prefixes: Sequence[str] = PREFIXES) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(named tensors on the CPU, the file's own metadata); a state dict may lie under 'state_dict'; prefixes of names are removed.
 
     FileNotFoundError if there is no such file; ValueError if it is neither safetensors nor a checkpoint of plain tensors.
     """
@@ -23,7 +24,8 @@ def read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as opened:
-                return {name: opened.get_tensor(name) for name in opened.keys()}, dict(opened.metadata() or {})
+                found = {name: opened.get_tensor(name) for name in opened.keys()}
+                return _stripped(found, prefixes), dict(opened.metadata() or {})
         except SafetensorError as error:
             raise ValueError(f"weights: {path} is no safetensors file ({error})") from error
     try:
@@ -36,7 +38,13 @@ def read(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(
             f"weights: {path} holds no state dict; expected named dense tensors of real numbers, at the top or under 'state_dict'"
         )
-    return {name.removeprefix("module.").removeprefix("model."): value for name, value in content.items()}, {}
+    return _stripped(content, prefixes), {}
+
+
+def _stripped(tensors: Mapping[str, Tensor], prefixes: Sequence[str]) -> dict[str, Tensor]:
+    for prefix in prefixes:
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return dict(tensors)
 
 
 def _is_plain(value: object) -> bool:

@@ -10,13 +10,12 @@ from pickle import UnpicklingError
 from types import ModuleType
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from rtalib import models
 from rtalib.errors import unknown
 from rtalib.infra.grid.cell import environment
+from rtalib.models import weights as weights_of
 from rtalib.models.adapt import Adapted, adapt
 
 SPELLINGS = "FILE.py:FUNCTION, torchvision:NAME, timm:NAME, FILE.onnx, FILE.pt2, or a name of `models`"
@@ -37,8 +36,9 @@ def open_network(
 
     spelling: 'FILE.py:FUNCTION' (the function takes nothing and returns a torch.nn.Module; the file is executed), 'torchvision:NAME',
     'timm:NAME', a .onnx file, a .pt2 file of torch.export, or a name of `models.MODELS`.
-    weights: a .safetensors file with the tensors' own names (a leading 'module.' is removed), or 'DEFAULT' for what torchvision or timm
-    publish. Needed for torchvision, timm and `models`; for FILE.py it replaces what the function has loaded; not for .onnx and .pt2.
+    weights: a .safetensors file or a checkpoint of plain tensors (.pt, .pth) with the tensors' own names (a leading 'module.' is removed),
+    or 'DEFAULT' for what torchvision or timm publish. Needed for torchvision, timm and `models`; for FILE.py it replaces what the function
+    has loaded; not for .onnx and .pt2.
     mean, std, size, output: see `models.adapt`. With 'DEFAULT', mean, std and size are the published ones unless given.
     classes: the logits of a network that is built by name; default 10 for `models`, the name's own otherwise.
 
@@ -50,15 +50,13 @@ def open_network(
         network = _call(Path(kind).expanduser(), name)
     elif kind in ("torchvision", "timm"):
         if weights is None:
-            raise ValueError(
-                f"weights: {spelling} has none of its own; give FILE.safetensors, or {PUBLISHED} to download the published ones"
-            )
+            raise ValueError(f"weights: {spelling} has none of its own; give FILE, or {PUBLISHED} to download the published ones")
         network, published = (_torchvision if kind == "torchvision" else _timm)(name, weights == PUBLISHED, classes)
         form = published | {key: value for key, value in form.items() if value is not None}
         weights = None if weights == PUBLISHED else weights
     elif spelling in models.MODELS:
         if weights is None:
-            raise ValueError(f"weights: {spelling} has none of its own; give FILE.safetensors")
+            raise ValueError(f"weights: {spelling} has none of its own; give FILE")
         network = models.build(spelling, 10 if classes is None else classes)
     elif Path(spelling).suffix in (".onnx", ".pt2"):
         if weights is not None:
@@ -74,30 +72,15 @@ def open_network(
 
 
 def load_weights(network: nn.Module, file: str | Path) -> None:
-    """Give a network the tensors of a .safetensors file, in place; ValueError that lists the names that do not fit.
+    """Give a network the tensors of a file (see models.weights.read), in place; ValueError that lists the names that do not fit.
 
     The names are the network's own, without those that `models.adapt` adds around it.
     """
     network = network.network if isinstance(network, Adapted) else network
-    path = _file(Path(file).expanduser())
-    if path.suffix != ".safetensors":
-        advice = "convert it with safetensors.torch.save_file(state_dict, FILE)"
-        raise ValueError(f"weights: expected a .safetensors file or {PUBLISHED}, got {path}; {advice}")
-    try:
-        found = {name.removeprefix("module."): value for name, value in load_file(path).items()}
-    except SafetensorError as error:
-        raise ValueError(f"weights: {path} cannot be read as safetensors ({error})") from error
+    path = Path(file).expanduser()
+    found, _ = weights_of.read(path, prefixes=("module.",))
     wanted = network.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    problems += [f"{name} is unexpected" for name in found if name not in wanted]
-    problems += [
-        f"{name} is {tuple(value.shape)}, not {tuple(wanted[name].shape)}"
-        for name, value in found.items()
-        if name in wanted and value.shape != wanted[name].shape
-    ]
-    if problems:
-        more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise ValueError(f"weights: {path} does not fit {type(network).__name__}: {'; '.join(problems[:4])}{more}")
+    weights_of.check_fit({name: value.shape for name, value in wanted.items()}, found, path, type(network).__name__)
     network.load_state_dict(wanted | found)
 
 

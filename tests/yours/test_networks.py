@@ -45,6 +45,15 @@ def test_a_function_of_a_file_with_weights_of_its_own_or_given(file, tmp_path):
     assert torch.allclose(opened(X), other(2 * X - 1), atol=1e-5) and not opened.training
 
 
+def test_weights_may_be_a_checkpoint_of_torch_and_names_may_begin_with_model(tmp_path):
+    folder = tmp_path / "wrapped.py"
+    folder.write_text("from torch import nn\n\ndef make():\n    return nn.ModuleDict({'model': nn.Linear(2, 2)})\n")
+    network = nn.ModuleDict({"model": nn.Linear(2, 2)})
+    torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in network.state_dict().items()}}, tmp_path / "w.pth")
+    opened = open_network(f"{folder}:make", weights=tmp_path / "w.pth")
+    assert torch.equal(opened.network["model"].weight, network["model"].weight)
+
+
 def test_a_name_of_models_is_the_network_itself(tmp_path):
     torch.manual_seed(0)
     network = models.build("tiny", 7).eval()
@@ -128,9 +137,9 @@ def test_nothing_in_an_archive_is_executed(tmp_path, monkeypatch, place):
         ("tiny", {}, "weights: tiny has none of its own"),
         ("torchvision:resnet19", {"weights": "w.safetensors"}, "unknown network of torchvision 'resnet19'. Did you mean 'resnet1"),
         ("torchvision:resnet18", {}, "weights: torchvision:resnet18 has none of its own"),
-        ("{file}:small", {"weights": "w.pt"}, "network: w.pt is no file"),
-        ("{file}:small", {"weights": "{file}"}, "weights: expected a .safetensors file"),
-        ("{file}:small", {"weights": "{broken}"}, "cannot be read as safetensors"),
+        ("{file}:small", {"weights": "w.pt"}, "weights: there is no file w.pt"),
+        ("{file}:small", {"weights": "{file}"}, "is no checkpoint of plain tensors, and nothing else is executed"),
+        ("{file}:small", {"weights": "{broken}"}, "is no safetensors file"),
         (
             "{file}:small",
             {"weights": "{other}"},
