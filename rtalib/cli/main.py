@@ -104,7 +104,7 @@ def plan(tables: tuple[str, ...], seeds: str | None, **given) -> None:
         print(plan.text(plan.collect(tables, seeds=plan.seeds(seeds), **given)))
 
 
-plan.help = f"""Show what tables would compute, what is missing for it and how long it would take.
+plan.help = f"""Show what tables would compute and how long it takes.
 
 For each table: its cells, those already stored, and the estimated time for the rest; then the hours on 1, 8 and 64 devices. {TABLE}"""
 
@@ -136,7 +136,7 @@ For batch jobs and machines without Jupyter. Finished rows are kept; `report` sh
 @executor
 @of_a_run
 def decide(table: str, hours: float, **how: str) -> None:
-    """Spend hours on the seeds that decide claims of TABLE (cf-table2, rta-table1, ...).
+    """Spend hours on the seeds that decide claims of a table.
 
     Seeds go where a claim is open and nearest to a decision, one at a time. The tests are valid however often they are looked at.
     """

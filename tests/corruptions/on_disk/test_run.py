@@ -206,7 +206,7 @@ def test_other_parameters_are_refused(shapes, tmp_path, change, words):
 def test_other_images_and_other_frost_are_refused(shapes, tmp_path, monkeypatch):
     write(shapes, tmp_path / "out", corruptions=["contrast"])
     with monkeypatch.context() as patch:
-        patch.setenv("RTALIB_FROST", str(tmp_path))
+        patch.setattr(generate, "frost_source", lambda: "files:/photographs")
         with pytest.raises(ValueError, match="other parameters: frost 'procedural', not 'files'"):
             generate.plan(shapes, tmp_path / "out")
     data = np.load(shapes)

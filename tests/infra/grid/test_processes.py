@@ -33,7 +33,7 @@ def test_more_than_there_is(workers, gpus, message):
 
 @pytest.mark.parametrize("argument, value", [("gpus", -1), ("gpus", 1.5), ("workers", 0), ("retries", -1)])
 def test_bad_arguments_are_named(tmp_path, argument, value):
-    with pytest.raises(ValueError, match=f"^{argument}: .*{value}"):
+    with pytest.raises(ValueError, match=rf"^{argument}( \(or RTALIB_GPUS\))?: .*{value}"):
         grid.run(
             grid_cells.square, grid_cells.cells(tmp_path), recipe="square", run="demo", table="t", executor="serial", **{argument: value}
         )
