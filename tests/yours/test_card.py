@@ -147,7 +147,7 @@ def test_networks_that_cannot_be_measured_are_refused_in_one_line(tmp_path, caps
         (["--corruptions", "fgo"], "unknown corruption 'fgo'. Did you mean 'fog'?"),
         (["--attacks", "pgf"], "unknown attack 'pgf'. Did you mean 'pgd'?"),
         (["--attacks", "pgd", "--eps", "0"], "eps: expected above 0"),
-        (["--eps", "one"], "eps: expected numbers"),
+        (["--eps", "one"], "'--eps': expected numbers, comma-separated, got 'one'"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(spec, tmp_path, capsys, options, text):
