@@ -62,8 +62,10 @@ def as_tensor(value: object, argument: str, expected: str) -> torch.Tensor:
 
 
 def short(value: object) -> str:
-    """The value as Python writes it if that is a short line, else what it is."""
+    """The value as Python writes it if that is a short line, else what it is, of a text with its beginning."""
     text = repr(value)
+    if isinstance(value, str) and len(text) > 200:
+        return f"{text[:60]}... ({len(value):,} characters)"
     return text if len(text) <= 200 and "\n" not in text else _kind(value)
 
 
