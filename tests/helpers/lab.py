@@ -26,9 +26,10 @@ SETTINGS = {
 # The kernel is connected: what is run before that is lost.
 CONNECTED = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
 BEGUN = r"() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /\[[\d*]+\]/.test(p.textContent))"
-# Every code cell has its number: none is running or waiting.
-DONE = r"""() => { const prompts = [...document.querySelectorAll('.jp-Notebook:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt')];
-    return prompts.length > 0 && prompts.every(p => /\[\d+\]/.test(p.textContent)); }"""
+# Every code cell has its number: none is running or waiting. A folded cell shows none.
+DONE = r"""() => { const prompts = [...document.querySelectorAll('.jp-Notebook:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt')]
+        .map(prompt => prompt.textContent).filter(text => text);
+    return prompts.length > 0 && prompts.every(text => /\[\d+\]/.test(text)); }"""
 
 # What a control is made of, and the keys that take its next value, and the one before its last. A closed menu leaves arrows and letters
 # to JupyterLab, an open one does not.
