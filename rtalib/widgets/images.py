@@ -174,7 +174,7 @@ def explore_attacks(data: LabeledImages, networks: Mapping[str, nn.Module], *, p
 
     if not networks:
         raise ValueError("networks: got none, expected at least one")
-    shown = Pictures(data, photographs, side=2 * data.images.shape[-1])
+    shown = Pictures(data, photographs, side=data.images.shape[-1])  # the size that the networks take
 
     def compared(picture: str, index: int, source: str, **state: object) -> Comparison:
         image, network = shown.image(picture, index), networks[source]

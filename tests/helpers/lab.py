@@ -44,7 +44,8 @@ NAME = "element => element.closest('.jupyter-widgets').querySelector('.widget-la
 # From the event that changes a value to the frame in which another picture is there, complete; in every frame on the way it is looked
 # whether a complete picture is in its place, and how high the explorer is.
 WATCH = """box => {
-    const image = () => box.querySelector('img'), before = image().getAttribute('src');
+    const images = () => [...box.querySelectorAll('img')], sources = () => images().map(image => image.getAttribute('src')).join();
+    const before = sources();
     const watched = {start: performance.now(), end: 0, gaps: 0, heights: []};
     let begun = false;
     const begin = event => {
@@ -54,11 +55,11 @@ WATCH = """box => {
     };
     for (const type of ['change', 'keydown', 'click']) box.addEventListener(type, begin, true);
     const look = () => {
-        const now = image(), there = now && now.complete && now.getBoundingClientRect().height > 0;
+        const now = images(), there = now.length && now.every(image => image.complete && image.getBoundingClientRect().height > 0);
         const height = box.getBoundingClientRect().height;
         watched.gaps += !there;
         if (!watched.heights.includes(height)) watched.heights.push(height);
-        if (!there || now.getAttribute('src') === before) return requestAnimationFrame(look);
+        if (!there || sources() === before) return requestAnimationFrame(look);
         for (const type of ['change', 'keydown', 'click']) box.removeEventListener(type, begin, true);
         watched.end = performance.now();
     };
@@ -173,7 +174,11 @@ class Page:
         found = watched.evaluate(
             "watched => ({seconds: (watched.end - watched.start) / 1000, gaps: watched.gaps, heights: watched.heights})"
         )
-        return Change(text=explorer.locator("img").first.get_attribute("alt"), **found)
+        return Change(text=self.words(explorer), **found)
+
+    def words(self, explorer) -> str:
+        """The text alternatives of an explorer's pictures."""
+        return explorer.locator("img").evaluate_all("images => images.map(image => image.alt).join(' ')")
 
     def press(self, control) -> None:
         """Another value of a control, by keyboard alone: the next one, or the one before the last."""
