@@ -1,6 +1,6 @@
 """The explorers as pages without Python show them: every state of a chosen grid is drawn once, and a script changes the picture.
 
-`install` puts these in the place of the functions of rtalib.widgets, in the kernel that runs a notebook for the book.
+`install` replaces the functions of rtalib.widgets by these, in the kernel that runs a notebook for the book.
 """
 
 import html
@@ -43,7 +43,7 @@ Overlay = Callable[[Path], str]
 
 
 class Explorer:
-    """What a cell of the book shows in the place of the widget: controls of HTML around the picture of the first state."""
+    """What a cell of the book shows instead of the widget: controls of HTML around the picture of the first state."""
 
     def __init__(self, name: str, box: VBox, states: dict, overlay: Overlay | None = None) -> None:
         self.id = _next_id()

@@ -143,7 +143,7 @@ def _printed(text: str) -> dict[str, object]:
 
 
 def _call(text: str) -> ast.Call:
-    """The call at the beginning of a text, of which more may follow."""
+    """The call at the beginning of a text; more text may follow."""
     depth = 0
     for position, letter in enumerate(text[:LONGEST]):
         depth += (letter == "(") - (letter == ")")

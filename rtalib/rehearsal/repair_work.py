@@ -179,7 +179,7 @@ class _Cells:
         return self.work.add(key, units, before, 4.0 * self._parameters(self.classes, self._stem(self.side)))
 
     def adapted(self, trial: Trial, deployed: Key, base: tuple) -> Key:
-        """phi_0 after half of the corrupted images, of which TENT takes a gradient, too."""
+        """phi_0 after half of the corrupted images; TENT also takes a gradient for each."""
         seen = len(SEVERITIES) * base[2] // 2 * (3 if trial.kind == "entropy" else 1)
         key = ("adapted", deployed, base, trial.corruption, trial.kind, trial.seed)
         size = 4.0 * self._parameters(self.classes, self._stem(self.side))

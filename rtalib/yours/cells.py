@@ -77,7 +77,7 @@ class CellTrial:
 
 @lru_cache(maxsize=2)
 def images(dataset: str, side: int | None) -> LabeledImages:
-    """The test split in a random order, every prefix of which is balanced over the classes."""
+    """The test split in a random order; every prefix is balanced over the classes."""
     whole = load_dataset(dataset, "test", side=side)
     return whole.subset(balanced(whole.hard_labels, whole.num_classes, len(whole), 0))
 

@@ -14,9 +14,9 @@ PROTOCOLS = (*experiments.PROTOCOLS, APART)
 def original_images(dataset: str, protocol: str, limit: int, seed: int, setup: RtaScale) -> LabeledImages:
     """`limit` images, classes balanced, chosen by `seed`.
 
-    protocol 'disjoint' takes them from the training split, of which the sources have seen some; 'apart' only from those training images
-    that no source has seen, as in the paper; 'paper' from the test split, like the contest's Stage I, so that they are the very images that
-    the evaluation perturbs. ValueError if too few images are left apart.
+    protocol 'disjoint' takes them from the training split, and the sources have seen some of these images; 'apart' only from those
+    training images that no source has seen, as in the paper; 'paper' from the test split, like the contest's Stage I, so that they are
+    the very images that the evaluation perturbs. ValueError if too few images are left apart.
     """
     if protocol != APART:
         return load_dataset(dataset, "train" if protocol == "disjoint" else "test", limit=limit, seed=seed)

@@ -15,7 +15,7 @@ def read_failures(name: str | Path, data: LabeledImages) -> tuple[LabeledImages,
     """(images at the side of `data` with its classes, whether they have labels).
 
     name: a folder whose class folders are some of those of `data`; a folder of loose pictures, which have no labels; or anything that
-    load_dataset reads, of which the test split is taken. ValueError for a folder without a picture, or for other classes.
+    load_dataset reads; its test split is taken. ValueError for a folder without a picture, or for other classes.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir() or (folder / "data.npy").exists():
