@@ -332,12 +332,16 @@ def save(found: Ladder, folder: Path | str, how: str = "") -> list[Path]:
     paths = [folder / "ladder.csv", folder / "ladder.json", *save_figure(ladder_figure(found.rows, found.facts), folder, "ladder")]
     if found.network is None:
         return paths
-    adapted = isinstance(found.network, Adapted)
-    inner = found.network.network if adapted else found.network  # an adapted network's weights keep its own names
-    save_file({name: value.cpu().contiguous() for name, value in inner.state_dict().items()}, folder / "network.safetensors")
-    how = how or "...  # your module, before its repair"
-    (folder / "README.md").write_text(LOADING.format(rung=found.rung, how=how, file=folder / "network.safetensors"))
-    return [*paths, folder / "network.safetensors", folder / "README.md"]
+    file = folder / "network.safetensors"
+    inner = found.network.network if isinstance(found.network, Adapted) else found.network  # whose weights keep its own names
+    if isinstance(inner, darts.Network):  # a file of it says its cells, which the rung `architecture` changes
+        darts.save_network(inner, file)
+        loading = CELLS.format(file=file)
+    else:
+        save_file({name: value.cpu().contiguous() for name, value in inner.state_dict().items()}, file)
+        loading = MODULE.format(how=how or "...  # your module, before its repair", file=file)
+    (folder / "README.md").write_text(LOADING.format(rung=found.rung, loading=loading))
+    return [*paths, file, folder / "README.md"]
 
 
 def read(folder: Path | str) -> tuple[list[dict], dict]:
@@ -351,10 +355,14 @@ LOADING = """# The repaired network
 `network.safetensors` holds the weights and statistics after the rung `{rung}`; `ladder.csv` says what every rung cost and gained.
 
 ```python
-from rtalib.yours.networks import load_weights, open_network
+{loading}
+```
+"""
+MODULE = """from rtalib.yours.networks import load_weights, open_network
 
 network = {how}
 load_weights(network, "{file}")
-network.eval()
-```
-"""
+network.eval()"""
+CELLS = """from rtalib import darts
+
+network = darts.load_network("{file}")"""

@@ -210,12 +210,16 @@ def test_a_rung_that_does_not_apply_says_why(case):
     assert found.network is None and found.rung == ""
 
 
-def test_cells_get_another_architecture(case):
+def test_cells_get_another_architecture_and_the_readme_loads_it(case, tmp_path):
     cells = seeded(lambda: darts.Network("darts_v1", 4, 2, 10, stem="tiny-imagenet"), 0).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = repair.ladder(cells, case, goal=1.0, settings=replace(SETTINGS, scale="smoke"), others=0, rungs=("architecture",))
-    assert found.rows[0]["labels"] == 10 and isinstance(found.network, darts.Network)
+    assert found.rows[0]["labels"] == 10 and found.network.genotype != cells.genotype
+    repair.save(found, tmp_path)
+    names = {}
+    exec((tmp_path / "README.md").read_text().split("```python")[1].split("```")[0], names)
+    assert torch.equal(predict(names["network"], case.held.images), predict(found.network, case.held.images))
 
 
 @pytest.mark.parametrize(
