@@ -107,7 +107,7 @@ def test_rows_at_scale_smoke_resume_and_use_the_tables_of_the_papers(monkeypatch
         "disjoint",
         "paper",
     }
-    lines = plan.collect(together.QUESTIONS, scale="smoke", dataset="shapes10")
+    lines = plan.collect(together.QUESTIONS, scale="smoke", dataset="shapes10").lines
     assert all(line.cells == line.stored for line in lines)
     made = sorted((tmp_path / "store").glob("*/*"))
     common = {**trial("CF-DARTS cell, RTA").common, "seed": 0}
