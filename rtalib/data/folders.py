@@ -12,9 +12,41 @@ from pathlib import Path
 from rtalib.data.bounds import class_names, parse_json, read_text
 from rtalib.data.pictures import OTHER_PICTURES, SUFFIXES
 
+NAMES = ("shapes10", "cifar10", "tiny-imagenet", "cifar10-c/<corruption>/<severity>", "tiny-imagenet-c/<corruption>/<severity>")
 SPLIT_NAMES = {"train": ("train", "training"), "test": ("test", "valid", "validation", "val", "testing")}
+LONGEST = 60  # letters of a name of ours that holds a name of the user's
 Labelled = tuple[list[tuple[Path, int]], tuple[str, ...]]  # (file, class number) of each picture, class names
 LeftOut = defaultdict[str, list[Path]]  # reason -> what is left out for it
+
+
+def root_folder(root: str | Path | None = None) -> Path:
+    """Where named data sets are looked for: `root`, else $RTALIB_DATA, else ~/.cache/rtalib."""
+    base = _expanded(root if root is not None else os.environ.get("RTALIB_DATA") or "~/.cache/rtalib")
+    try:
+        base.is_dir()
+    except OSError as error:  # it is too long, say; a folder that is not there is no error yet
+        raise ValueError(f"{'RTALIB_DATA' if root is None else 'root'}: {error.strerror}: {str(base)[:100]}") from error
+    return base
+
+
+def _expanded(name: str | Path) -> Path:
+    """With the home folder instead of ~; a name without one stays as it is, where Path.expanduser fails."""
+    return Path(os.path.expanduser(name))
+
+
+def places(name: str, base: Path) -> tuple[Path, Path]:
+    """Where a data set that is given by its path may lie: as given, or below `base`."""
+    return _expanded(name), base / name
+
+
+def run_label(dataset: str) -> str:
+    """What the name of a run's folder says of its data set. Of a path that is the last part and a digest of the whole, because a/b and a_b,
+    or equal names in two working folders, are different data sets."""
+    if dataset.split("/")[0] in {name.split("/")[0] for name in NAMES}:
+        return dataset.replace("/", "_")
+    given, below = map(os.path.abspath, places(dataset, root_folder()))
+    path = below if os.path.exists(below) and not os.path.exists(given) else given
+    return f"{os.path.basename(path)[:LONGEST]}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:6]}"
 
 
 def class_folder_files(folder: Path, split: str) -> Labelled:

@@ -12,13 +12,12 @@ from PIL import Image
 
 from rtalib.data import decoding, parquet_npz, pictures, readers
 from rtalib.data.bounds import check_memory
-from rtalib.data.folders import SPLIT_NAMES
+from rtalib.data.folders import NAMES, SPLIT_NAMES, places, root_folder
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.errors import short, unknown
 from rtalib.infra import download as archives
 
 SPLITS = ("train", "test")
-NAMES = ("shapes10", "cifar10", "tiny-imagenet", "cifar10-c/<corruption>/<severity>", "tiny-imagenet-c/<corruption>/<severity>")
 C_FOLDERS = {"cifar10-c": ("CIFAR-10-C", "cifar10-c"), "tiny-imagenet-c": ("Tiny-ImageNet-C", "tiny-imagenet-c")}
 CIFAR10_TAR = "cifar-10-python.tar.gz"
 MAX_SIDE = 8192
@@ -104,21 +103,6 @@ def _drawn(split: str, limit: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
     index, labels = shapes10.numbers(split)
     chosen = balanced(labels, len(shapes10.CLASSES), limit, seed)
     return shapes10.render(index[chosen], labels[chosen]), labels[chosen]
-
-
-def root_folder(root: str | Path | None = None) -> Path:
-    """Where named data sets are looked for: `root`, else $RTALIB_DATA, else ~/.cache/rtalib."""
-    base = _expanded(root if root is not None else os.environ.get("RTALIB_DATA") or "~/.cache/rtalib")
-    try:
-        base.is_dir()
-    except OSError as error:  # it is too long, say; a folder that is not there is no error yet
-        raise ValueError(f"{'RTALIB_DATA' if root is None else 'root'}: {error.strerror}: {str(base)[:100]}") from error
-    return base
-
-
-def _expanded(name: str | Path) -> Path:
-    """With the home folder instead of ~; a name without one stays as it is, where Path.expanduser fails."""
-    return Path(os.path.expanduser(name))
 
 
 def _read(name: str, split: str, root: str | Path | None, side: int | None) -> LabeledImages:
@@ -208,7 +192,7 @@ def _read_corrupted(family: str, corruption: str, severity: str, split: str, bas
 
 def _path(name: str, base: Path) -> Path:
     """An existing path, as given or below `base`; otherwise the error that helps most."""
-    for path in (_expanded(name), base / name):
+    for path in places(name, base):
         if os.path.exists(path):  # False, not an error, for names that are too long
             return path
     if not (os.sep in name or Path(name).suffix in (".npz", ".parquet")):

@@ -114,6 +114,20 @@ def test_a_run_s_folder_is_one_name_below_outputs(dataset):
     assert "/" not in run_name("demo", dataset) and run_name("demo", dataset) not in (".", "..")
 
 
+def test_two_data_sets_have_two_run_folders(tmp_path, monkeypatch):
+    places = [tmp_path / "a" / "b", tmp_path / "a_b", tmp_path / "c" / "a_b", tmp_path / "root" / "photos"]
+    for place in places:
+        place.mkdir(parents=True)
+    monkeypatch.setenv("RTALIB_DATA", str(tmp_path / "root"))
+    monkeypatch.chdir(tmp_path)
+    found = [run_name("smoke", name) for name in ("a/b", "a_b", "c/a_b", "photos", "x" * 300)]
+    assert len(set(found)) == 5 and max(map(len, found)) < 100
+    assert run_name("smoke", "a/b") == run_name("smoke", "./a/b/") == run_name("smoke", str(places[0]))
+    monkeypatch.chdir(tmp_path / "c")
+    assert run_name("smoke", "a_b") == found[2] and run_name("smoke", "photos") == found[3]
+    assert run_name("night", "cifar10") == "night-cifar10" and run_name("smoke", "cifar10-c/fog/3") == "smoke-cifar10-c_fog_3"
+
+
 @pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "..", ".hidden", "", "a\0b", "é" * 128])
 def test_a_class_name_is_no_path(tmp_path, name):
     write_parquet(tmp_path / "evil.parquet", pictures(4, size=32), [0, 1, 0, 1], ["good", name])

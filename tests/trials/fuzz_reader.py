@@ -108,7 +108,8 @@ def followed(watch: Watch, sources: list[bytes], until: float, start: int) -> No
             watch.note()
             os._exit(0)
 
-    atheris.Setup([sys.argv[0], str(corpus), f"-seed={start + 1}", "-max_len=65536", "-verbosity=0", f"-artifact_prefix={watch.out}/"], check)
+    options = [f"-seed={start + 1}", "-max_len=65536", "-verbosity=0", f"-artifact_prefix={watch.out}/"]
+    atheris.Setup([sys.argv[0], str(corpus), *options], check)
     atheris.Fuzz()
 
 

@@ -158,7 +158,7 @@ def find(dataset: str, split: str, limit: int | None, root: str | Path | None, l
 
 
 def _picture_folder(dataset: str, split: str, root: str | Path | None) -> Path | None:
-    for path in (Path(os.path.expanduser(dataset)), root_folder(root) / dataset):
+    for path in folders.places(dataset, root_folder(root)):
         if os.path.isdir(path):
             arrays = (path / readers.DATA_FILE).is_file() or parquet_npz.parquet_files(path, folders.SPLIT_NAMES[split])
             return None if arrays else path
