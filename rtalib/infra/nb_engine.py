@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import strip_color
 from traitlets import Type
+
+from rtalib.infra.store import is_locked, locked
 
 GRACE = 5.0  # seconds between the interrupt and the kill
 POLL = 0.5  # seconds
@@ -150,9 +153,14 @@ class _Kernel(AsyncKernelManager):
 
 @contextlib.contextmanager
 def _private_folder() -> Iterator[str]:
-    """A private folder, removed afterwards, whose path is short enough for sockets."""
-    base = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(prefix="rtalib-", dir=base if len(base) < LONGEST_FOLDER else "/tmp") as folder:
+    """A private folder, removed afterwards, whose path is short enough for sockets. Those of killed processes are removed first."""
+    base = Path(tempfile.gettempdir())
+    base = base if len(str(base)) < LONGEST_FOLDER else Path("/tmp")
+    for lock in base.glob("rtalib-*/lock"):
+        with contextlib.suppress(FileNotFoundError):  # its owner has just removed it
+            if lock.lstat().st_uid == os.getuid() and not is_locked(lock):
+                shutil.rmtree(lock.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="rtalib-", dir=base, ignore_cleanup_errors=True) as folder, locked(Path(folder) / "lock"):
         yield folder
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from rtalib import nb
 from rtalib.infra import nb_engine
+from rtalib.infra.store import locks
 
 PARAMETERS = 'scale = "demo"  # size\nseeds = [0]\neps = 0.5\ncount = 3\nflag = False\nlimit = None'
 
@@ -266,3 +267,17 @@ def test_a_deadline_of_the_channel_is_kept(monkeypatch):
 
 def test_our_kernels_are_asked_through_that_channel():
     assert isinstance(nb_engine._Kernel().client(), nb_engine._KernelClient)
+
+
+def test_the_folder_of_a_killed_process_goes_with_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(nb_engine.tempfile, "gettempdir", lambda: str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    holder = f"{locks.host()}_{dead.pid}_1_abcdef012345"
+    for name in ("rtalib-killed/lock", "rtalib-mine", "other/lock"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / holder).touch()
+    with nb_engine._private_folder() as first, nb_engine._private_folder() as second:
+        found = {path.name for path in tmp_path.iterdir()}
+        assert found == {Path(first).name, Path(second).name, "rtalib-mine", "other"}
+    assert {path.name for path in tmp_path.iterdir()} == {"rtalib-mine", "other"}
