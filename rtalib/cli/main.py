@@ -122,7 +122,8 @@ def tables(tables: tuple[str, ...], seeds: str | None, **how: str) -> None:
         how["seeds"] = plan.seeds(seeds)
         plan.check(tables, **how)  # every argument is checked before anything runs
     if failed := plan.compute(tables, **how):
-        raise click.ClickException(f"not complete: {', '.join(failed)}; the same command computes what is missing")
+        causes = "; ".join(f"{table} ({cause})" for table, cause in failed.items())
+        raise click.ClickException(f"the same command computes what is missing. Not complete: {causes}")
 
 
 tables.help = f"""Compute tables without their notebooks.

@@ -144,15 +144,16 @@ def collect(
     return Plan(tuple(lines), tuple(steps), origin, tuple(missing.lacks(work, scale, dataset)))
 
 
-def compute(names: Iterable[str], **how) -> list[str]:
-    """Run the tables; returns the names of the tables with failed cells."""
-    failed = []
+def compute(names: Iterable[str], **how) -> dict[str, str]:
+    """Run the tables; returns the last line of the error of each table with failed cells."""
+    failed = {}
     for name in named(names):
         try:
             print(f"{name}: {len(runners()[name](**how))} rows", flush=True)
         except grid.GridError as error:
-            failed.append(name)
-            print(f"rtalib: {name}: {error}", file=sys.stderr)
+            *rest, failed[name] = str(error).splitlines()
+            if rest:
+                print(f"rtalib: {name}: {error}", file=sys.stderr)
     return failed
 
 

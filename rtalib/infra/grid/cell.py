@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,10 @@ def compute(job: Job) -> Outcome:
             facts = {"table": job.table, "key": job.key, **spent, "entries": entries, "stamp": stamp()}
             store.write_row(job.run, job.table, job.key, store.plain(job.cell) | result | facts)
         except Exception as error:
-            return failure(job, "transient" if transient(error) else "failed", _advice(error) + traceback.format_exc())
+            outcome = failure(job, "transient" if transient(error) else "failed", _advice(error) + traceback.format_exc())
+            if isinstance(error, (OSError, MemoryError)):  # the machine's, not ours: where it happened stands in the file
+                return replace(outcome, error=f"{_advice(error)}{type(error).__name__}: {error}")
+            return outcome
     return Outcome("done")
 
 

@@ -98,8 +98,9 @@ def test_an_error_that_passes_is_tried_again_after_the_others(folder, executor):
     ],
 )
 def test_an_error_that_does_not_pass_fails_one_cell(folder, executor, function, times, message):
-    with pytest.raises(grid.GridError, match=f"1 of 6 cells of t failed(.|\n)*{message}"):
+    with pytest.raises(grid.GridError, match=f"1 of 6 cells of t failed(.|\n)*{message}") as caught:
         grid.run(function, cells(folder), recipe="function", retries=1, **PROCESSES | {"executor": executor})
+    assert ("Traceback" in str(caught.value)) == (function is grid_cells.wrong) and "Traceback" in errors(folder)[0]
     assert tries(cells(folder)[1]) == times == len(errors(folder))
     assert results("demo", "t") == [row for row in EXPECTED if row["number"] != 1]
 
