@@ -22,6 +22,5 @@ def text(run: str, notebooks: Sequence[str] = ()) -> str:
         return "\n".join([*lines, "", "no table has begun"])
     lines += ["", f"{'table':<28} " + " ".join(f"{name:>8}" for name in COUNTS)]
     lines += [f"{table:<28} " + " ".join(f"{counts[name]:>8}" for name in COUNTS) for table, counts in tables.items()]
-    further = {table: count for table in tables if (count := store.count_others(run, table))}
-    lines += [f"{table}: {count} further rows are stored, of seeds that its last plan does not name" for table, count in further.items()]
+    lines += filter(None, (store.further(run, table) for table in tables))
     return "\n".join(lines)

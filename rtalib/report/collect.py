@@ -10,7 +10,7 @@ import pandas as pd
 from rtalib.experiments.repair import chance, gain_parts, together
 from rtalib.experiments.rta import severity_budget
 from rtalib.experiments.rta.score import PARTS
-from rtalib.infra.store import outputs
+from rtalib.infra.store import further, outputs
 from rtalib.report import files
 from rtalib.results import papers, tables
 from rtalib.results.contrasts import with_contrasts
@@ -97,7 +97,7 @@ class Report:
     notebooks: list[str]
     costs: list[dict]
     stamps: list[dict]
-    left_out: list[str]  # damaged files, and what is wrong with each
+    left_out: list[str]  # damaged files, what is wrong with each, and rows that no plan names
 
     @property
     def tally(self) -> dict[str, int]:
@@ -136,6 +136,7 @@ def collect(run: Path | str, title: str = "rtalib") -> Report:
     folder = run if isinstance(run, Path) else outputs() / run
     left_out: list[str] = []
     rows = files.read_all(folder, left_out)
+    left_out += filter(None, (further(folder.absolute(), table) for table in rows))
     ids = list(dict.fromkeys([*papers.PUBLISHED, *rows]))
     every = [row for table in ids for row in rows.get(table, [])]
     pictures = {picture: files.owner(picture.name, ids) for picture in files.figures(folder, left_out)}

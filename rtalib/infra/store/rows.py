@@ -20,7 +20,7 @@ NAME = re.compile(r"[^./\0][^/\0]*")  # a key that stays in its folder
 FACTS = {"key": str, "table": str, "seconds": (int, float), "cpu_seconds": (int, float), "entries": list, "stamp": dict}  # of the grid
 
 
-def row_path(run: str, table: str, key: str) -> Path:
+def row_path(run: str | Path, table: str, key: str) -> Path:
     return root() / run / "rows" / table / f"{key}.json"
 
 
@@ -79,7 +79,7 @@ def write_plan(run: str, table: str, keys: list[str]) -> None:
     write_atomic(root() / run / "plans" / f"{table}.json", seal({"keys": keys}))
 
 
-def read_plan(run: str, table: str) -> list[str]:
+def read_plan(run: str | Path, table: str) -> list[str]:
     return _read(root() / run / "plans" / f"{table}.json", check_plan) or []
 
 
@@ -95,10 +95,11 @@ def rows(run: str, table: str) -> list[dict]:
     return [row for row in found if row is not None]
 
 
-def count_others(run: str, table: str) -> int:
-    """Rows on disk that the table's last plan does not name: those of other seeds, say."""
-    planned = set(read_plan(run, table))
-    return sum(path.stem not in planned for path in row_path(run, table, "any").parent.glob("[!.]*.json"))
+def further(run: str | Path, table: str) -> str:
+    """A line about rows on disk that the table's last plan does not name, or ''. run: its name, or its folder."""
+    planned, folder = set(read_plan(run, table)), row_path(run, table, "any").parent
+    count = sum(path.stem not in planned for path in folder.glob("[!.]*.json")) if planned else 0
+    return f"{table}: {count} further rows are stored, of seeds that its last plan does not name" if count else ""
 
 
 def frame(run: str, tables: Sequence[str] | None = None) -> "pd.DataFrame":
