@@ -22,7 +22,7 @@ class Faults:
     def happens(self, name: str, path: object) -> None:
         inside = isinstance(path, int) or os.fspath(path).startswith(self.folder)
         if inside and threading.get_ident() == self._thread:
-            self.log.append(f"{name} {path if isinstance(path, int) else os.path.basename(os.fspath(path))}")
+            self.log.append(f"{name} {path if isinstance(path, int) else os.path.relpath(path, self.folder)}")
             if len(self.log) - 1 == self.at:
                 self.how()
 

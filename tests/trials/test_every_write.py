@@ -89,6 +89,8 @@ def test_rows_equal_those_of_an_undisturbed_run(how, step, tmp_path, monkeypatch
     with interposed(Faults(tmp_path / "calm")) as faults:
         calm = run()
     assert len(calm) == 2 and len(faults.log) > 100 and {line.split()[0] for line in faults.log} >= {"write", "fsync", "replace", "rename"}
+    places = {os.path.dirname(line.split()[1]) for line in faults.log}
+    assert places >= {"demo/plans", "demo/rows/t", "store/network"}, "operations of grid and store"
     for at in range(0, len(faults.log), step):
         folder = tmp_path / str(at)
         monkeypatch.setenv("RTALIB_OUTPUTS", str(folder))

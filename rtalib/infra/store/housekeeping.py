@@ -16,6 +16,7 @@ from rtalib.infra.store.locks import LockHeld, is_locked, locked
 from rtalib.infra.store.rows import read_row
 
 KEY = re.compile(r"[0-9a-f]{16}")
+UNREACHED = "no row reaches it"
 DAYS = 7.0  # gc keeps younger entries even if no row reaches them: the cell that needs them may be unfinished
 _TEMPORARY = 3600.0  # seconds after which nobody writes to a temporary file any more
 
@@ -151,15 +152,21 @@ def gc(*, delete: bool = False, days: float = DAYS) -> tuple[list[Garbage], list
         remarks.append(
             f"{untracked_rows} rows predate dependency tracking; the {len(unreached)} entries that no other row reaches are kept"
         )
-    elif unreached and any(path.name.endswith(".lock") and is_locked(path) for path in hidden):
+    elif unreached and _at_work(hidden):
         remarks.append(f"a run is at work; the {len(unreached)} entries that no row reaches are kept")
     else:
-        garbage += [Garbage(entry.path, "no row reaches it", size_of(entry.path)) for entry in old]
+        garbage += [Garbage(entry.path, UNREACHED, size_of(entry.path)) for entry in old]
         if young := len(unreached) - len(old):
             remarks.append(f"{young} entries that no row reaches are younger than {days:g} days and kept")
     if delete:
-        garbage = [item for item in garbage if _remove(item.path)]
+        # a run may begin meanwhile, and find what no row reaches yet
+        garbage = [item for item in garbage if not (item.reason == UNREACHED and _at_work(_hidden())) and _remove(item.path)]
     return garbage, remarks
+
+
+def _at_work(hidden: list[Path]) -> bool:
+    """Whether a process computes a cell or makes an entry."""
+    return any(path.name.endswith(".lock") and is_locked(path) for path in hidden)
 
 
 def _reached(known: dict[str, Entry]) -> tuple[set[str], int, int]:

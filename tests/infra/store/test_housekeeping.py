@@ -1,5 +1,6 @@
 """ls, why and gc: what lies in the store, where it comes from, and what no table needs."""
 
+import contextlib
 import os
 import re
 import time
@@ -123,6 +124,18 @@ def test_gc_beside_a_run_removes_no_entry(family):
         garbage, remarks = housekeeping.gc(days=0, delete=True)
         assert garbage == [] and remarks == ["a run is at work; the 1 entries that no row reaches are kept"] and store.is_locked(lock)
     assert [item.path for item in housekeeping.gc(days=0, delete=True)[0]] == [family["orphan"].path]
+
+
+def test_gc_stops_where_a_run_begins_meanwhile(family, monkeypatch):
+    lock, looked = store.row_path("demo", "t", "b").with_name(".b.lock"), housekeeping._reached
+    with contextlib.ExitStack() as run:
+
+        def begun(known):
+            run.enter_context(store.locked(lock))
+            return looked(known)
+
+        monkeypatch.setattr(housekeeping, "_reached", begun)  # after the look for locks
+        assert housekeeping.gc(days=0, delete=True) == ([], []) and family["orphan"].path.exists()
 
 
 def test_gc_sweeps_what_dead_processes_and_corruption_left(family, folder):
