@@ -27,9 +27,9 @@ from rtalib import provenance
 from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.models import build, count_parameters, seeded
-from rtalib.models.inference import PRECISIONS, evaluate
+from rtalib.models.inference import evaluate
 from rtalib.training.loop import train
-from rtalib.training.recipes import RECIPES
+from rtalib.training.recipes import PRECISIONS, RECIPES
 
 FIELDS = (
     "recipe network parameters epochs images passes seed precision accuracy test_images cpu_seconds wall_seconds loss load dataset"

@@ -23,6 +23,15 @@ def read_csv(package: str, name: str) -> csv.DictReader:
     return csv.DictReader(io.StringIO(_text(package, name)))
 
 
+def inherited(tables: Mapping[str, dict]) -> dict[str, dict]:
+    """{name: its table over that of its `base`, the name of an earlier table, if it has one}."""
+    whole: dict[str, dict] = {}
+    for name, table in tables.items():
+        base = whole[table["base"]] if "base" in table else {}
+        whole[name] = base | {key: value for key, value in table.items() if key != "base"}
+    return whole
+
+
 def build(kind: type[T], values: Mapping[str, Any], place: str) -> T:
     """The dataclass `kind` with the values of a TOML table, whose arrays become tuples.
 

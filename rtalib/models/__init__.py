@@ -15,8 +15,6 @@ from rtalib.models.resnet_v2 import ResNetV2
 from rtalib.models.small import ConvNet, Tiny
 from rtalib.models.wide_resnet import WideResNet
 
-__all__ = ["MODELS", "Classifier", "adapt", "build", "count_parameters", "seeded"]
-
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     # The targets of RTA's two contest stages, and of the robust sources.
     "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),

@@ -7,12 +7,10 @@ import torch
 from torch import nn
 
 from rtalib.data.images import LabeledImages, pixels
-from rtalib.errors import check_images, check_kind, check_name, check_number
+from rtalib.errors import check_images, check_kind, check_number
 from rtalib.models.adapt import logits_in
 
 BATCH = {"cpu": 64, "cuda": 1000}  # images at a time; on a CPU larger batches fall out of its cache, at half the speed
-
-PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -28,16 +26,6 @@ def best_device(model: nn.Module) -> torch.device:
     """The device to use for the model: a GPU if there is one and the model is on the CPU, else the model's own."""
     here = device_of(model)
     return torch.device("cuda") if here.type == "cpu" and torch.cuda.is_available() else here
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """'fp32' or 'bf16'; 'auto' is 'bf16' if `device` has bf16 arithmetic in hardware."""
-    check_name("precision", precision, PRECISIONS)
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
 @contextmanager

@@ -6,8 +6,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "loop": "train smooth",
-        "recipes": "Recipe RECIPES",
+        "recipes": "Recipe RECIPES resolve_precision",
         "validation": "Validation",
-        ".models.inference": "resolve_precision evaluate evaluating extract_features predict score scores",
+        ".models.inference": "evaluate evaluating extract_features predict score scores",
     },
 )

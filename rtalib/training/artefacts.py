@@ -17,9 +17,9 @@ from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.infra import store
 from rtalib.models.base import seeded
-from rtalib.models.inference import best_device, resolve_precision
+from rtalib.models.inference import best_device
 from rtalib.training.loop import train
-from rtalib.training.recipes import Recipe
+from rtalib.training.recipes import Recipe, resolve_precision
 from rtalib.training.validation import Validation
 
 

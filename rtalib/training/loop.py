@@ -13,11 +13,11 @@ from torch import nn
 from rtalib import rng
 from rtalib.data.images import LabeledImages, soft_labels
 from rtalib.errors import check_device, check_images, check_kind, check_number
-from rtalib.models.inference import best_device, check_classes, predict, resolve_precision
+from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training import checkpoints
 from rtalib.training.batches import Batches
 from rtalib.training.muon import Muon
-from rtalib.training.recipes import Recipe
+from rtalib.training.recipes import Recipe, resolve_precision
 from rtalib.training.validation import Validation
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -1,11 +1,17 @@
-"""Training recipes: every number of a training run, frozen and checked, and the papers' own as presets."""
+"""Training recipes: every number of a training run, frozen and checked; the papers' own are in recipes.toml."""
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number, unknown
+from rtalib.infra.data_files import build, inherited, read_toml
 
+if TYPE_CHECKING:
+    import torch
+
+FILE = "recipes.toml"
+MUON = ("speedrun",)  # recipes of that class
 SCHEDULES = ("step", "cosine", "onecycle", "linear", "triangle")
 
 
@@ -103,23 +109,23 @@ class MuonRecipe(Recipe):
     alternating_flip: bool = True
 
 
-_DARTS = Recipe(600, 96, 0.025, weight_decay=3e-4, schedule="cosine", cutout=16, grad_clip=5.0, drop_path=0.2, auxiliary_weight=0.4)
-_FINAL = Recipe(180, weight_decay=5e-4, milestones=(120, 140, 160), label_smoothing=0.1)
-_FAST = Recipe(16, 64, nesterov=True, schedule="onecycle", label_smoothing=0.1, crop_padding=2)
+def _recipes() -> dict[str, Recipe]:
+    """The recipes of recipes.toml."""
+    tables = inherited(read_toml(__package__, FILE))
+    return {name: build(MuonRecipe if name in MUON else Recipe, table, f"{FILE}, {name}") for name, table in tables.items()}
 
-RECIPES: dict[str, Recipe] = {
-    "table1": Recipe(110, weight_decay=1e-4, milestones=(100, 105)),  # RTA section 4.1, Table 1
-    "final": _FINAL,  # RTA's last submission: Tables 2 to 4
-    "released": replace(_FINAL, momentum=0.0),  # the same as its released configuration ran: momentum was never set
-    "darts": _DARTS,  # Liu et al. 2019, CIFAR-10 evaluation
-    "darts_tiny_imagenet": replace(_DARTS, crop_padding=8, cutout=32),  # the same shares of 64x64 images; for stem="tiny-imagenet"
-    "pc_darts": replace(_DARTS, drop_path=0.3),  # Xu et al. 2020
-    # For two CPU cores: most of a small network's accuracy in few epochs; "brief" is that for few images, "small_darts" for small networks
-    # of DARTS cells, "smaller_darts" for those whose stem halves the image.
-    "fast": _FAST,
-    "brief": replace(_FAST, batch_size=32, lr=0.03),
-    "small_darts": replace(_FAST, batch_size=32, lr=0.05, weight_decay=3e-4, grad_clip=5.0),
-    "smaller_darts": replace(_FAST, batch_size=32, lr=0.1, weight_decay=3e-4, grad_clip=5.0),
-    # After airbench94_muon (Jordan 2024), for "convnet_wide" on one CPU core; benchmarks/README.md has what it reaches.
-    "speedrun": MuonRecipe(5, 250, 0.12, momentum=0.6, schedule="linear", label_smoothing=0.2, crop_padding=2),
-}
+
+RECIPES = _recipes()
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def resolve_precision(precision: str, device: "torch.device") -> str:
+    """'fp32' or 'bf16'; 'auto' is 'bf16' if `device` has bf16 arithmetic in hardware."""
+    import torch
+
+    check_name("precision", precision, PRECISIONS)
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"

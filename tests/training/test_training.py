@@ -9,10 +9,10 @@ from torch import nn
 
 from rtalib import models
 from rtalib.data.images import LabeledImages
-from rtalib.models.inference import evaluate, extract_features, predict, resolve_precision, score, scores
+from rtalib.models.inference import evaluate, extract_features, predict, score, scores
 from rtalib.training import checkpoints
 from rtalib.training.loop import smooth, train
-from rtalib.training.recipes import RECIPES, MuonRecipe, Recipe
+from rtalib.training.recipes import RECIPES, MuonRecipe, Recipe, resolve_precision
 
 CLASSES = tuple("abcd")
 MUON = MuonRecipe(4, batch_size=16, lr=0.1, momentum=0.6, schedule="linear", label_smoothing=0.1, crop_padding=2)
