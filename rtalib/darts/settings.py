@@ -1,4 +1,4 @@
-"""Every number of a search, frozen and checked, and the published settings of each method."""
+"""Every number of a search, frozen and checked; the published settings of each method are in presets.toml."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -8,8 +8,10 @@ from rtalib.darts.robust_darts import Adaptation, Curvature, StopRule
 from rtalib.darts.space import Space, get_space
 from rtalib.darts.supernet.pc_darts import MASKS
 from rtalib.errors import check_name, check_number, unknown
+from rtalib.infra.data_files import build, inherited, read_toml
 from rtalib.training.recipes import RECIPES
 
+FILE = "presets.toml"
 ORDERS = (1, 2)
 TERMS = ("differences", "exact")
 MOST_DROPPED = 0.99  # largest probability of drop path: at 1 nothing would be left to scale up
@@ -115,45 +117,22 @@ class Settings:
         return self.epochs + (self.projection.epochs if self.projection else 0)
 
 
-_DARTS = Settings()
-_PC = Settings(partial=4, batch_size=256, lr=0.1, lr_min=0.0, arch_lr=6e-4, warm_up=15)  # Xu et al., ICLR 2020
-_PT = Settings(space="no-none", projection=Projection())  # Wang et al., ICLR 2021
-_ROBUST = Settings(order=2)  # Zela et al., ICLR 2020: L2 factors 1, 3, 9, 27
-_L2 = ((3e-4, 0.0), (9e-4, 0.0), (27e-4, 0.0), (81e-4, 0.0))
-_DROP_PATH = ((3e-4, 0.0), (3e-4, 0.2), (3e-4, 0.4), (3e-4, 0.6))
-_STOP = {"curvature": Curvature(), "stop": StopRule()}
-# A search of 20 epochs instead of 50: warm-up, interval, measurements and their rule are shortened in proportion.
-_SHORT = {"epochs": 20}
-_SHORT_STOP = {"curvature": Curvature(every=1), "stop": StopRule(lag=3, first=4)}
+PARTS = {"choice": Choice, "curvature": Curvature, "stop": StopRule, "adaptation": Adaptation, "projection": Projection}
 
-# method -> preset -> settings
-PRESETS: dict[str, dict[str, Settings]] = {
-    "darts": {
-        "published": _DARTS,
-        "second-order": replace(_DARTS, order=2),
-        "refinement": replace(_DARTS, **_SHORT),
-    },
-    "pc-darts": {
-        "published": _PC,
-        "refinement": replace(_PC, **_SHORT, warm_up=6),
-    },
-    "darts-pt": {
-        "published": _PT,
-        "fixed-alphas": replace(_PT, fixed_alphas=True),
-        "refinement": replace(_PT, **_SHORT, projection=Projection(interval=2)),
-    },
-    "robust-darts": {
-        "published": replace(_ROBUST, grid=_L2),
-        "drop-path": replace(_ROBUST, grid=_DROP_PATH),
-        "early-stop": replace(_ROBUST, **_STOP),  # DARTS-ES as the code has it
-        "early-stop-paper": replace(
-            _ROBUST, curvature=Curvature(every=1), stop=StopRule(window=5, lag=5, ratio=1 / 0.75, first=0, centered=False)
-        ),
-        "adaptive": replace(_ROBUST, **_STOP, adaptation=Adaptation()),  # DARTS-ADA
-        "refinement": replace(_ROBUST, **_SHORT, grid=_L2, choice=Choice(epochs=20)),
-        "refinement-early-stop": replace(_ROBUST, **_SHORT, **_SHORT_STOP),
-    },
-}
+
+def _presets() -> dict[str, dict[str, Settings]]:
+    """{method: {preset: settings}} of presets.toml."""
+    methods: dict[str, dict[str, Settings]] = {}
+    for method, presets in read_toml(__package__, FILE).items():
+        methods[method] = {}
+        for preset, table in inherited(presets).items():
+            place = f"{FILE}, {method}.{preset}"
+            parts = {name: build(kind, table[name], f"{place}.{name}") for name, kind in PARTS.items() if name in table}
+            methods[method][preset] = build(Settings, table | parts, place)
+    return methods
+
+
+PRESETS = _presets()
 METHODS = tuple(PRESETS)
 
 
