@@ -11,30 +11,3 @@ from rtalib.darts.space import SPACES, Space
 from rtalib.darts.supernet.fused import FusedSupernet
 from rtalib.darts.supernet.plain import Supernet
 from rtalib.darts.weights.files import load_network, save_network
-
-__all__ = [
-    "GENOTYPES",
-    "METHODS",
-    "PRESETS",
-    "SPACES",
-    "Adaptation",
-    "Choice",
-    "Curvature",
-    "FusedSupernet",
-    "Genotype",
-    "Network",
-    "Projection",
-    "SearchResult",
-    "Settings",
-    "Space",
-    "StopRule",
-    "Supernet",
-    "choose",
-    "early_stop",
-    "edge_normalized",
-    "load_network",
-    "magnitude",
-    "random_genotype",
-    "save_network",
-    "search",
-]

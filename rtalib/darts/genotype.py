@@ -1,6 +1,5 @@
 """A cell architecture as a small value: validated, comparable, printable, independent of any model."""
 
-import ast
 import json
 import operator
 import re
@@ -10,13 +9,11 @@ from pathlib import Path
 import torch
 
 from rtalib.darts.operations import CELL_OPERATIONS, OPERATIONS
-from rtalib.data.bounds import parse_json
+from rtalib.darts.weights.texts import FIELDS, fields_of, fields_of_json, quoted
 from rtalib.errors import check_number, unknown
 from rtalib.infra.data_files import read_toml
 
 Edge = tuple[str, int]
-LONGEST = 2**14  # letters of a genotype's text; the published ones have 200
-FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
 def _check_cell(cell: str, edges: tuple[Edge, ...], concat: tuple[int, ...]) -> None:
@@ -64,17 +61,7 @@ class Genotype:
         normal_concat=range(2, 6), ...)' in the text. Nothing is evaluated. ValueError for another form."""
         if not isinstance(text, str):
             raise TypeError(f"genotype: expected text, got {type(text).__name__}")
-        text = text.strip().removeprefix("\ufeff")
-        if text.startswith("{"):
-            return cls.from_json(text)
-        if "Genotype(" in text:
-            return cls(**_printed(text))
-        match = re.fullmatch(r"\s*normal:(.*)->([\d\s]+);\s*reduce:(.*)->([\d\s]+)", text) if len(text) < LONGEST else None
-        if match is None:
-            forms = "'normal: op(source) op(source), ... -> 2 3 4 5; reduce: ...', or 'Genotype(normal=[...], ...)'"
-            raise ValueError(f"genotype: expected {forms}, got {_short(text)}")
-        normal, normal_concat, reduce, reduce_concat = match.groups()
-        return cls(_edges(normal), _nodes(normal_concat), _edges(reduce), _nodes(reduce_concat))
+        return cls(**fields_of(text))
 
     @classmethod
     def of(cls, source: "Genotype | str | Path") -> "Genotype":
@@ -101,89 +88,31 @@ class Genotype:
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
         """The inverse of to_json(). ValueError if the text is no JSON object with exactly the four fields."""
-        fields = parse_json(text, "genotype")
-        if not isinstance(fields, dict) or set(fields) != set(FIELDS):
-            raise ValueError(f"genotype: expected a JSON object with the fields {', '.join(FIELDS)}, got {_short(text)}")
-        return cls(**fields)
+        return cls(**fields_of_json(text))
 
     def skips(self, cell: str = "normal") -> int:
         """How many inputs of a cell ('normal' or 'reduce') are skip connections: many of them announce a collapsed search."""
         return sum(name == "skip_connect" for name, _ in getattr(self, cell))
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
-
-
 def _edges_of(cell: str, edges: object) -> tuple[Edge, ...]:
     try:
         return tuple((str(name), operator.index(source)) for name, source in edges)
     except (TypeError, ValueError):
-        raise ValueError(f"genotype: {cell}: expected pairs (operation, source), got {_short(str(edges))}") from None
+        raise ValueError(f"genotype: {cell}: expected pairs (operation, source), got {quoted(str(edges))}") from None
 
 
 def _nodes_of(name: str, nodes: object) -> tuple[int, ...]:
     try:
         return tuple(operator.index(node) for node in nodes)
     except TypeError:
-        raise ValueError(f"genotype: {name}: expected node numbers, got {_short(str(nodes))}") from None
-
-
-def _printed(text: str) -> dict[str, object]:
-    """The fields of the last 'Genotype(...)' in a text, as Python prints the named tuple of the original code."""
-    try:
-        call = _call(text[text.rindex("Genotype(") :])
-        positional = dict(zip(FIELDS, map(_plain, call.args), strict=False))
-        fields = positional | {keyword.arg: _plain(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"genotype: cannot read {_short(text[text.rindex('Genotype(') :])} ({error})") from error
-    if set(fields) != set(FIELDS):
-        raise ValueError(f"genotype: expected the fields {', '.join(FIELDS)}, got {', '.join(map(str, fields))}")
-    return fields
-
-
-def _call(text: str) -> ast.Call:
-    """The call at the beginning of a text; more text may follow."""
-    depth = 0
-    for position, letter in enumerate(text[:LONGEST]):
-        depth += (letter == "(") - (letter == ")")
-        if letter == ")" and not depth:
-            return ast.parse(text[: position + 1], mode="eval").body
-    raise ValueError("its parentheses do not close")
-
-
-def _plain(node: ast.expr) -> object:
-    """A text, a number, a list or a tuple of such, range(...) or np.int64(...), read from the syntax tree."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str | int):
-        return node.value
-    if isinstance(node, ast.List | ast.Tuple):
-        return tuple(_plain(item) for item in node.elts)
-    if isinstance(node, ast.Call):
-        name, numbers = ast.unparse(node.func), [_plain(item) for item in node.args]
-        if all(isinstance(number, int) and abs(number) < LONGEST for number in numbers) and numbers:
-            if name == "range" and len(numbers) <= 3:
-                return tuple(range(*numbers))
-            if name.rpartition(".")[2].startswith("int") and len(numbers) == 1:
-                return numbers[0]
-    raise ValueError(f"expected texts, numbers, lists and ranges, found {_short(ast.unparse(node))}")
+        raise ValueError(f"genotype: {name}: expected node numbers, got {quoted(str(nodes))}") from None
 
 
 def _format(cell: str, edges: tuple[Edge, ...], concat: tuple[int, ...]) -> str:
     words = [f"{name}({source})" for name, source in edges]
     nodes = ", ".join(f"{a} {b}" for a, b in zip(words[::2], words[1::2], strict=True))
     return f"{cell}: {nodes} -> {' '.join(map(str, concat))}"
-
-
-def _edges(text: str) -> tuple[Edge, ...]:
-    words = text.replace(",", " ").split()
-    matches = [re.fullmatch(r"(\w+)\((\d+)\)", word) for word in words]
-    if not all(matches):
-        raise ValueError(f"genotype: expected inputs of the form op(source), got {text.strip()!r}")
-    return tuple((match[1], int(match[2])) for match in matches)
-
-
-def _nodes(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split())
 
 
 GENOTYPES = {name: Genotype.parse(text) for name, text in read_toml(__package__, "genotypes.toml").items()}  # published cells

@@ -8,6 +8,7 @@ no parameters is computed once per node and spread over the edges by one matrix 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import nn
 
 from rtalib.darts.network import drop_path
 from rtalib.darts.operations import NOISE, noise, pool
-from rtalib.darts.space import EDGES, NODES, Space
+from rtalib.darts.space import EDGES, NODES
 from rtalib.darts.supernet import pc_darts as partial_channels
 from rtalib.darts.supernet.grouped import CONVOLUTIONS, DILATED, HALVING, OPERATE, SEPARABLE, columns, interleave, rows, stacked
 from rtalib.darts.supernet.plain import MixedCell, Supernet, standardize
@@ -216,16 +217,6 @@ class FusedSupernet(Supernet):
     Fastest in channels-last memory. It keeps about a third more for the backward pass than a `Supernet`.
     """
 
-    def __init__(
-        self,
-        space: str | Space = "darts",
-        channels: int = 16,
-        layers: int = 8,
-        num_classes: int = 10,
-        *,
-        partial: int = 1,
-        mask: str = "fixed",
-        stem: str = "cifar",
-    ):
-        super().__init__(space, channels, layers, num_classes, partial=partial, mask=mask, stem=stem)
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
         self.cells = nn.ModuleList(FusedCell(cell) for cell in self.cells)

@@ -175,15 +175,9 @@ class Supernet(nn.Module):
         stem: str = "cifar",
     ):
         super().__init__()
-        for name, value, least in (
-            ("channels", channels, 1),
-            ("layers", layers, 1),
-            ("num_classes", num_classes, 2),
-            ("partial", partial, 1),
-        ):
-            check_number(name, value, least, integer=True)
-        for name, value in (("channels", channels), ("layers", layers), ("num_classes", num_classes), ("partial", partial)):
+        for name, value in (("channels", channels), ("layers", layers), ("partial", partial)):
             check_number(name, value, 1, integer=True)
+        check_number("num_classes", num_classes, 2, integer=True)
         partial_channels.check(channels, partial, mask)
         self.space, self.partial, self.drop_path_prob = get_space(space), partial, 0.0
         self.normalize = Normalize()
