@@ -5,9 +5,8 @@ Cutout is left out, as the compared methods do without it, and so is posterize, 
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -16,12 +15,11 @@ from torch import Tensor, nn
 from rtalib import coreset
 from rtalib.augment.augmix import augmix
 from rtalib.data.images import LabeledImages
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.experiments.repair.kmeans import kmeans
 from rtalib.infra import store
-from rtalib.training.artefacts import fit_network, network_digest
+from rtalib.training.artefacts import network_digest
 from rtalib.training.mixing import AugMixLoss, CutMixLoss
-from rtalib.training.recipes import Recipe
 from rtalib.training.test_time import minimize_entropy, reestimate_statistics
 
 BASELINES: tuple[str, ...] = ("DeepRepair", "AugMix", "CutMix")
@@ -59,46 +57,30 @@ def style_references(failures: LabeledImages, seed: int = 0) -> Tensor:
     return failures.images[torch.cat(chosen)]
 
 
-def fit_baseline(
-    name: str,
-    build: Callable[[], nn.Module],
-    data: LabeledImages,
-    recipe: Recipe,
-    *,
-    parameters: dict,
-    deployed: nn.Module | None = None,
-    failures: LabeledImages | None = None,
-    **options: object,
-) -> store.Entry:
-    """The store entry of the network of `build`, trained on `data` by a baseline.
+class Baseline(NamedTuple):
+    """How a baseline trains the deployed architecture: its loss, what identifies it in a key, and the network that it continues from, if
+    it does not begin with new weights."""
 
-    name: 'AugMix' or 'CutMix', from scratch, or 'DeepRepair', which continues from `deployed` (the same architecture) with AugMix and, as a
-    tenth operation, the styles of `failures`. Its authors stop by the test loss; here the whole recipe is trained.
-    parameters: what identifies the architecture. options: seed, precision, label and record of artefacts.fit_network.
-    Raises ValueError for an unknown name, or for a deployed network of another architecture.
+    name: str
+    objective: AugMixLoss | CutMixLoss
+    facts: dict
+    begin: nn.Module | None = None
+
+
+def baseline(name: str, seed: int, auxiliary_weight: float, deployed: nn.Module | None, failures: LabeledImages | None) -> Baseline:
+    """'AugMix' or 'CutMix', from scratch, or 'DeepRepair': from `deployed`, with AugMix and, as a tenth operation, styles of `failures`.
+
+    DeepRepair's authors stop by the test loss; here the whole recipe is trained. ValueError for an unknown name.
     """
-    if name not in BASELINES:
-        raise unknown("baseline", name, BASELINES)
-    auxiliary, own, styles = recipe.auxiliary_weight, {}, None
-    if name == "DeepRepair":
-        if failures.images.shape[1:] != data.images.shape[1:]:
-            came, expected = tuple(failures.images.shape[1:]), tuple(data.images.shape[1:])
-            raise ValueError(f"failures: expected images {expected}, as in {data.name!r}, got {came}")
-        own = {"deployed": network_digest(deployed), "failures": failures.digest, "clusters": CLUSTERS}
-        styles = style_references(failures)
+    check_name("baseline", name, BASELINES)
+    facts = {"baseline": [name, CUTMIX if name == "CutMix" else AUGMIX], "auxiliary_weight": auxiliary_weight}
     if name == "CutMix":
-        objective = CutMixLoss(options["seed"], auxiliary_weight=auxiliary, **CUTMIX)
-    else:
-        objective = AugMixLoss(options["seed"], auxiliary_weight=auxiliary, references=styles, **AUGMIX)
-    numbers = CUTMIX if name == "CutMix" else AUGMIX
-    return fit_network(
-        (lambda: _begun(build, deployed)) if name == "DeepRepair" else build,
-        lambda: data,
-        replace(recipe, cutout=0, auxiliary_weight=0.0),  # the objective computes the whole loss
-        parameters={**parameters, "baseline": [name, numbers], "data": data.digest, "auxiliary_weight": auxiliary, **own},
-        objective=objective,
-        **options,
-    )
+        return Baseline(name, CutMixLoss(seed, auxiliary_weight=auxiliary_weight, **CUTMIX), facts)
+    if name == "AugMix":
+        return Baseline(name, AugMixLoss(seed, auxiliary_weight=auxiliary_weight, **AUGMIX), facts)
+    facts |= {"deployed": network_digest(deployed), "failures": failures.digest, "clusters": CLUSTERS}
+    objective = AugMixLoss(seed, auxiliary_weight=auxiliary_weight, references=style_references(failures), **AUGMIX)
+    return Baseline(name, objective, facts, deployed)
 
 
 def adapted(name: str, deployed: nn.Module, pool: LabeledImages, *, parameters: dict, seed: int) -> store.Entry:
@@ -114,14 +96,3 @@ def adapted(name: str, deployed: nn.Module, pool: LabeledImages, *, parameters: 
         (folder / "history.json").write_text(json.dumps([]))  # nothing was trained epoch by epoch
 
     return store.make("adapted", 1, {**parameters, "adaptation": name, "pool": pool.digest, "seed": seed}, build, label=f"{name}-s{seed}")
-
-
-def _begun(build: Callable[[], nn.Module], deployed: nn.Module) -> nn.Module:
-    """A network with the weights of the deployed one."""
-    network, weights = build(), {name: value.cpu() for name, value in deployed.state_dict().items()}
-    shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (weights, network.state_dict())]
-    if shapes[0] != shapes[1]:
-        differing = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
-        raise ValueError(f"deployed: expected the architecture built; {len(differing)} weights differ, the first is {differing[0]!r}")
-    network.load_state_dict(weights)
-    return network

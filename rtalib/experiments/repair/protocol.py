@@ -12,9 +12,10 @@ The first is in images, the last in rows. Searches, weights and selections are s
 use, so a stored row builds no network. Where the paper is silent or contradicts itself, the step says what we do.
 """
 
+import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from rtalib import coreset, darts
 from rtalib.corruptions import corrupt
 from rtalib.data.images import LabeledImages, concat
 from rtalib.errors import unknown
-from rtalib.experiments.repair.baselines import augmented_examples
+from rtalib.experiments.repair.baselines import Baseline, augmented_examples
 from rtalib.experiments.repair.images import TEST_SEED, Study, constants_of, corrupted, evaluation_split, with_examples
 from rtalib.infra import store
 from rtalib.models.inference import extract_features, predict
@@ -131,14 +132,22 @@ def recorder(study: Study) -> Callable[[nn.Module], dict]:
     return lambda model: {name: percent(correct(model, data)) for name, data in shown().items()}
 
 
-def train(architecture: Architecture, data: LabeledImages, *, seed: int, curves: bool = True) -> TrainedNetwork:
-    """W: the architecture trained from scratch on `data` by the scale's recipe; with `curves`, Figure 2's accuracies after each epoch."""
-    setup, side = architecture.study.setup, data.images.shape[-1]
+def train(
+    architecture: Architecture, data: LabeledImages, *, seed: int, curves: bool = True, baseline: Baseline | None = None
+) -> TrainedNetwork:
+    """W: the architecture trained from scratch on `data` by the scale's recipe, or as a baseline does; with `curves`, Figure 2's accuracies
+    after each epoch."""
+    study, setup, recipe = architecture.study, architecture.study.setup, architecture.study.setup.recipe(data.images.shape[-1])
     build, facts = builder(architecture.genotype, setup, data)
     parameters = {**facts, "curves": setup.curve_images if curves else 0}
-    record = recorder(architecture.study) if curves else None
-    own = {"seed": seed, "precision": setup.precision, "label": f"darts-s{seed}", "record": record}
-    entry = fit_network(build, lambda: data, setup.recipe(side), parameters=parameters, **own)
+    own = {"seed": seed, "precision": setup.precision, "label": f"darts-s{seed}", "record": recorder(study) if curves else None}
+    begin = build
+    if baseline is not None:
+        recipe = replace(recipe, cutout=0, auxiliary_weight=0.0)  # the objective computes the whole loss
+        parameters |= baseline.facts
+        own |= {"label": f"{baseline.name}-s{seed}", "objective": baseline.objective}
+        begin = build if baseline.begin is None else partial(copy.deepcopy, baseline.begin)
+    entry = fit_network(begin, lambda: data, recipe, parameters=parameters, **own)
     return TrainedNetwork(architecture, data, entry, build)
 
 
@@ -181,7 +190,7 @@ def search(study: Study, train: LabeledImages, val: LabeledImages, *, seed: int,
 
     data = {"train": train.digest, "val": val.digest, "init": init.key if init else None}
     entry = store.make("search", 3, {"method": study.search, "settings": settings, **own, **data}, build, label=f"{study.search}-s{seed}")
-    return Architecture(study, darts.Genotype.from_json((entry.path / "genotype.json").read_text()), entry)
+    return Architecture(study, darts.Genotype(**json.loads((entry.path / "genotype.json").read_text())), entry)
 
 
 def search_settings(study: Study, *, refine: bool) -> dict:

@@ -10,7 +10,7 @@ import torch
 from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.data import LabeledImages
-from rtalib.experiments.repair.baselines import ADAPTATIONS, BASELINES, adapted, fit_baseline
+from rtalib.experiments.repair.baselines import ADAPTATIONS, BASELINES, adapted, baseline
 from rtalib.experiments.repair.chance import rivals
 from rtalib.experiments.repair.images import (
     TEST_SEED,
@@ -25,13 +25,11 @@ from rtalib.experiments.repair.images import (
 from rtalib.experiments.repair.protocol import (
     Selection,
     TrainedNetwork,
-    builder,
     correct,
     deploy,
     find_failures,
     parameter_count,
     percent,
-    recorder,
     refine,
     retrain,
     select,
@@ -188,28 +186,10 @@ def _network(trial: Trial, deployed: TrainedNetwork, chosen: Selection) -> Train
         entry = adapted(trial.kind, deployed.model, chosen.failures.pool, parameters={"deployed": deployed.entry.key}, seed=trial.seed)
         return TrainedNetwork(architecture, deployed.data, entry, deployed.build)
     if trial.kind in BASELINES:
-        return _baseline(trial, deployed, chosen)
+        weight = trial.setup.recipe(deployed.data.images.shape[-1]).auxiliary_weight
+        look = (deployed.model, chosen.examples) if chosen.examples else (None, None)  # DeepRepair alone looks at phi_0 and its failures
+        return train(architecture, deployed.data, seed=1 + trial.seed, baseline=baseline(trial.kind, 1 + trial.seed, weight, *look))
     return deployed if trial.kind == "deployed" else retrain(architecture, chosen if trial.extended else None, seed=trial.seed)
-
-
-def _baseline(trial: Trial, deployed: TrainedNetwork, chosen: Selection) -> TrainedNetwork:
-    """phi_0's architecture trained with an augmentation; DeepRepair alone looks at phi_0's weights and at failures."""
-    study, setup, data = deployed.architecture.study, trial.setup, deployed.data
-    build, parameters = builder(deployed.architecture.genotype, setup, data)
-    own = {"deployed": deployed.model, "failures": chosen.examples} if chosen.examples else {}
-    entry = fit_baseline(
-        trial.kind,
-        build,
-        data,
-        setup.recipe(data.images.shape[-1]),
-        parameters={**parameters, "curves": setup.curve_images},
-        seed=1 + trial.seed,
-        precision=setup.precision,
-        label=f"{trial.kind}-s{1 + trial.seed}",
-        record=recorder(study),
-        **own,
-    )
-    return TrainedNetwork(deployed.architecture, data, entry, build)
 
 
 def method_row(trial: Trial) -> dict:

@@ -1,21 +1,24 @@
 """The baselines of CF-DARTS' Table 2: AU-DARTS' examples, DeepRepair's references, and one short training of each."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from rtalib import darts, shapes10
+from rtalib import darts, scales, shapes10
 from rtalib.augment.augmix import augmix
 from rtalib.corruptions import corrupt
 from rtalib.data.images import LabeledImages
-from rtalib.experiments.repair import baselines
-from rtalib.experiments.repair.baselines import BASELINES, augmented_examples, fit_baseline, style_references
+from rtalib.experiments.repair import protocol
+from rtalib.experiments.repair.baselines import BASELINES, augmented_examples, baseline, style_references
+from rtalib.experiments.repair.images import Study
 from rtalib.models import seeded
 from rtalib.training import artefacts
-from rtalib.training.recipes import Recipe
 
 DATA = shapes10.make("train", 48)
 FAILURES = DATA.subset(range(30)).with_images(corrupt(DATA.images[:30], "gaussian_noise", 5))
 CELL = darts.GENOTYPES["darts_v1"]
+SETUP = scales.get("smoke").repair
 
 
 def build(channels: int = 4, auxiliary: bool = False) -> darts.Network:
@@ -50,57 +53,41 @@ def test_references_are_failures_five_for_each_class_that_has_as_many() -> None:
     assert torch.equal(one, failures.images[7:8])
 
 
-def fit(name: str, auxiliary: bool = False, **changed):
-    recipe = Recipe(1, 16, 0.05, schedule="cosine", cutout=16, drop_path=0.2, auxiliary_weight=0.4 * auxiliary)
-    deployed = seeded(lambda: build(auxiliary=auxiliary), 5)
-    common = {"deployed": deployed, "failures": FAILURES, "parameters": {"genotype": str(CELL), "auxiliary": auxiliary}, "seed": 0}
-    make = changed.pop("build", lambda: build(auxiliary=auxiliary))
-    return fit_baseline(name, make, DATA, recipe, precision="fp32", label="test", **common | changed)
+def own(name: str, weight: float = 0.0, deployed: darts.Network | None = None, failures: LabeledImages = FAILURES):
+    return baseline(name, 0, weight, deployed or seeded(build, 5), failures)
 
 
 @pytest.mark.parametrize("name, auxiliary", [*((name, False) for name in BASELINES), ("AugMix", True), ("CutMix", True)])
 def test_a_baseline_trains_and_is_stored(tmp_path, monkeypatch, name: str, auxiliary: bool) -> None:
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
-    entry = fit(name, auxiliary, record=lambda model: {"seen": 1})
-    row = artefacts.history(entry)[0]
-    assert row["epoch"] == 1 and row["seen"] == 1 and row["loss"] > 0
-    assert entry.card["parameters"]["baseline"][0] == name and entry.card["parameters"]["auxiliary_weight"] == 0.4 * auxiliary
-    network = artefacts.load_network(lambda: build(auxiliary=auxiliary), entry)
+    setup = replace(SETUP, channels=4, layers=3, stem="cifar", auxiliary=auxiliary, budget=("darts", 1))
+    architecture = protocol.Architecture(Study("shapes10", "smoke", setup), CELL)
+    made = own(name, 0.4 * auxiliary, seeded(lambda: build(auxiliary=auxiliary), 5))
+    network = protocol.train(architecture, DATA, seed=0, curves=False, baseline=made)
+    row, parameters = artefacts.history(network.entry)[0], network.entry.card["parameters"]
+    assert row["epoch"] == 1 and row["loss"] > 0 and parameters["recipe"]["cutout"] == parameters["recipe"]["auxiliary_weight"] == 0
+    assert parameters["baseline"][0] == name and parameters["auxiliary_weight"] == 0.4 * auxiliary
     start = seeded(lambda: build(auxiliary=auxiliary), 0).state_dict()
-    assert any(not torch.equal(value.cpu(), start[key]) for key, value in network.state_dict().items())
-    assert fit(name, auxiliary).path == entry.path
+    assert any(not torch.equal(value.cpu(), start[key]) for key, value in network.model.state_dict().items())
+    assert protocol.train(architecture, DATA, seed=0, curves=False, baseline=made).entry.path == network.entry.path
+    assert protocol.train(architecture, DATA, seed=0, curves=False).entry.path != network.entry.path
 
 
-def test_keys_tell_methods_failures_and_deployed_networks_apart(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
-    keys = []
-    monkeypatch.setattr(baselines, "fit_network", lambda *_, **options: keys.append(str(options["parameters"])))
-    others = {"failures": FAILURES.subset(range(9)), "deployed": seeded(build, 6)}
-    for name in BASELINES:
-        fit(name)
+def test_facts_tell_methods_failures_and_deployed_networks_apart() -> None:
+    keys = [str(own(name).facts) for name in BASELINES]
     assert len(set(keys)) == 3
-    for changed in others.items():
-        fit("DeepRepair", **dict([changed]))
-        fit("AugMix", **dict([changed]))
+    for changed in ({"failures": FAILURES.subset(range(9))}, {"deployed": seeded(build, 6)}):
+        keys += [str(own(name, **changed).facts) for name in ("DeepRepair", "AugMix")]
     assert len(set(keys)) == 5  # failures and weights are DeepRepair's alone
 
 
-def test_deep_repair_continues_from_the_deployed_network(monkeypatch) -> None:
-    made = []
-    monkeypatch.setattr(baselines, "fit_network", lambda build, *_, **options: made.append((build(), options["objective"])))
+def test_deep_repair_continues_from_the_deployed_network() -> None:
     deployed = seeded(build, 5)
-    for name in BASELINES:
-        fit(name, deployed=deployed)
-    same = [all(torch.equal(a, b) for a, b in zip(n.state_dict().values(), deployed.state_dict().values(), strict=True)) for n, _ in made]
-    assert same == [True, False, False]
-    assert torch.equal(made[0][1].references, style_references(FAILURES)) and made[1][1].references is None
+    found = [own(name, deployed=deployed) for name in BASELINES]
+    assert [each.begin for each in found] == [deployed, None, None]
+    assert torch.equal(found[0].objective.references, style_references(FAILURES)) and found[1].objective.references is None
 
 
 def test_wrong_input_is_named() -> None:
     with pytest.raises(ValueError, match="unknown baseline 'Augmix'. Did you mean 'AugMix'"):
-        fit("Augmix")
-    with pytest.raises(ValueError, match="deployed: expected the architecture built; .* the first is"):
-        fit("DeepRepair", build=lambda: build(8))
-    small = LabeledImages(FAILURES.images[:, :, :16, :16], FAILURES.labels, FAILURES.classes, "small")
-    with pytest.raises(ValueError, match=r"failures: expected images \(3, 32, 32\)"):
-        fit("DeepRepair", failures=small)
+        own("Augmix")
