@@ -6,8 +6,5 @@ function that makes its draws from 32-bit words; so recorded draws can be fed to
 
 from rtalib.corruptions import psnr
 from rtalib.corruptions.api import corrupt
-from rtalib.corruptions.constants import BENCHMARKS, CORRUPTIONS, SEVERITIES, benchmark_for
-from rtalib.corruptions.frost import frost_source
+from rtalib.corruptions.constants import BENCHMARKS, CORRUPTIONS, SEVERITIES, benchmark_for, frost_source
 from rtalib.corruptions.held_out import HELD_OUT
-
-__all__ = ["BENCHMARKS", "CORRUPTIONS", "HELD_OUT", "SEVERITIES", "benchmark_for", "corrupt", "frost_source", "psnr"]

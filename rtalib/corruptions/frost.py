@@ -1,9 +1,6 @@
-"""Frost: a random crop of an icy texture, added to the image. Which textures: see `frost_source`."""
+"""Frost: a random crop of an icy texture, added to the image. Which textures: see constants.frost_source."""
 
-import hashlib
-import importlib.util
 import math
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +9,7 @@ import numpy as np
 import torch
 
 from rtalib import rng
-from rtalib.corruptions.constants import Frost
+from rtalib.corruptions.constants import TEXTURES, Frost, frost_folder, texture_bytes
 from rtalib.corruptions.draws import Words, below
 from rtalib.corruptions.filters import of_two_bytes, resampled, resampling
 
@@ -97,58 +94,6 @@ def procedural_textures() -> tuple[torch.Tensor, ...]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 
-# file name -> first 12 hexadecimal digits of its SHA-256
-_PUBLISHED = {
-    "frost1.png": "ff9f907860bd",
-    "frost2.png": "fe211a89b336",
-    "frost3.png": "2d0d50b4a9bb",
-    "frost4.jpg": "3f8b91ca1a9f",
-    "frost5.jpg": "5fc6a19df4a4",
-}
-
-
-def frost_source() -> str:
-    """Which textures are used: 'procedural', or 'files: FOLDER' for the published photographs.
-
-    The procedural textures, the same on every machine, are used unless the environment variable RTALIB_FROST is set: to a folder that holds
-    frost1.png ... frost5.jpg, or to the word 'package' for the folder inside the installed `imagecorruptions` package. The photographs
-    are not shipped with this library because nobody states who took them.
-    """
-    folder = _folder()
-    if folder is not None:
-        _check(folder)
-    return "procedural" if folder is None else f"files: {folder}"
-
-
-def _folder() -> Path | None:
-    wanted = os.environ.get("RTALIB_FROST", "")
-    if not wanted:
-        return None
-    if wanted != "package":
-        return Path(wanted)
-    found = importlib.util.find_spec("imagecorruptions")
-    if found is None or found.origin is None:
-        raise FileNotFoundError("RTALIB_FROST=package: the package imagecorruptions is not installed")
-    return Path(found.origin).parent / "frost"
-
-
-@lru_cache(maxsize=4)
-def _check(folder: Path) -> None:
-    """Before anything is computed, or named after textures that are not there."""
-    for name, digest in _PUBLISHED.items():
-        _bytes(folder / name, digest)
-
-
-def _bytes(path: Path, digest: str) -> bytes:
-    """The content of a published file, after a check of its hash."""
-    if not path.is_file():
-        raise FileNotFoundError(f"RTALIB_FROST: no file {path}; expected {', '.join(_PUBLISHED)}, or 'package'")
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if not found.startswith(digest):
-        raise ValueError(f"RTALIB_FROST: {path} is not the published texture (SHA-256 {found[:12]}, expected {digest})")
-    return data
-
 
 @lru_cache(maxsize=4)
 def _originals(folder: Path | None) -> tuple[torch.Tensor, ...]:
@@ -157,7 +102,7 @@ def _originals(folder: Path | None) -> tuple[torch.Tensor, ...]:
         return procedural_textures()
     from rtalib.data import pictures
 
-    found = [pictures.read(str(folder / name), _bytes(folder / name, digest)) for name, digest in _PUBLISHED.items()]
+    found = [pictures.read(str(folder / name), texture_bytes(folder / name, digest)) for name, digest in TEXTURES.items()]
     return tuple(torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous() for picture in found)
 
 
@@ -235,7 +180,7 @@ def _resized(folder: Path | None, number: int, size: _Size) -> torch.Tensor:
 
 def _sizes(scale: float, height: int, width: int) -> tuple[list[_Size], bool]:
     """The sizes of the five textures for an image, and whether they are those for every smaller image, too."""
-    full = [tuple(texture.shape[1:]) for texture in _originals(_folder())]
+    full = [tuple(texture.shape[1:]) for texture in _originals(frost_folder())]
     sizes = [_size(shape, scale, height, width) for shape in full]
     return sizes, sizes == [_size(shape, scale, 1, 1) for shape in full]
 
@@ -251,7 +196,7 @@ def _bank(folder: Path | None, sizes: tuple[_Size, ...], device: torch.device) -
 
 def texture_bank(scale: float, height: int, width: int, device: torch.device) -> tuple[torch.Tensor, ...]:
     """(pixels uint8, start, plane, stride): the resized textures laid end to end, and for each where it starts, its area and its width."""
-    return _bank(_folder(), tuple(_sizes(scale, height, width)[0]), device)
+    return _bank(frost_folder(), tuple(_sizes(scale, height, width)[0]), device)
 
 
 def draw_frost(words: Words, height: int, width: int, constants: Frost) -> tuple[torch.Tensor]:
@@ -267,7 +212,7 @@ def frost_crops(crop: torch.Tensor, scale: float, height: int, width: int) -> to
     """uint8 (N,3,H,W) texture crops at `crop` (N,3): texture, row, column."""
     sizes, common = _sizes(scale, height, width)
     if not common:  # a texture grows with the image: nothing but the window is computed, and nothing is kept
-        textures = _originals(_folder())
+        textures = _originals(frost_folder())
         return torch.stack([_window(textures[t], sizes[t], row, column, height, width) for t, row, column in crop.tolist()]).to(crop.device)
     pixels, starts, areas, strides = texture_bank(scale, height, width, crop.device)
     texture, row, column = crop.unbind(1)

@@ -151,7 +151,7 @@ def test_frost_equals_resize_crop_and_add(monkeypatch, benchmark, factor):
         (crop,) = draws_of("frost", images, constants, seed=severity)
         expected = []
         for image, (texture, row, column) in zip(hwc(images), crop.tolist(), strict=True):
-            path = frost._folder() / list(frost._PUBLISHED)[texture]
+            path = frost.frost_folder() / list(frost.TEXTURES)[texture]
             small = cv2.resize(cv2.imread(str(path)), (0, 0), fx=factor, fy=factor)
             part = small[row : row + 32, column : column + 32][..., ::-1]
             expected.append(np.clip(constants.image * image + constants.frost * part, 0, 255))
