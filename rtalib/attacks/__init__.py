@@ -29,12 +29,6 @@ from rtalib.attacks.on_dataset import attack, quantize, sweep, with_eps
 from rtalib.attacks.pgd import BIM, FGSM, MIFGSM, PGD, PGDL2
 from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult
 
-__all__ = [
-    "APGD", "APGDT", "BIM", "EPS", "FGSM", "LOSSES", "MIFGSM", "ODIBIM", "ODIPGD", "ODI_BIM_PRESETS", "PGD", "PGDL2", "STEP", "Attack",
-    "AttackResult", "AttackWarning", "apgd", "apgd_t", "attack", "attackable", "bim", "cosine_sizes", "fgsm", "fold_batchnorm",
-    "has_low_logits", "mi_fgsm", "odi_bim", "odi_bim_recipe", "odi_pgd", "pgd", "pgd_l2", "prepared", "quantize", "sweep", "with_eps",
-]  # fmt: skip
-
 
 def _function(name: str, recipe: Callable[..., Attack]) -> Callable[..., Tensor]:
     """A recipe as one call: name(model, images, labels, *, index, seed, and the arguments of `recipe`) -> float (N,C,H,W) in [0,1]."""

@@ -5,14 +5,3 @@ from rtalib.augment.bank import IDENTITY, Bank, copy_seed, rta
 from rtalib.augment.cutmix import cutmix
 from rtalib.augment.cutout import cutout
 from rtalib.augment.trivial_augment import trivial_augment
-
-__all__ = [
-    "IDENTITY",
-    "Bank",
-    "augmix",
-    "copy_seed",
-    "cutmix",
-    "cutout",
-    "rta",
-    "trivial_augment",
-]

@@ -19,7 +19,6 @@ from rtalib.results.errata import ERRATA
 from rtalib.results.papers import TITLES
 from rtalib.results.style import latex, p_value, signed
 
-__all__ = ["CLAIMS", "TITLES", "Notebook", "claims", "write"]
 SETTINGS = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
 PAGES = Environment(loader=PackageLoader("rtalib.report"), autoescape=select_autoescape(["html.jinja"]), **SETTINGS)
 PAGES.globals |= {

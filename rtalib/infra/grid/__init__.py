@@ -19,8 +19,6 @@ from rtalib.infra.grid import processes, ray
 from rtalib.infra.grid.cell import TRANSIENT, GridError, Job, Outcome, compute
 from rtalib.infra.grid.progress import HOUR, Costs, Progress
 
-__all__ = ["EXECUTORS", "HOUR", "RETRIES", "TRANSIENT", "GridError", "planning", "run", "shared_workers", "status"]
-
 EXECUTORS = ("serial", "processes", "ray")
 RETRIES = 2
 LEAST = 0.01  # of a GPU per cell
