@@ -18,11 +18,14 @@ def unseal(text: str | bytes) -> dict:
     """
     try:
         facts = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        if not isinstance(facts, dict):
+            raise ValueError(f"expected a JSON object, got {type(facts).__name__}")
+        whole = CHECKSUM not in facts or facts.pop(CHECKSUM) == _checksum(facts)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"no JSON ({error})") from error
-    if not isinstance(facts, dict):
-        raise ValueError(f"expected a JSON object, got {type(facts).__name__}")
-    if CHECKSUM in facts and facts.pop(CHECKSUM) != _checksum(facts):
+    except RecursionError as error:
+        raise ValueError(f"nested too deep ({error})") from error
+    if not whole:
         raise ValueError("its content has changed since it was written")
     return facts
 

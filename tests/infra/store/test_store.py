@@ -302,6 +302,13 @@ def test_each_flipped_bit_of_a_row_is_noticed_or_harmless():
     assert len(harmless) <= 8 * len("checksum") and all(repr(found) == repr(row) for found in harmless)
 
 
+def test_any_depth_is_refused_in_a_line():
+    """Reading allows one level more than the writing for the checksum does, so all depths near the limit are tried."""
+    for depth in range(900, 1000):
+        with pytest.raises(ValueError, match="nested too deep|has changed"):
+            store.unseal('{"checksum": "", "a": ' + "[" * depth + "]" * depth + "}")
+
+
 def test_a_row_without_a_checksum_is_one_of_an_earlier_version():
     path = store.row_path("demo", "t", "a")
     path.parent.mkdir(parents=True)
