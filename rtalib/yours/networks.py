@@ -2,17 +2,19 @@
 
 import importlib
 import importlib.util
+import re
 import sys
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
 
 from rtalib import models
+from rtalib.data.bounds import one_line
 from rtalib.errors import unknown
 from rtalib.infra.grid.cell import environment
 from rtalib.models import weights as weights_of
@@ -140,21 +142,36 @@ def _timm(name: str, published: bool, classes: int | None) -> tuple[nn.Module, d
 
 
 def _onnx(path: Path) -> nn.Module:
-    convert = _package("onnx2torch", path.name).convert
-    invalid = _package("onnx.checker", path.name).ValidationError
+    """The converter writes Python code with the names of the nodes between quotation marks, so a name that would end these is refused."""
+    onnx, convert = _package("onnx", path.name), _package("onnx2torch", path.name).convert
+    invalid = (_package("onnx.checker", path.name).ValidationError, _package("google.protobuf.message", path.name).DecodeError)
     try:
+        odd = [name for name in _node_names(onnx.load(path, load_external_data=False).graph) if re.search(r'["\\\x00-\x1f]', name)]
+        if odd:
+            raise ValueError(f"network: {path}: {odd[0][:60]!r} is no name for a node")
         return convert(str(path))
-    except (NotImplementedError, invalid) as error:
+    except (NotImplementedError, *invalid) as error:
         raise ValueError(f"network: {path} cannot be read as ONNX ({error})") from error
 
 
+def _node_names(graph: Any) -> Iterator[str]:
+    for node in graph.node:
+        yield from (node.name, node.domain, node.op_type)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _node_names(inner)
+
+
 def _exported(path: Path) -> nn.Module:
-    """A program of torch.export. Its reader would unpickle objects and load compiled code; tensors alone are let through."""
+    """A program of torch.export, which torch turns into Python: like a .py file, it is to come from somebody who is trusted.
+
+    Pickled objects and compiled code are refused all the same. The names are those that torch's own reader finds; it ignores their case.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            parts = [part for name in archive.namelist() for part in Path(name).parts]
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"network: {path} is no archive of torch.export ({error})") from error
+        names = torch._C.PyTorchFileReader(str(path)).get_all_records()
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"network: {path} is no archive of torch.export ({one_line(error)[:200]})") from error
+    parts = [part for name in names for part in name.lower().split("/")]
     refused = [part for part in parts if part.startswith(("custom_obj", "opaque_obj", "aotinductor")) or part.endswith(".so")]
     if refused:
         raise ValueError(

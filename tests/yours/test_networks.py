@@ -95,6 +95,20 @@ def test_an_onnx_file(tmp_path):
         open_network(str(tmp_path / "no.onnx"))
 
 
+def test_names_of_nodes_run_nothing(tmp_path):
+    """The converter writes Python code with these names in it."""
+    pytest.importorskip("onnx2torch")
+    onnx = pytest.importorskip("onnx")
+    evil = f'a" if open("{tmp_path}/ran", "w") else "'
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["h"], name=evil), onnx.helper.make_node("Flatten", ["h"], ["y"])]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "net", ends[:1], ends[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8), tmp_path / "evil.onnx")
+    with pytest.raises(ValueError, match="evil.onnx: .* is no name for a node"):
+        open_network(str(tmp_path / "evil.onnx"))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_an_exported_program(tmp_path):
     torch.manual_seed(0)
     network = models.build("tiny").eval()
@@ -109,8 +123,8 @@ class Evil:
         return eval, ("open('ran', 'w')",)
 
 
-@pytest.mark.parametrize("place", ["data/constants/opaque_obj_0", "data/aotinductor/model/a.so"])
-def test_nothing_in_an_archive_is_executed(tmp_path, monkeypatch, place):
+@pytest.mark.parametrize("place", ["data/constants/opaque_obj_0", "data/constants/OPAQUE_OBJ_0", "data/aotinductor/model/a.so"])
+def test_no_pickle_in_an_archive_is_executed(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     torch.export.save(torch.export.export(models.build("tiny").eval(), (X,)), "net.pt2")
     with zipfile.ZipFile("net.pt2", "a") as archive:
