@@ -5,7 +5,6 @@ import io
 import os
 import warnings
 from pathlib import Path, PurePath
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -56,7 +55,9 @@ def load(path: Path | str, model: nn.Module, optimizer: torch.optim.Optimizer, m
         state = read(path)
         found = {"format": state["format"], **state["made_for"]}
         weights, steps, history = state["model"], state["optimizer"], state["history"]
-    except (UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything
         os.replace(path, f"{path}.unreadable")
         reason = str(error).partition("\n")[0]
         warnings.warn(f"{path} is no whole checkpoint ({reason}); it is set aside and training starts again", stacklevel=2)
