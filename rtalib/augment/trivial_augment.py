@@ -1,6 +1,8 @@
 """TrivialAugment (Müller and Hutter 2021) with a draw per image: one operation, one of 31 magnitudes, a random sign."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -62,6 +64,23 @@ def apply_trivial(images: Tensor, operation: str, magnitude: float) -> Tensor:
         return pil_ops.equalize(images)
     if operation not in TRIVIAL_OPERATIONS:
         raise unknown("operation", operation, TRIVIAL_OPERATIONS)
+    with _float32(images.device):
+        return _by_torchvision(images, operation, magnitude)
+
+
+@contextmanager
+def _float32(device: torch.device) -> Iterator[None]:
+    """torchvision's grids follow torch's default dtype and autocast, by which a nearest neighbor may move."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _by_torchvision(images: Tensor, operation: str, magnitude: float) -> Tensor:
     import torchvision.transforms.functional as V  # here, because importing it takes seconds
 
     if operation in ("ShearX", "ShearY"):
