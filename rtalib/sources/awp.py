@@ -40,9 +40,11 @@ class AWP:
 def perturbation(model: nn.Module, loss: Callable[[Callable], Tensor], gamma: float) -> dict[str, Tensor]:
     """{name: v} for the weights with more than one dimension: gamma |w| times the direction in which `loss(forward)` rises fastest.
 
-    The forward passes work on copies of the buffers, so BatchNorm's running statistics do not see them.
+    The forward passes work on copies of the buffers, so BatchNorm's running statistics do not see them. Frozen weights stay as they are.
     """
     weights = {name: w for name, w in model.named_parameters() if w.ndim > 1 and w.requires_grad}
+    if not weights:
+        return {}
     with torch.enable_grad():
         value = loss(_with(model, {name: buffer.clone() for name, buffer in model.named_buffers()}))
     gradients = torch.autograd.grad(value, list(weights.values()), materialize_grads=True)  # an auxiliary head has none: v = 0

@@ -65,6 +65,23 @@ def test_the_perturbation_has_its_length_and_raises_the_loss() -> None:
     assert loss(logits_of(model)) > before
 
 
+@pytest.mark.parametrize("frozen", [("0.weight",), ("0.weight", "4.weight")])
+def test_frozen_weights_are_not_perturbed(frozen) -> None:
+    x, y = batch()
+    model, plain = net(), net()
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+        plain.get_parameter(name).requires_grad_(False)
+    assert set(perturbation(model, lambda forward: forward(x).square().sum(), 0.1)) == {"0.weight", "4.weight"} - set(frozen)
+    torch.manual_seed(5)
+    loss = AWP(BASES["at"], 0.1)(model, x, y)
+    torch.manual_seed(5)
+    without = BASES["at"](plain, x, y)
+    assert torch.equal(loss, without) == (len(frozen) == 2)
+    loss.backward()
+    assert all((w.grad is None) == (name in frozen) for name, w in model.named_parameters())
+
+
 def test_the_warm_up_leaves_the_weights_alone() -> None:
     x, y = batch()
     objective, losses = AWP(BASES["at"], 0.05, warm_up=2), []
