@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from PIL.ExifTags import Base
 from PIL.Image import Transpose
 
 from rtalib.data.bounds import one_line
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+AVIF = ("AVIF",) if features.check("avif") else ()  # most builds of Pillow have it since 11.3
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF", *AVIF)
 SUFFIXES = {".jpeg", ".jpg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".gif"}
+SUFFIXES |= {".avif"} if AVIF else set()
 OTHER_PICTURES = {".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ico", ".tga", ".psd", ".eps", ".pcx", ".dng", ".cr2", ".nef", ".arw"}
+OTHER_PICTURES -= SUFFIXES
 MAX_PIXELS = 2**26  # of one picture, refused by its header alone; Pillow only warns below 2.7 times as many
 TURNS = {  # EXIF's orientation -> what turns the picture upright
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -43,7 +46,7 @@ def read(label: str, source: Source, like: Like | None = None) -> Image.Image:
     """
     with opened(label, source) as image:
         may_fit = like is None or sorted(image.size) == sorted(like[1])  # the header's size is that before the turn
-        picture = _upright_rgb(image) if may_fit else image
+        picture = _upright_rgb(image, source) if may_fit else image
     if like is not None and picture.size != like[1]:
         sizes = f"{label} is {picture.width}x{picture.height} pixels, but {like[0]} is {like[1][0]}x{like[1][1]}"
         raise ValueError(f"{sizes}; all images must share one size, which side= gives them")
@@ -89,10 +92,11 @@ def all_errors(errors: Sequence[tuple[str, str]]) -> ValueError:
     return ValueError(f"{first} (and {len(others)}{' or more' if len(errors) >= SHOWN else ''} other pictures cannot be used: {names})")
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image, source: Source) -> Image.Image:
+    deep = image.format == "PNG" and image.tile[0].args == "RGB;16B"  # Pillow keeps the upper bytes; afterwards nothing tells it
     image.load()  # first: a PNG may hold its EXIF behind the pixels, and a TIFF turns itself while it loads
     turn = _turn(image)
-    picture = _rgb(image)
+    picture = _without_key(image, source) if deep and "transparency" in image.info else _rgb(image)
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -125,6 +129,17 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     if "transparency" in image.info:
         grey[levels == image.info["transparency"]] = 255
     return Image.fromarray(grey).convert("RGB")
+
+
+def _without_key(image: Image.Image, source: Source) -> Image.Image:
+    """A PNG of 16-bit color, white where all 16 bits are those of its transparent color."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_png  # here, because importing it takes seconds
+
+    data = np.frombuffer(source if isinstance(source, bytes) else source.read_bytes(), np.uint8)
+    levels = decode_png(torch.from_numpy(data.copy()), ImageReadMode.RGB).numpy().transpose(1, 2, 0)
+    shown = (levels != np.array(image.info["transparency"])).any(axis=2, keepdims=True)
+    return Image.fromarray(np.where(shown, np.asarray(image), np.uint8(255)))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

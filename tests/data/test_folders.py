@@ -111,7 +111,7 @@ def test_what_is_left_out_is_named_in_one_warning(tmp_path):
     (train / "__MACOSX/._0.png").write_bytes(b"what a Mac leaves in archives")
     (train / "notes/boxes.txt").write_text("1 2 3 4")
     (train / "a/gone.png").symlink_to("/nowhere/x.png")
-    for name in ("x.HEIC", "y.avif"):
+    for name in ("x.HEIC", "y.psd"):
         (train / "b" / name).write_bytes(b"x")
     with pytest.warns(UserWarning) as found:
         assert counts(tmp_path / "pets") == (("a", "b"), [2, 2])
@@ -121,7 +121,7 @@ def test_what_is_left_out_is_named_in_one_warning(tmp_path):
         r"2 empty class folders (__MACOSX, notes)",
         r"2 hidden folders (.thumbs, a/.ipynb_checkpoints)",
         r"1 links that lead to no file (a/gone.png)",
-        r"2 pictures of formats that are not read (b/x.HEIC, b/y.avif)",
+        r"2 pictures of formats that are not read (b/x.HEIC, b/y.psd)",
         r"1 pictures outside of class folders (loose.png)",
     ):
         assert words in text

@@ -1,6 +1,9 @@
 """Every pixel format is scaled rightly or refused by name, pictures are upright, and no format decodes but the named ones."""
 
+import io
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +57,29 @@ def test_deep_grey_agrees_with_deep_color_and_with_white_is_zero():
     color = b"P6 32 32 65535\n" + np.stack([RAMP] * 3, axis=-1).astype(">u2").tobytes()  # Pillow scales this one itself
     assert np.abs(read(color).astype(int) - (RAMP >> 8)[..., None]).max() <= 1
     assert np.array_equal(read(grey_tiff(RAMP, 16, white_is_zero=True))[..., 0], 255 - (RAMP >> 8))
+
+
+@pytest.mark.filterwarnings("ignore:.*TorchVision are deprecated")
+def test_deep_color_is_transparent_where_all_its_bits_are_the_key_s(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 65536, (16, 20, 3)).astype(">u2")
+    key = (0x1234, 0x5678, 0x00FF)
+    levels[0, 0], levels[0, 1], levels[1, 0] = key, (0x12FF, 0x5678, 0x00FF), 0xFF12
+    scanlines = b"".join(b"\0" + line.tobytes() for line in levels)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20, 16, 16, 2, 0, 0, 0))
+    for colors in (key, (255, 255, 255)):
+        body = chunk(b"tRNS", struct.pack(">HHH", *colors)) + chunk(b"IDAT", zlib.compress(scanlines)) + chunk(b"IEND", b"")
+        expected = np.where((levels == colors).all(axis=2, keepdims=True), 255, levels >> 8)
+        (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body)
+        assert np.array_equal(np.asarray(pictures.read("x", tmp_path / "x.png")), expected)
+        assert np.array_equal(read((tmp_path / "x.png").read_bytes()), expected)
+
+
+@pytest.mark.skipif(not pictures.AVIF, reason="this build of Pillow reads no AVIF")
+def test_avif_is_read_as_pillow_reads_it(tmp_path):
+    data = encode(random_pictures(1, 24)[0], "AVIF")
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.array_equal(read(data), expected)
+    assert np.array_equal(three_ways(tmp_path, "x.avif", data)["load_dataset"], expected.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(
