@@ -12,7 +12,8 @@ from pathlib import Path
 from rtalib.data.bounds import class_names, parse_json, read_text
 from rtalib.data.pictures import OTHER_PICTURES, SUFFIXES
 
-NAMES = ("shapes10", "cifar10", "tiny-imagenet", "cifar10-c/<corruption>/<severity>", "tiny-imagenet-c/<corruption>/<severity>")
+CORRUPTED = ("cifar10-c", "cifar100-c", "tiny-imagenet-c")
+NAMES = ("shapes10", "cifar10", "tiny-imagenet", *(f"{name}/<corruption>/<severity>" for name in CORRUPTED))
 SPLIT_NAMES = {"train": ("train", "training"), "test": ("test", "valid", "validation", "val", "testing")}
 LONGEST = 60  # letters of a name of ours that holds a name of the user's
 Labelled = tuple[list[tuple[Path, int]], tuple[str, ...]]  # (file, class number) of each picture, class names

@@ -18,7 +18,11 @@ from rtalib.errors import short, unknown
 from rtalib.infra import download as archives
 
 SPLITS = ("train", "test")
-C_FOLDERS = {"cifar10-c": ("CIFAR-10-C", "cifar10-c"), "tiny-imagenet-c": ("Tiny-ImageNet-C", "tiny-imagenet-c")}
+C_FOLDERS = {
+    "cifar10-c": ("CIFAR-10-C", "cifar10-c"),
+    "cifar100-c": ("CIFAR-100-C", "cifar100-c"),  # its arrays name no classes
+    "tiny-imagenet-c": ("Tiny-ImageNet-C", "tiny-imagenet-c"),
+}
 CIFAR10_TAR = "cifar-10-python.tar.gz"
 MAX_SIDE = 8192
 
@@ -36,8 +40,8 @@ def load_dataset(
     """Images and labels of one split, 'train' or 'test', from any source.
 
     name: 'shapes10' (drawn, needs no file); 'cifar10' (torchvision's folder, its tar file, or parquet); 'tiny-imagenet' (the published
-    folder, or parquet; 'test' is its labelled validation split); 'cifar10-c/<corruption>/<severity>' and
-    'tiny-imagenet-c/<corruption>/<severity>' ('test' only); or a path to a folder of class folders, a .npz or a .parquet. A folder may hold
+    folder, or parquet; 'test' is its labelled validation split); 'cifar10-c/<corruption>/<severity>', and likewise 'cifar100-c' and
+    'tiny-imagenet-c' ('test' only); or a path to a folder of class folders, a .npz or a .parquet. A folder may hold
     train/ and test/ (or val/), else one file in five is a test image; a file is taken whole, unless a .npz names its arrays by split.
     A folder that holds data.npy and label.npy (see readers.read_data_label) is taken whole, too. Pictures are turned upright by their EXIF
     orientation, transparent pixels are composed over white, 16-bit levels become 8-bit (see pictures.read). Grey images become RGB.
@@ -186,8 +190,10 @@ def _read_corrupted(family: str, corruption: str, severity: str, split: str, bas
     folder = next((base / f for f in C_FOLDERS[family] if (base / f).is_dir()), None)
     if folder is None:
         raise _missing(family, [f"{base / f}/" for f in C_FOLDERS[family]])
-    read = readers.read_cifar10_c if family == "cifar10-c" else readers.read_tiny_imagenet_c
-    return read(folder, corruption, int(severity))
+    if family == "tiny-imagenet-c":
+        return readers.read_tiny_imagenet_c(folder, corruption, int(severity))
+    classes = readers.CIFAR10_CLASSES if family == "cifar10-c" else tuple(map(str, range(100)))
+    return readers.read_cifar_c(folder, corruption, int(severity), classes)
 
 
 def _path(name: str, base: Path) -> Path:

@@ -105,7 +105,7 @@ def _join_batches(parts: list[tuple[np.ndarray, np.ndarray]]) -> Raw:
 # Corruption benchmarks: CIFAR-10-C (arrays) and Tiny-ImageNet-C (folders).
 
 
-def read_cifar10_c(folder: Path, corruption: str, severity: int) -> Raw:
+def read_cifar_c(folder: Path, corruption: str, severity: int, classes: tuple[str, ...] = CIFAR10_CLASSES) -> Raw:
     """Rows of <corruption>.npy at one severity: the file holds five equal blocks, severity 1 first; labels.npy repeats the labels."""
     names = sorted(file.stem for file in folder.glob("*.npy") if file.stem != "labels")
     if corruption not in names:
@@ -118,7 +118,7 @@ def read_cifar10_c(folder: Path, corruption: str, severity: int) -> Raw:
     count = len(images) // 5
     rows = slice((severity - 1) * count, severity * count)
     pixels = channels_first(images[rows], f"{folder / corruption}.npy")
-    return pixels, in_range(labels[rows], 10, f"{folder}/labels.npy"), CIFAR10_CLASSES
+    return pixels, in_range(labels[rows], len(classes), f"{folder}/labels.npy"), classes
 
 
 def read_tiny_imagenet_c(folder: Path, corruption: str, severity: int) -> Raw:

@@ -257,6 +257,16 @@ def test_cifar10_c(tmp_path):
         load_dataset("cifar10-c/fog/1", "test", root=tmp_path)
 
 
+def test_cifar100_c(tmp_path):
+    folder, images = tmp_path / "CIFAR-100-C", pictures(10, 32)
+    folder.mkdir()
+    np.save(folder / "fog.npy", images)
+    np.save(folder / "labels.npy", np.array([7, 99] * 5))
+    data = load_dataset("cifar100-c/fog/2", "test", root=tmp_path)
+    assert data.num_classes == 100 and data.labels.tolist() == [7, 99]
+    assert np.array_equal(data.images.permute(0, 2, 3, 1).numpy(), images[2:4])
+
+
 def test_tiny_imagenet_c(tmp_path):
     images = pictures(4, 64)
     write_folder(tmp_path / "Tiny-ImageNet-C" / "fog" / "3", images, [0, 1, 1, 1], ("n01", "n02"))
