@@ -17,6 +17,7 @@ import rtalib
 from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, SEVERITIES, benchmark_for, frost_source
 from rtalib.corruptions.on_disk import inputs, layouts, manifest, published_md5
 from rtalib.corruptions.on_disk.layouts import FORMATS, LABELS, LAYOUTS, Task
+from rtalib.data import bounds
 from rtalib.errors import unknown
 from rtalib.infra import grid, store
 from rtalib.infra.grid.cell import environment
@@ -51,7 +52,8 @@ def plan(
     a `format`, 'png' or 'jpeg' (quality 85, 4:2:0, as Tiny-ImageNet-C and ImageNet-C were saved). Default: folders for tiny-imagenet
     (jpeg) and for folders of pictures (png), else arrays.
     benchmark: whose constants; default by the (median) shorter side: cifar10-c to 48 px, tiny-imagenet-c to 112, else imagecorruptions.
-    device: 'auto' is CUDA if there is a GPU. workers: processes, on the CPU only, default one per core.
+    device: 'auto' is CUDA if there is a GPU. workers: processes, on the CPU only, default one per core, fewer if memory
+    does not hold the largest picture so often.
 
     Raises ValueError, TypeError or FileNotFoundError for arguments and files that cannot be used, and for a folder `out` that holds
     anything made with other parameters.
@@ -85,7 +87,9 @@ def plan(
         "frost": frost_source().partition(":")[0],  # the photographs are checked by hash: where they lie does not matter
         "rtalib": rtalib.__version__,
     }
-    workers = workers or (1 if device == "cuda" else cores())
+    held = inputs.HELD_BYTES * source.largest
+    workers = workers or (1 if device == "cuda" else min(cores(), max(1, int(bounds.memory() // held))))
+    bounds.check_memory(workers * held, f"workers: {workers}, each with a picture of {source.largest:,} pixels,")
     blocks = layouts.blocks(layout, types, severities)
     task = Task(_folder(out, source), source, layout, format, benchmark, seed, device, workers, blocks, parameters)
     manifest.check(task)

@@ -55,6 +55,11 @@ class Loaded:
     def side(self) -> int:
         return min(self.data.images.shape[2:])
 
+    @property
+    def largest(self) -> int:
+        """Pixels of an image."""
+        return self.data.images.shape[2] * self.data.images.shape[3]
+
     def __len__(self) -> int:
         return len(self.data)
 
@@ -109,6 +114,11 @@ class Folder:
     @property
     def side(self) -> int:
         return int(median(min(size) for size in self.sizes))
+
+    @property
+    def largest(self) -> int:
+        """Pixels of the largest image."""
+        return max(width * height for width, height in self.sizes)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -16,6 +16,7 @@ from torchvision.datasets import ImageFolder
 from rtalib import generate
 from rtalib.cli import main as cli
 from rtalib.corruptions import corrupt
+from rtalib.corruptions.on_disk import inputs
 from rtalib.data import bounds
 from rtalib.data.loading import load_dataset
 
@@ -189,6 +190,18 @@ def test_a_picture_that_a_corruption_could_not_hold_is_named_before_work_begins(
     (photos / "hund nr 1" / "large.png").write_bytes(png_of(8193, 8192))
     with pytest.raises(ValueError, match=r"large.png cannot be decoded as an image: its header says 8193x8192 pixels"):
         generate.plan(photos, tmp_path / "out")
+
+
+def test_so_many_processes_as_memory_holds_the_largest_picture(photos, tmp_path, monkeypatch):
+    (photos / "hund nr 1" / "large.png").write_bytes(png_of(4000, 2500))
+    one = inputs.HELD_BYTES * 4000 * 2500
+    monkeypatch.setattr(generate, "cores", lambda: 16)
+    for there, workers in ((1.1 * one, 1), (3.5 * one, 3), (100 * one, 16)):
+        monkeypatch.setattr(bounds, "memory", lambda there=there: there)
+        assert generate.plan(photos, tmp_path / "out", device="cpu").workers == workers
+    monkeypatch.setattr(bounds, "memory", lambda: 3.5 * one)
+    with pytest.raises(ValueError, match=r"workers: 4, each with a picture of 10,000,000 pixels, takes .* GB, and there are"):
+        generate.plan(photos, tmp_path / "out", workers=4)
 
 
 def test_a_limited_copy_keeps_the_numbers_of_empty_classes(tmp_path):
