@@ -13,7 +13,7 @@ from torch import nn
 from rtalib import coreset, darts, scales
 from rtalib.darts.space import EDGES
 from rtalib.data.images import LabeledImages, concat
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_name, check_number, unknown
 from rtalib.experiments.repair.baselines import augmented_examples
 from rtalib.experiments.repair.images import Study, halves, with_examples
 from rtalib.experiments.repair.protocol import check_budget, correct, deploy, search_settings
@@ -77,17 +77,16 @@ def repair(
     operations, and takes as many epochs as a first search. ValueError naming the argument: no failure at all, fewer than `budget`,
     features that cannot be found or are not finite, other classes. Warns if all failures belong to one class.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    if iterations < 1:
-        raise ValueError(f"iterations: expected at least 1, got {iterations}")
+    _check(network, method, extended, iterations, budget, features, seed, on_step)
     setup, tell = scales.get(scale).repair, on_step or (lambda text: None)
-    for name, data in (("failures", failures), ("test", test or failures)):
+    for name, data in (("train", train), ("failures", failures), ("test", failures if test is None else test)):
+        check_kind(name, data, LabeledImages, "LabeledImages")
         if data.classes != train.classes:
             raise ValueError(f"{name}: expected the classes of train, {train.classes}, got {data.classes}")
     tell("looking for the failures")
     wrong = _failing(network, failures)
-    budget = budget or max(2, min(len(wrong) // 2, round(len(train) * setup.failures / setup.images)))
+    if budget is None:
+        budget = min(len(wrong), max(2, min(len(wrong) // 2, round(len(train) * setup.failures / setup.images))))
     check_budget(budget, len(wrong), failures.name)
     tell(f"selecting {budget} of {len(wrong)} failures: {METHODS[method]}")
     rows, radius, core, left = None, None, None, failures
@@ -105,6 +104,20 @@ def repair(
     repaired = _retrained(network, genotype, concat([train, core], "train with failures") if extended else train, setup, seed)
     after = _accuracies(repaired, left, test)
     return RepairResult(core, rows, radius, genotype, repaired, before, after, _summary(before, after, method, extended, budget))
+
+
+def _check(
+    network: object, method: object, extended: object, iterations: object, budget: object, features: object, seed: object, on_step: object
+) -> None:
+    check_kind("network", network, nn.Module, "a torch.nn.Module")
+    check_name("method", method, METHODS)
+    check_kind("extended", extended, bool, "True or False")
+    check_number("iterations", iterations, 1, integer=True)
+    if budget is not None:
+        check_number("budget", budget, 1, integer=True)
+    check_kind("features", features, (str, type(None)), "the name of a module or None")
+    check_number("seed", seed, 0, integer=True)
+    check_kind("on_step", on_step, (Callable, type(None)), "a function or None")
 
 
 # ------------------------------------------------------------------------------------------------- failures and selection

@@ -81,6 +81,7 @@ class NotFinite(Plain):
         (PLAIN, {}, "features: Plain has no method features.* body, body.0, body.1, head"),
         (PLAIN, {"features": "bdy"}, "Did you mean 'body'"),
         (NETWORK, {"budget": 61}, "budget: 61 failures are to be selected, but the network fails on"),
+        (NETWORK, {"budget": 0}, "budget: expected at least 1, got 0"),
         (NETWORK, {"method": "cff"}, "Did you mean 'cf'"),
         (NETWORK, {"iterations": 0}, "iterations: expected at least 1, got 0"),
         (seeded(NotFinite, 0).eval(), {}, "network: its features are NaN or infinite on"),
@@ -98,6 +99,9 @@ def test_no_failure_and_failures_of_one_class():
         wrong = POOL.subset((NETWORK(POOL.images / 255).argmax(1) != POOL.labels) & (POOL.labels == 1))
     with pytest.raises(ValueError, match="right on all .* needs no repair"):
         repair.repair(NETWORK, right, TRAIN, scale="smoke")
+    one = POOL.subset((NETWORK(POOL.images / 255).argmax(1) != POOL.labels).nonzero()[:1, 0])
+    with pytest.warns(UserWarning, match="all 1 are of class"):
+        assert len(repair.repair(PLAIN, one, TRAIN, features="body", scale="smoke").core) == 1, "of one failure one is taken"
     with pytest.warns(UserWarning, match="all 6 are of class 'square'"):
         repair.repair(PLAIN, wrong, TRAIN, features="body", scale="smoke")
     with warnings.catch_warnings(), pytest.raises(ValueError, match="failures: expected the classes of train"):
