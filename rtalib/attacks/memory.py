@@ -8,18 +8,19 @@ from torch import Tensor, nn
 from rtalib.attacks.checks import attackable, logits_of
 
 MOST = {"cpu": 128, "cuda": 1024}  # images at a time; on a CPU, larger batches fall out of its cache
-BYTES = {"cpu": 4 * 2**30, "cuda": 16 * 2**30}  # for activations and as much again for their gradients
+BYTES = {"cpu": 4 * 2**30, "cuda": 16 * 2**30}  # for activations, as much again for their gradients, and the attack's own images
+OWN = 16  # float images that an attack holds for each image at most: PGDL2, whose random start is drawn in float64
 MEASURED = 2  # images by which a network is measured: BatchNorm without statistics refuses one
 
 
 def images_at_once(model: nn.Module, images: Tensor) -> int:
     """The largest power of two of images like the first of `images` (float (N,C,H,W) in [0,1], on the model's device) that fits.
 
-    It fits BYTES, and half of the memory that is free, twice over the activations that autograd keeps; at least 1, at most MOST.
+    Twice the activations that autograd keeps, and OWN images, fit BYTES and half of the memory that is free; at least 1, at most MOST.
     """
     kind = images.device.type
     most, budget = MOST.get(kind, MOST["cuda"]), min(BYTES.get(kind, BYTES["cuda"]), _free(images.device) // 2)
-    kept = 2 * kept_per_image(model, images[:MEASURED])
+    kept = 2 * kept_per_image(model, images[:MEASURED]) + OWN * images[0].numel() * images.element_size()
     fits = max(1, min(most, budget // max(1, kept)))
     return 1 << (int(fits).bit_length() - 1)
 

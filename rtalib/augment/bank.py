@@ -16,7 +16,7 @@ from rtalib.attacks import EPS, ODIBIM, attack, has_low_logits, odi_bim_recipe
 from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.data.images import LabeledImages
 from rtalib.errors import check_index, check_number, unknown
-from rtalib.models.inference import device_of
+from rtalib.models.inference import batch_for, device_of
 
 IDENTITY = "identity"
 PROBED = 512  # images that decide whether a source has low logits
@@ -69,9 +69,7 @@ class Bank:
         if bank.preset != "author":
             return bank
         at = torch.linspace(0, len(data) - 1, min(PROBED, len(data))).round().long()
-        sample = data.images[at].float() / 255
-        low = frozenset(name for name, model in sources.items() if has_low_logits(model, sample.to(device_of(model))))
-        return replace(bank, low_logits=low)
+        return replace(bank, low_logits=frozenset(name for name, model in sources.items() if _low(model, data.images[at])))
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -118,6 +116,11 @@ class Bank:
         bounds = (shares / shares.sum()).cumsum(0)
         drawn = torch.searchsorted(bounds, rng.uniform(key, index, stream, 1), right=True).squeeze(1)
         return drawn.clamp_max(int(shares.nonzero()[-1]))  # rounding may leave the last bound a little below one
+
+
+def _low(model: nn.Module, images: Tensor) -> bool:
+    device, (height, width) = device_of(model), images.shape[2:]
+    return all(has_low_logits(model, part.to(device).float() / 255) for part in images.split(batch_for(device, height, width)))
 
 
 def copy_seed(seed: int, copy: int) -> int:

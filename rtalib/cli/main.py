@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -15,6 +16,7 @@ from rtalib.cli.options import (
     executor,
     of_a_run,
     one_line_errors,
+    opening,
     option,
     outputs,
     separated,
@@ -205,12 +207,12 @@ def corrupt(dataset: str, out: str, corruptions: str | None, **given) -> None:
 @option("--size", "Images to make; if this is more than there are, every image is taken again.", type=int, required=True, metavar="N")
 @option("--iterative", "Mine them with the networks themselves, instead of drawing them.", is_flag=True)
 @option("--originals", "Put the originals in front; they count towards N.", is_flag=True)
-@option("--side", "Pixels to which pictures in folders are scaled, 16 to 64.", type=int, default=32)
+@option("--side", "Pixels to which pictures in folders are scaled, 16 to 4000.", type=int, default=32)
 @option("--format", "Comma-separated: npz | parquet | competition | folder (class folders of PNG)", default="npz")
 @option("--scale", f"Of the sources and the search: {SCALES}", default="demo")
 @option("--seed", "Of all random draws.", type=int, default=0)
-@option("--network", "NETWORK of your own among those that are attacked, as in `evaluate`.")
-@option("--weights", "Of that network.", metavar="FILE")
+@option("--network", "NETWORK of your own among those that are attacked, as in `evaluate`; the next options say how to open it.")
+@partial(opening, resize="resize")
 @option("--skip-unreadable", "Leave out pictures that cannot be read, and name them.", is_flag=True)
 @option("--score", "Train on the originals and on the robust set, and score both on perturbed test images.", is_flag=True)
 @executor
@@ -226,17 +228,21 @@ def rta(
     workers: int | None,
     skip_unreadable: bool,
     network: str | None,
-    weights: str | None,
     **given,
 ) -> None:
     """Make a robust data set of your own images. One in five of a folder without train/ and test/ is kept as a test image."""
     from pathlib import Path
 
     from rtalib.yours import set_folder, your_images
+    from rtalib.yours.cells import NetworkSpec
 
+    form = {name: given.pop(name) for name in ("weights", "mean", "std", "resize", "output")}
     how = {"executor": executor, "workers": workers, "skip_unreadable": skip_unreadable}
     with one_line_errors():
-        order = your_images.request(images, network, weights, **given)
+        if network is None and (needless := next((name for name in form if form[name] is not None), None)):
+            raise ValueError(f"--{needless}: says how to open --network, which is not given")
+        form["size"] = form.pop("resize")
+        order = your_images.request(images, network and NetworkSpec(network, **form), **given)
         robust = your_images.make(order, out, format.split(","), **how)
         rows = your_images.score(order, **how) if score else []
         if score:

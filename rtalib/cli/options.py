@@ -104,9 +104,14 @@ def _part(context: click.Context, parameter: click.Parameter, text: str | None) 
 
 def network_options(command: Callable) -> Callable:
     """NETWORK and the options that say how to open it, as the arguments of yours.networks.open_network but `classes`."""
+    return click.argument("network", metavar="NETWORK")(opening(command))
+
+
+def opening(command: Callable, resize: str = "size") -> Callable:
+    """The options that say how to open a network; `resize` is the argument that gets --resize."""
     for add in (
         option("--output", "Which part of the output the logits are: a key, a field or a position.", metavar="NAME", callback=_part),
-        click.option("--resize", "size", help="Side in pixels that the network wants, if not that of the images.", type=int, metavar="PX"),
+        click.option("--resize", resize, help="Side in pixels that the network wants, if not that of the images.", type=int, metavar="PX"),
         option("--std", "Its divisor, likewise.", metavar="R,G,B", callback=_numbers),
         option("--mean", "Mean of the input in [0,1], if the network wants it normalized.", metavar="R,G,B", callback=_numbers),
         option(
@@ -114,7 +119,6 @@ def network_options(command: Callable) -> Callable:
             ".safetensors or a checkpoint of plain tensors; DEFAULT: those of torchvision or timm.",
             metavar="FILE",
         ),
-        click.argument("network", metavar="NETWORK"),
     ):
         command = add(command)
     return command

@@ -5,15 +5,18 @@ from functools import partial
 
 from torch import nn
 
+from rtalib.data.images import LabeledImages
 from rtalib.errors import check_kind, check_name, check_number
 from rtalib.models.adapt import adapt
-from rtalib.models.base import Classifier, seeded
+from rtalib.models.base import Classifier, seeded, seen
 from rtalib.models.densenet import DenseNet
 from rtalib.models.preact_resnet import PreActResNet
 from rtalib.models.resnet import BasicBlock, Bottleneck, ResNet
 from rtalib.models.resnet_v2 import ResNetV2
 from rtalib.models.small import ConvNet, Tiny
 from rtalib.models.wide_resnet import WideResNet
+
+LARGEST = 64  # pixels: for images of longer sides these networks, whose stems do not stride, are not made
 
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     # The targets of RTA's two contest stages, and of the robust sources.
@@ -39,11 +42,24 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
 MODELS: tuple[str, ...] = tuple(_BUILDERS)
 
 
-def build(name: str, num_classes: int = 10) -> Classifier:
-    """A freshly initialized network (from torch's global generator), in train mode, float32, on the CPU."""
+def build(name: str, num_classes: int = 10, *, side: int | None = None) -> Classifier:
+    """A freshly initialized network (from torch's global generator), in train mode, float32, on the CPU.
+
+    side: in pixels; larger images are scaled to side x side for the network (bilinear, antialiased), which training.train does once and
+    for all. None: it sees them as they are.
+    """
     check_name("model", name, MODELS)
     check_number("num_classes", num_classes, 2, integer=True)
-    return _BUILDERS[name](num_classes=num_classes)
+    if side is not None:
+        check_number("side", side, 16, integer=True, unit=" pixels")
+    network = _BUILDERS[name](num_classes=num_classes)
+    network.side = side
+    return network
+
+
+def side_for(data: LabeledImages) -> int | None:
+    """The `side` of a network for images like these: 64 if theirs are longer, else None."""
+    return LARGEST if max(data.images.shape[2:]) > LARGEST else None
 
 
 def count_parameters(model: nn.Module) -> int:

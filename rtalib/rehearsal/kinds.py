@@ -93,7 +93,7 @@ def build(kind: Kind) -> nn.Module:
     if kind.network == SUPERNET:
         partial = 4 if kind.method == "pc-darts" else 1
         return darts.FusedSupernet("no-none", *kind.size, kind.classes, partial=partial, stem=kind.stem)
-    network = models.build(kind.network, kind.classes)
+    network = models.build(kind.network, kind.classes, side=models.LARGEST if kind.side > models.LARGEST else None)
     return with_head(network, kind.head, kind.classes) if kind.head else network
 
 

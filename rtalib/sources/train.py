@@ -41,12 +41,15 @@ def source_network(name: str, dataset: str, setup: RtaScale) -> Trained:
     """The network of a source, in eval mode, and its store entry; `origin(entry)` says what it is. Trained once; a killed training resumes.
 
     name: one of SOURCES, or 'held-out', which the evaluation attacks and which is never a source. Raises ValueError for an unknown name,
-    and for weights of the user that do not fit.
+    and for weights of the user that do not fit. Of images with more than 64 pixels a side, the network sees 64x64 pixels, and is trained on
+    such: each is a mean of pixels of the image, so an attack within eps on the image is one within eps on what the network sees.
     """
     data = load_dataset(dataset, "train", limit=setup.source_images)
+    side = models.side_for(data)
+    data = models.seen(data, side)
     if name == HELD_OUT:
         return trained_network(
-            lambda: models.build(setup.held_out, data.num_classes),
+            lambda: models.build(setup.held_out, data.num_classes, side=side),
             lambda: data,
             setup.source_recipe(robust=False),
             parameters={"model": setup.held_out, "objective": "clean", "data": data.digest},
@@ -59,7 +62,7 @@ def source_network(name: str, dataset: str, setup: RtaScale) -> Trained:
         return public_weights.load(path), public_weights.entry(path)
     trained = None
     for number in range(len(SOURCES[name].plan)):
-        trained = _train_stage(name, number, data, dataset, setup, trained)
+        trained = _train_stage(name, number, data, side, dataset, setup, trained)
     return trained
 
 
@@ -136,7 +139,9 @@ class _Images:
     n_labeled: int = 0
 
 
-def _train_stage(name: str, number: int, data: LabeledImages, dataset: str, setup: RtaScale, previous: Trained | None) -> Trained:
+def _train_stage(
+    name: str, number: int, data: LabeledImages, side: int | None, dataset: str, setup: RtaScale, previous: Trained | None
+) -> Trained:
     """One stage of a plan, an artefact of its own, so that a killed plan resumes in the stage where it stopped."""
     stage, last = SOURCES[name].plan[number], number + 1 == len(SOURCES[name].plan)
     model, recipe, warm_up = schedule(name, number, setup)
@@ -148,7 +153,7 @@ def _train_stage(name: str, number: int, data: LabeledImages, dataset: str, setu
     method |= {"collapse": "ends the training"} if stage.validation == "collapse" else {}
     images, validation = _validated(stage, _images(stage, data, dataset, setup, previous), setup)
     return trained_network(
-        lambda: _network(model, stage, images.classes, previous and previous[0]),
+        lambda: _network(model, stage, images.classes, side, previous and previous[0]),
         images.make,
         recipe,
         parameters={"model": model, "data": images.digest, **method},
@@ -175,9 +180,9 @@ def schedule(name: str, number: int, setup: RtaScale) -> tuple[str, Recipe, int]
     return model, recipe, max(least, int(stage.warm_up * recipe.epochs)) if stage.begin == "fresh" else 0
 
 
-def _network(model: str, stage: Stage, classes: int, previous: nn.Module | None) -> nn.Module:
+def _network(model: str, stage: Stage, classes: int, side: int | None, previous: nn.Module | None) -> nn.Module:
     """The network of a stage with its initial weights."""
-    network = models.build(model, classes)
+    network = models.build(model, classes, side=side)
     if stage.head:
         with_head(network, stage.head, classes)
     if stage.begin != "fresh":

@@ -13,6 +13,7 @@ from torch import nn
 from rtalib import rng
 from rtalib.data.images import LabeledImages, soft_labels
 from rtalib.errors import check_device, check_images, check_kind, check_number
+from rtalib.models.base import Classifier, seen
 from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training import checkpoints
 from rtalib.training.batches import Batches
@@ -61,6 +62,7 @@ def train(
     Raises FloatingPointError if an epoch's loss is not finite (that epoch is not saved), ValueError or TypeError for bad data.
     """
     _check_kinds(model, data, recipe, checkpoint, on_epoch)
+    data = seen(data, model.side if isinstance(model, Classifier) else None)
     device = best_device(model) if device is None else check_device(device)
     model.to(device=device, memory_format=torch.channels_last)
     classes = _check(model, data, recipe, objective, checkpoint_every)

@@ -17,14 +17,16 @@ import torch
 from torch import nn
 
 from rtalib import attacks, scales
+from rtalib.corruptions import CORRUPTIONS
 from rtalib.data import export, pictures, readers
+from rtalib.data.bounds import check_memory
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import SPLITS, load_dataset
 from rtalib.errors import check_number, unknown
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta import tables as rta
-from rtalib.experiments.rta.iterative_search import MAX_SIDE, Trace
+from rtalib.experiments.rta.iterative_search import Trace
 from rtalib.infra import grid, provenance, store
 from rtalib.results.figures.arrays import image_grid
 from rtalib.results.figures.style import Drawing, save
@@ -32,7 +34,7 @@ from rtalib.training.artefacts import frost_kind
 from rtalib.yours import set_folder
 from rtalib.yours.cells import NetworkSpec, absolute, examine
 
-SIDES = (16, MAX_SIDE)
+SIDES = (16, 4000)
 KINDS = (*export.KINDS, "folder")
 IMAGES = "images.npz"
 
@@ -62,13 +64,11 @@ class SetRequestWithNetwork(SetRequest):
     network: NetworkSpec | None = None
 
 
-def request(images: str, network: str | None = None, weights: str | None = None, **settings: Any) -> SetRequest:
-    """The request of a command line. network: see yours.networks.open_network."""
+def request(images: str, network: NetworkSpec | str | None = None, **settings: Any) -> SetRequest:
+    """A request; network: see yours.networks.open_network."""
     if network is None:
-        if weights is not None:
-            raise ValueError("weights: they need --network")
         return SetRequest(images, **settings)
-    return SetRequestWithNetwork(images, **settings, network=absolute(NetworkSpec(network, weights)))
+    return SetRequestWithNetwork(images, **settings, network=absolute(NetworkSpec(network) if isinstance(network, str) else network))
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ def make(
     """Make the data set and write it into `out`: in `kinds` ('folder' or see export), with card.json, manifest.csv and preview.png.
 
     order.images: a folder of class folders with pictures of any sizes (scaled to order.side, the longer side cropped), or anything that
-    load_dataset reads, with images of at most 64 pixels a side. The set has no test images. The sources are substitutes trained on the
-    training images with the setup of order.scale. skip_unreadable: leave out pictures that cannot be read, with a warning that names them;
+    load_dataset reads. The set has no test images. The sources are substitutes trained on the training images with the setup of
+    order.scale; of images with more than 64 pixels a side, they and the networks that mine see 64x64 pixels, while corruptions, attacks and
+    the set itself have all of them. skip_unreadable: leave out pictures that cannot be read, with a warning that names them;
     else they are an error. grid_options: executor, workers; see grid.run.
     Raises ValueError if the size leaves no room, for unknown kinds and for a folder `out` with a set of other parameters, and the errors of
     iterative_search.
@@ -112,6 +113,7 @@ def make(
     dataset = prepare(order, skip_unreadable=skip_unreadable)
     set_folder.check(Path(out), store.plain(order), load_dataset(dataset, "train").digest)
     spec = spec_of(order, dataset)
+    _check_memory(3 * spec.settings.size, load_dataset(dataset, "train").images.shape[2:])
     checked = rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
     spec.own_sources(checked.data)
     common = _common(order, dataset, spec) | grid_options
@@ -160,6 +162,7 @@ def prepare(order: SetRequest, *, skip_unreadable: bool = False) -> str:
     if not folder.is_dir() or any(folder.glob("*.npy")) or any(folder.glob("*.parquet")):
         return order.images if not folder.exists() else str(folder.absolute())
     listed = {split: readers.class_folder_files(folder, split) for split in SPLITS}
+    _check_memory(2 * sum(len(files) for files, _ in listed.values()) + 3 * order.size, (order.side, order.side))
     facts = {split: [[str(file), file.stat().st_size, file.stat().st_mtime_ns, k] for file, k in listed[split][0]] for split in SPLITS}
 
     def build(work: Path) -> None:
@@ -180,6 +183,15 @@ def prepare(order: SetRequest, *, skip_unreadable: bool = False) -> str:
     parameters = {"files": facts, "side": order.side} | ({"skip_unreadable": True} if skip_unreadable else {})
     entry = store.make("your-images", 3, parameters, build, label=folder.name)
     return str(entry.path / IMAGES)
+
+
+def _check_memory(count: int, sides: tuple[int, int]) -> None:
+    """ValueError, before anything is read or trained, if so many images of these sides are more than memory holds.
+
+    A set is in it three times, in pieces, joined, and as it is written; its originals twice.
+    """
+    what = f"size: more than memory holds: {count:,} images of {sides[1]}x{sides[0]} px, with copies, which"
+    check_memory(3 * count * sides[0] * sides[1], what)
 
 
 def _picture_or(file: Path, side: int, errors: list[tuple[str, str]]) -> np.ndarray | None:
@@ -277,6 +289,8 @@ def score(order: SetRequest, *, skip_unreadable: bool = False, **grid_options: A
     spec = spec_of(order, dataset)
     if load_dataset(dataset, "train").digest == load_dataset(dataset, "test").digest:
         raise ValueError(f"images: {order.images!r} has no test images; give a folder, or a .npz with x_train, y_train, x_test and y_test")
+    corrupted = len(CORRUPTIONS) * len(rta_score.HELD_OUT_SEVERITIES) * spec.setup.evaluated  # the largest part of the suite
+    _check_memory(2 * corrupted, load_dataset(dataset, "test").images.shape[2:])
     trials = [
         BeforeAfterTrial(which, model, order.seed, dataset, order.scale, order, spec.setup)
         for which in ("originals", "robust")

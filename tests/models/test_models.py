@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from rtalib import load_dataset, models
+from rtalib.attacks import prepared
+from rtalib.data.images import LabeledImages
 from rtalib.models.inference import batch_for, extract_features, predict
 from rtalib.models.resnet_v2 import ResNetV2
 from rtalib.models.small import haar_filters
@@ -77,6 +81,21 @@ def test_logits_are_the_classifier_of_the_features(name):
 def test_other_image_sizes(name):
     with torch.inference_mode():
         assert models.build(name, 200)(torch.rand(2, 3, 64, 64)).shape == (2, 200)
+
+
+def test_a_network_of_a_side_sees_larger_images_at_that_side():
+    """As Pillow's bilinear filter shrinks them; smaller ones stay, and a change within eps stays within eps."""
+    plain, network = (models.seeded(lambda side=side: models.build("tiny", side=side), 0).eval() for side in (None, 64))
+    picture = np.random.default_rng(0).integers(0, 256, (96, 130, 3), dtype=np.uint8)
+    large = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    shrunk = torch.from_numpy(np.array(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR)))
+    seen = models.seen(LabeledImages((large * 255).byte(), torch.zeros(1, dtype=torch.int64), ("a", "b"), "d"), 64).images
+    assert (seen[0].int() - shrunk.permute(2, 0, 1).int()).abs().max() <= 1
+    assert torch.allclose(network(large), plain(seen / 255), atol=0.02)
+    small = torch.rand(2, 3, 40, 64)
+    assert torch.equal(network(small), plain(small)) and torch.allclose(prepared(network)(large), network(large), atol=1e-5)
+    moved = network.normalize(large + 8 / 255 * torch.randn_like(large).sign()) - network.normalize(large)
+    assert (moved * network.std).abs().max() <= 8 / 255 + 1e-6
 
 
 @pytest.mark.parametrize("name", SMALL)

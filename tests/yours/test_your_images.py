@@ -89,8 +89,8 @@ def test_the_command_line(photos, tmp_path, capsys):
     assert "130 images (RTA, 0 of them originals)" in printed and "trained on robust (130 images): score" in printed
     assert json.loads((tmp_path / "card.json").read_text())["score"][0]["score"] >= 0
     assert cli.main([*arguments, "--format", "npy"]) == 2
-    assert cli.main([*arguments, "--side", "500"]) == 2
-    assert "side: expected 16 to 64 pixels" in capsys.readouterr().err
+    assert cli.main([*arguments, "--side", "5000"]) == 2
+    assert "side: expected 16 to 4000 pixels" in capsys.readouterr().err
 
 
 def test_class_folders_with_a_manifest(photos, tmp_path):
@@ -119,6 +119,32 @@ def test_a_network_of_one_s_own_is_attacked_with_the_others(photos, tmp_path):
     (tmp_path / "ten.py").write_text(ten)
     with pytest.raises(ValueError, match="network: it gives 10 logits, but .* has 2 classes"):
         your_images.make(your_images.request(str(photos), f"{tmp_path / 'ten.py'}:net", size=130, scale="smoke"), tmp_path / "other")
+
+
+def test_pictures_of_96_pixels_and_a_network_that_wants_32(photos, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from rtalib import models\ndef net():\n    return models.seeded(lambda: models.build('convnet_small', 2), 0)\n"
+    )
+    own = ["--network", f"{tmp_path / 'mine.py'}:net", "--resize", "32", "--mean", "0.5", "--std", "0.5"]
+    arguments = ["--images", str(photos), "--out", str(tmp_path / "out"), "--size", "60", "--side", "96", "--scale", "smoke", "--format"]
+    assert cli.main(["rta", *arguments, "npz", "--executor", "serial", *own]) == 0
+    back, card = load_dataset(tmp_path / "out" / "data.npz", "train"), json.loads((tmp_path / "out" / "card.json").read_text())
+    assert back.images.shape == (60, 3, 96, 96) and card["operations"]["own net"] > 0 and card["operations"]["fast_at"] > 0
+    with (tmp_path / "out" / "manifest.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    moved = [
+        np.abs(image.permute(1, 2, 0).numpy().astype(int) - your_images._picture(photos / line["original"], 96)).max()
+        for image, line in zip(back.images, lines, strict=True)
+        if line["operation"] in ("own net", "fast_at")
+    ]
+    assert 0 < max(moved) <= 8, "an image that is misclassified from the start stays as it is"
+    assert cli.main(["rta", *arguments, "npz", "--resize", "32"]) == 2
+    assert "--resize: says how to open --network, which is not given" in capsys.readouterr().err
+
+
+def test_more_than_memory_holds_is_said_at_once(photos, tmp_path):
+    with pytest.raises(ValueError, match=r"size: more than memory holds: 3,000,300 images of 4000x4000 px, .*GB of memory"):
+        your_images.make(order(photos, size=10**6, side=4000), tmp_path)
 
 
 def test_a_finished_folder_is_not_overwritten_by_other_parameters(photos, tmp_path):

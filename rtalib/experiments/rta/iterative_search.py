@@ -30,7 +30,6 @@ from rtalib.training.artefacts import load_images, save_images, trained_network
 from rtalib.training.recipes import RECIPES, Recipe
 
 STARTS = ("scratch", "fine-tune")
-MAX_SIDE = 64  # pixels: for larger images the networks of models.build are not made
 
 
 @dataclass(frozen=True)
@@ -112,15 +111,16 @@ def iterative_search(
     """Mine a training set of `settings.size` images from `data` for the `targets`: names of models.build, or {name: builder}.
 
     bank: RTA's operations; by default the 15 corruptions at severity 2. settings: a Settings, or a name of PRESETS.
+    Networks of models.build see images of more than 64 pixels a side at 64x64; your own builders' see them as they are.
     The store keeps the results of all steps; call again to resume. Raises ValueError if `data` has a single class, a class with fewer
-    images than pieces or images larger than 64 pixels a side, and for unknown names.
+    images than pieces, and for unknown names.
     """
     if isinstance(settings, str):
         if settings not in PRESETS:
             raise unknown("preset of iterative search", settings, PRESETS)
         settings = PRESETS[settings]
     if not isinstance(targets, Mapping):
-        targets = {name: partial(models.build, name, data.num_classes) for name in targets}
+        targets = {name: partial(models.build, name, data.num_classes, side=models.side_for(data)) for name in targets}
     search = Search(data, targets, bank or augment.Bank(), settings, seed)
     mined = search.mine()
     return MinedSet(search.training_set(), search.trace(), {name: search.train(name, mined)[0] for name in targets})
@@ -149,8 +149,6 @@ class Search:
                 f"pieces: {self.settings.pieces} pieces need as many images of every class; {rarest!r} has {counts[rarest]} in the pool. "
                 "Give more images or a larger size, or fewer pieces."
             )
-        if (side := max(self.data.images.shape[2:])) > MAX_SIDE:
-            raise ValueError(f"images: expected sides of at most {MAX_SIDE} px, got {side}; scale them down first")
         if (self.settings.offered or 0) > len(self.bank.operations):
             raise ValueError(f"offered: asked for {self.settings.offered} operations, the bank has {len(self.bank.operations)}")
 

@@ -96,7 +96,8 @@ def _search_of(spec: SearchSpec, outputs: Path) -> Search:
     sources = {name: attacks.prepared(shared_source(name, spec.dataset, setup)[0]) for name in names}
     sources |= spec.own_sources(data) if spec.attacks else {}
     bank = augment.Bank.for_data(data, sources, severity=setup.severity, restarts=setup.restarts)
-    return Search(data, {name: partial(models.build, name, data.num_classes) for name in spec.targets}, bank, spec.settings, spec.seed)
+    targets = {name: partial(models.build, name, data.num_classes, side=models.side_for(data)) for name in spec.targets}
+    return Search(data, targets, bank, spec.settings, spec.seed)
 
 
 @dataclass(frozen=True)

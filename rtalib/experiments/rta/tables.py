@@ -121,7 +121,7 @@ def drawn_operations(made: store.Entry) -> list[list[str]]:
 def train_target(model: str, data: LabeledImages, key: str, recipe: Recipe, seed: int) -> Trained:
     """A target network trained on a set, and its store entry; key: identifies the set in the store."""
     facts = {"parameters": {"model": model, "data": key}, "seed": seed, "label": f"{data.name}-{model}-s{seed}"}
-    return trained_network(lambda: models.build(model, data.num_classes), lambda: data, recipe, **facts)
+    return trained_network(lambda: models.build(model, data.num_classes, side=models.side_for(data)), lambda: data, recipe, **facts)
 
 
 def training_set(method: str, seed: int, dataset: str, protocol: str, setup: RtaScale) -> tuple[LabeledImages, store.Entry]:

@@ -14,7 +14,7 @@ from rtalib import augment, models, store
 from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.experiments.rta.iterative_search import PRESETS, Search, Settings, iterative_search
-from rtalib.models.inference import extract_features
+from rtalib.models.inference import extract_features, predict
 from rtalib.training.artefacts import load_images
 from rtalib.training.recipes import RECIPES
 
@@ -219,6 +219,17 @@ def test_candidates_are_memory_mapped():
     assert entry.card["parameters"]["operation"] == "fog"
 
 
+def test_large_images_are_mined_whole_by_networks_that_see_64_pixels():
+    generator = torch.Generator().manual_seed(0)
+    large = torch.randint(0, 256, (12, 3, 96, 80), dtype=torch.uint8, generator=generator)
+    mined = iterative_search(LabeledImages(large, torch.arange(12) % 2, ("a", "b"), "large"), ["tiny"], None, replace(SETTINGS, size=None))
+    assert mined.data.images.shape == (12, 3, 96, 80) and mined.networks["tiny"].side == 64
+    small = models.seen(mined.data, 64)
+    assert small.images.shape[2:] == (64, 64)
+    apart = (predict(mined.networks["tiny"], mined.data.images) - predict(mined.networks["tiny"], small.images)).abs().max()
+    assert apart < 0.02, "of rounding the small images to bytes"
+
+
 # ---------------------------------------------------------------------------------------------------------------- bad input
 
 
@@ -228,8 +239,6 @@ def test_bad_input():
         iterative_search(data, TARGETS, None, replace(SETTINGS, pieces=7))
     with pytest.raises(ValueError, match="at least two classes"):
         iterative_search(data.subset(data.labels == 0), TARGETS, None, SETTINGS)
-    with pytest.raises(ValueError, match="at most 64 px, got 96"):
-        iterative_search(LabeledImages(torch.zeros(20, 3, 96, 96, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"), "x"), TARGETS)
     with pytest.raises(ValueError, match="Did you mean 'stage1'"):
         iterative_search(data, TARGETS, None, "stage 1")
     with pytest.raises(ValueError, match="Did you mean 'resnet50'"):
