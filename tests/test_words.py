@@ -43,7 +43,7 @@ CALLS = {  # {name: (function, arguments that are right)}
     "random_selection": (coreset.random_selection, {"n": 9, "budget": 2, "seed": 0}),
     "covering_radius": (coreset.covering_radius, selected | {"selected": [0]}),
     "covering_radii": (coreset.covering_radii, selected | {"selected": [0]}),
-    "build": (models.build, {"name": "tiny", "num_classes": 10}),
+    "build": (models.build, {"name": "tiny", "num_classes": 10, "side": None}),
     "adapt": (models.adapt, {"network": NETWORK, "mean": 0.5, "std": 0.5, "size": 16}),
     "count_parameters": (models.count_parameters, {"model": NETWORK}),
     "predict": (training.predict, {"model": NETWORK, "images": BYTES, "batch_size": 2}),
