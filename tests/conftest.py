@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# JupyterLab brings a checker of URLs that jsonschema, and so nbformat, would import: two seconds in every process, for nothing here.
+sys.modules["rfc3987_syntax"] = None
 # A job in the background inherits an ignored SIGINT, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

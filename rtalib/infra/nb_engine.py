@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import Empty
 from typing import Any, BinaryIO, TextIO
@@ -23,6 +24,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import strip_color
 from traitlets import Type
 
+from rtalib.infra.grid import fork_server
 from rtalib.infra.store import is_locked, locked
 
 GRACE = 5.0  # seconds between the interrupt and the kill
@@ -94,9 +96,11 @@ class _Engine(NBClientEngine):
             client = _Client(nb_man, kernel_name=kernel_name, stdout_file=stdout_file, stderr_file=stderr_file)
             client.private, client.watchdog = private, watchdog
             try:
-                client.execute(cwd=folder, stdout=log, stderr=log)  # what it says to the notebook comes by message
+                client.execute(cwd=folder, stdout=log)  # what it says to the notebook comes by message
             except RuntimeError as error:  # DeadKernelError, or the kernel ended before it answered
                 raise KernelDied(f"{_tail(log)}{type(error).__name__}: {error}") from error
+            finally:
+                client.kernel.end()
 
 
 papermill_engines.register("rtalib", _Engine)
@@ -107,10 +111,11 @@ class _Client(PapermillNotebookClient):
 
     private: str
     watchdog: "_Watchdog"
+    kernel: "_Kernel"
 
     def create_kernel_manager(self) -> AsyncKernelManager:
         prefix = os.path.join(self.private, "k")
-        self.km = _Kernel(kernel_name="python3", transport="ipc", ip=prefix, connection_file=f"{prefix}.json")
+        self.km = self.kernel = _Kernel(kernel_name="python3", transport="ipc", ip=prefix, connection_file=f"{prefix}.json")
         return self.km
 
     def start_new_kernel(self, **options: Any) -> None:
@@ -140,15 +145,49 @@ class _KernelClient(AsyncKernelClient):
     shell_channel_class = Type(_Channel)
 
 
+class _Process:
+    """A child of the fork server with the methods of subprocess.Popen that jupyter_client calls."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, child: BaseProcess) -> None:
+        child.start()
+        self.child, self.pid, self.kill, self.terminate = child, child.pid, child.kill, child.terminate
+
+    def poll(self) -> int | None:
+        return self.child.exitcode
+
+    def wait(self) -> int | None:
+        self.child.join()
+        return self.child.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
 class _Kernel(AsyncKernelManager):
     """A kernel of this very interpreter, whichever kernels are registered under its name."""
 
     client_factory = Type(_KernelClient)
+    process: _Process | None = None
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], *, cwd: str, stdout: BinaryIO, **unused: Any) -> None:
+        said = fork_server.Copy(stdout.fileno())
+        surroundings = fork_server.Surroundings(said, said, os.environ | {"JPY_PARENT_PID": "1"})  # 1: it need not watch its parent
+        context = fork_server.context(fork_server.NOTEBOOKS)
+        self.process = _Process(context.Process(target=fork_server.kernel, args=(surroundings, cwd, self.connection_file)))
+        self.provisioner.process, self.provisioner.cwd = self.process, cwd
+        self.provisioner.pid = self.provisioner.pgid = self.process.pid
+
+    def end(self) -> None:
+        """Kill it if it still runs, as after an interrupt."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+        return KernelSpec(argv=[], display_name="Python 3", language="python")
 
 
 @contextlib.contextmanager

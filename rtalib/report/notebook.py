@@ -1,5 +1,6 @@
 """What every notebook does around its experiment: find its folder, save and show figures and tables, state where numbers come from."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +53,11 @@ class Notebook:
         return style.style(table)
 
     def figure(self, drawing: Drawing, name: str) -> Drawing:
-        """Save a figure as figures/<name> and return it, so that a cell that ends with this call shows it."""
-        save(drawing, self.folder / "figures", name)
+        """Save a figure as figures/<name> and return it, so that a cell that ends with this call shows it.
+
+        It becomes a PNG, and what $RTALIB_FIGURES asks for, such as png,svg,pdf: the three take four times as long as the PNG.
+        """
+        save(drawing, self.folder / "figures", name, kinds=os.environ.get("RTALIB_FIGURES", "png").split(","))
         return drawing
 
     def save(self, table: pd.DataFrame, name: str) -> pd.DataFrame:

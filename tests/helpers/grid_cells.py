@@ -104,7 +104,7 @@ def surroundings(cell: Cell) -> dict:
     return {name: os.environ.get(name) for name in names} | {"threads": torch.get_num_threads(), "worker": os.getpid()}
 
 
-def eventually(condition, seconds: float = 60) -> bool:
+def eventually(condition, seconds: float = 300) -> bool:
     deadline = time.time() + seconds
     while not condition() and time.time() < deadline:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Cells in spawned processes of this machine: a slot per GPU (or core), and one worker per slot.
+"""Cells in processes of this machine: a slot per GPU (or core), and one worker per slot.
 
 Each slot is a process pool of one worker, so that a dead worker takes down the one cell it had, and its slot gets a new worker.
 """
@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 
 from rtalib.infra import store
+from rtalib.infra.grid import fork_server
 from rtalib.infra.grid.cell import GridError, Job, Outcome, compute, environment, failure
 from rtalib.infra.provenance import cores
 
@@ -85,9 +85,10 @@ class _Slot:
         return outcome
 
     def _start(self) -> None:
-        """Spawned, since a CUDA context does not survive a fork; the GPU is chosen before the worker imports anything."""
+        """With a GPU the worker is spawned: its GPU is chosen before it imports anything."""
+        context = multiprocessing.get_context("spawn") if self.gpus else fork_server.context()
         others = multiprocessing.active_children()
-        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (self.threads,))
+        self.pool = ProcessPoolExecutor(1, context, _begin, (self.threads, fork_server.Surroundings()))
         with environment(CUDA_VISIBLE_DEVICES=self.gpus):
             self.started = self.pool.submit(int)  # starts the worker
         (self.process,) = (child for child in multiprocessing.active_children() if child not in others)
@@ -129,18 +130,13 @@ def visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
-def _begin(threads: int) -> None:
+def _begin(threads: int, surroundings: fork_server.Surroundings) -> None:
     """Begin a worker, which ends with its driver, even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the driver ends its workers
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    surroundings.enter()
     import torch
 
     torch.set_num_threads(threads)
-
-
-def _end_with_driver() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _attempt(data: bytes) -> Outcome:

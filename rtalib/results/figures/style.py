@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from rtalib.errors import check_name
 from rtalib.results.style import BLACK, BLUE, GREEN, ORANGE, PINK, RED, SKY
 
 COLUMN, PAGE = 3.5, 7.1  # widths of one and of two columns of a paper, in inches
@@ -29,6 +30,7 @@ METHOD_COLORS = {
 }
 CYCLE = (BLUE, RED, GREEN, ORANGE, PINK, SKY, DARK, BLACK)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">")
+KINDS = ("png", "svg", "pdf")
 LEGEND = 5  # entries on a line of a legend above a figure
 # On top of seaborn's "ticks" style in its "paper" context.
 THEME = {
@@ -126,21 +128,26 @@ def legend_above(drawing: Drawing, *panels: Axes, columns: int = LEGEND) -> None
     drawing.legend(entries.values(), entries, loc="outside upper center", ncols=min(len(entries), columns))
 
 
-def save(figure: Figure, folder: Path | str, name: str, *, metadata: Mapping[str, str] | None = None) -> list[Path]:
+def save(
+    figure: Figure, folder: Path | str, name: str, *, kinds: Sequence[str] = KINDS, metadata: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write <name>.png, .svg and .pdf, the same bytes for the same figure; return the paths. `metadata`: text chunks of the PNG.
 
-    PNG and SVG carry `describe(figure)` as their Description, unless `metadata` has one.
+    kinds: write only these, and those that are there from before. PNG and SVG carry `describe(figure)` as their Description, unless
+    `metadata` has one. ValueError for an unknown kind.
     """
     folder = Path(folder)
+    for kind in kinds:
+        check_name("kind of figure (RTALIB_FIGURES)", kind, KINDS)
     folder.mkdir(parents=True, exist_ok=True)
     words = {"Description": text} if (text := describe(figure)) else {}
     dates = {"png": {"Software": None, **words, **(metadata or {})}, "svg": {"Date": None, **words}}
     dates["pdf"] = {"CreationDate": None, "ModDate": None}
-    paths = [folder / f"{name}.{kind}" for kind in dates]
+    paths = {kind: path for kind in KINDS if (path := folder / f"{name}.{kind}").exists() or kind in kinds}
     with use_style():
-        for path, facts in zip(paths, dates.values(), strict=True):
-            figure.savefig(path, metadata=facts)
-    return paths
+        for kind, path in paths.items():
+            figure.savefig(path, metadata=dates[kind])
+    return list(paths.values())
 
 
 def describe(figure: Figure) -> str:

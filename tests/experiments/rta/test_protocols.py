@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rtalib import load_dataset, rta, scales
+from rtalib.data import loading, shapes10
 from rtalib.data.images import LabeledImages, concat
 from rtalib.experiments.rta.protocols import original_images, unmodified
 from rtalib.experiments.rta.tables import SetTrial, set_trial
@@ -13,10 +14,20 @@ from rtalib.experiments.rta.tables import SetTrial, set_trial
 SETUP = scales.get("smoke").rta
 
 
+@pytest.fixture
+def _few_training_images(monkeypatch):
+    """600 instead of 20,000, since 'apart' draws all of them."""
+    monkeypatch.setitem(shapes10.SIZES, "train", 600)
+    loading._drawn.cache_clear()
+    yield
+    loading._drawn.cache_clear()
+
+
 def as_bytes(data: LabeledImages) -> set[bytes]:
     return set(map(bytes, data.images.numpy()))
 
 
+@pytest.mark.usefixtures("_few_training_images")
 @pytest.mark.parametrize("seed", [0, 3])
 def test_originals_apart_are_no_image_of_a_source(seed):
     """Pre-training takes further images of the same data set, which count as seen."""
@@ -32,9 +43,10 @@ def test_originals_of_protocol_disjoint_may_be_images_of_the_sources():
     assert as_bytes(original_images("shapes10", "disjoint", SETUP.originals, 0, SETUP)) <= as_bytes(sources)
 
 
+@pytest.mark.usefixtures("_few_training_images")
 def test_too_few_images_apart_are_refused():
     with pytest.raises(ValueError, match=r"'apart': expected 40 training images that no source has seen, got 0"):
-        original_images("shapes10", "apart", SETUP.originals, 0, replace(SETUP, source_images=10_000))
+        original_images("shapes10", "apart", SETUP.originals, 0, replace(SETUP, source_images=300))
 
 
 def test_other_protocols_are_refused():

@@ -128,16 +128,6 @@ def test_stages_of_table_4():
     assert rta_search.table4_spec("StageI: RTA", 0, "cifar10", "disjoint", paper).split == "train"
 
 
-def test_table_4_does_not_depend_on_the_executor(tmp_path, monkeypatch):
-    found = []
-    for executor in ("serial", "processes"):
-        monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / executor))
-        rows = rta.run_table("table4", scale="smoke", executor=executor)
-        found.append([(row["method"], row["score"], row["network"]) for row in rows])
-        assert [row["method"] for row in rows] == list(rta_search.TABLE4)
-    assert found[0] == found[1]
-
-
 def test_bad_names():
     with pytest.raises(ValueError, match="unknown table"):
         rta.run_table("table5")

@@ -51,7 +51,7 @@ def write_pid_and_wait(cell: Cell) -> dict:
     return {}
 
 
-def eventually(condition, seconds: float = 60) -> bool:
+def eventually(condition, seconds: float = 300) -> bool:
     deadline = time.time() + seconds
     while not condition() and time.time() < deadline:
         time.sleep(0.02)

@@ -187,7 +187,7 @@ def test_words_name_what_is_on_the_axes():
 
 
 def test_same_figure_gives_the_same_bytes_in_another_process(tmp_path):
-    names = ("draw_cell", "misclassified", "mined_operations", "score_bars", "corruption_dots", "gain_heatmap", "factorial")
+    names = ("draw_cell", "misclassified", "score_bars", "gain_heatmap")
     code = f"import test_figures as t; [t.figures.save(t.DRAW[n](), {str(tmp_path)!r}, n) for n in {names}]"
     root = Path(__file__).parents[3]
     paths = [str(Path(__file__).parent), str(root / "tests" / "helpers"), str(root)]
@@ -198,6 +198,14 @@ def test_same_figure_gives_the_same_bytes_in_another_process(tmp_path):
         assert [path.suffix for path in written] == [".png", ".svg", ".pdf"]
         assert [path.read_bytes() for path in written] == [(tmp_path / path.name).read_bytes() for path in written]
         assert b"/Type3" not in written[2].read_bytes()  # fonts are embedded as TrueType
+
+
+def test_only_the_kinds_that_are_asked_for_or_there_are_written(tmp_path):
+    (tmp_path / "cell.pdf").write_text("older")
+    assert [path.name for path in figures.save(DRAW["draw_cell"](), tmp_path, "cell", kinds=["png"])] == ["cell.png", "cell.pdf"]
+    assert (tmp_path / "cell.pdf").read_bytes().startswith(b"%PDF") and not (tmp_path / "cell.svg").exists()
+    with pytest.raises(ValueError, match=r"RTALIB_FIGURES.*'sgv'.*Did you mean 'svg'"):
+        figures.save(DRAW["draw_cell"](), tmp_path, "cell", kinds=["sgv"])
 
 
 def test_style_is_put_back_and_figures_show_themselves():
