@@ -4,7 +4,7 @@ The operations follow Pillow, which the published code calls (pil_ops.py), so a 
 training loss of the paper (consistency of three views) is in training/mixing.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -125,17 +125,34 @@ def _mixed(
         styled = ((operation == len(names)) & (torch.arange(steps) < length[:, None])).any(1).nonzero().squeeze(1)
         chains.index_copy_(0, styled.to(images.device), twins.index_select(0, (styled // width).to(images.device)))
     for turn in range(steps):
-        for number, name in enumerate(names):
-            at = ((operation[:, turn] == number) & (turn < length)).nonzero().squeeze(1)
-            if not len(at):
-                continue
-            magnitude = magnitude_of(name, level[at, turn], *images.shape[2:])
-            if name in SIGNED:
-                magnitude = magnitude * sign[at, turn]
-            at = at.to(images.device)
-            chains.index_copy_(0, at, OPERATIONS[name](chains.index_select(0, at), magnitude.to(images.device)))
+        operate(chains, torch.where(turn < length, operation[:, turn], -1), level[:, turn], sign[:, turn], names)
     weights = dirichlet(midpoints(seed, index, rng.stream("augmix", "weights"), width), alpha)
     share = beta(midpoints(seed, index, rng.stream("augmix", "share"), 1), alpha)
+    return mixed(images, chains, share, weights)
+
+
+def operate(images: Tensor, operation: Tensor, level: Tensor, sign: Tensor, names: Sequence[str] = tuple(OPERATIONS)) -> None:
+    """Apply to each of uint8 (N,3,H,W), in place, names[operation] at float64 `level` 0.1 to 10; sign: -1 or 1; all (N,), on the CPU.
+
+    Images whose operation is no position in `names` stay.
+    """
+    for number, name in enumerate(names):
+        at = (operation == number).nonzero().squeeze(1)
+        if not len(at):
+            continue
+        magnitude = magnitude_of(name, level[at], *images.shape[2:])
+        if name in SIGNED:
+            magnitude = magnitude * sign[at]
+        at = at.to(images.device)
+        images.index_copy_(0, at, OPERATIONS[name](images.index_select(0, at), magnitude.to(images.device)))
+
+
+def mixed(images: Tensor, chains: Tensor, share: Tensor, weights: Tensor) -> Tensor:
+    """uint8 (N,3,H,W): (1 - share) image + share sum_k weights_k chain_k, rounded.
+
+    chains: uint8 (N K,3,H,W), the K of an image after one another. share: float64 (N,1). weights: float64 (N,K).
+    """
+    width = weights.shape[1]
     parts = torch.cat([1 - share, share * weights], dim=1).float().to(images.device).view(-1, 1 + width, 1, 1, 1)
     total = images * parts[:, 0]
     for k, chain in enumerate(chains.view(-1, width, *images.shape[1:]).unbind(1), 1):

@@ -42,9 +42,11 @@ TABLE1 = {  # {method: kind of augmentation}
     "10,000 Ori + 4 × 10,000 Ori with I-FGSM": "i_fgsm",
     "10,000 Ori + 4 × 10,000 Ori with Corruptions": "corruptions",
     OURS: "rta",
-    # not in the paper: two augmentations that mix images
+    # not in the paper: four augmentations that mix images
     "10,000 Ori + 4 × 10,000 Ori with AugMix": "augmix",
     "10,000 Ori + 4 × 10,000 Ori with CutMix": "cutmix",
+    "10,000 Ori + 4 × 10,000 Ori with PRIME": "prime",
+    "10,000 Ori + 4 × 10,000 Ori with PixMix": "pixmix",
 }
 # {method: (label smoothing, weight decay)} and {method: (epochs, milestones)}, all on the RTA set of Table 1
 TABLE2 = {
@@ -60,7 +62,7 @@ TABLE3 = {
 TABLES = ("table1", "table2", "table3", "table4")
 CLEAN_SOURCE = "clean_resnet50"
 ATTACKS = {"fgsm": attacks.FGSM(), "i_fgsm": attacks.BIM()}
-PER_IMAGE = {"trivial_augment": augment.trivial_augment, "cutout": augment.cutout, "augmix": augment.augmix}
+PER_IMAGE = {name: getattr(augment, name) for name in ("trivial_augment", "cutout", "augmix", "prime", "pixmix")}
 
 
 # ------------------------------------------------------------------------------------------------ one row, from top to bottom
