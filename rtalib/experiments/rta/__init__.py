@@ -10,6 +10,7 @@ __getattr__, __dir__ = lazily(
             "TABLES TABLE1 TABLE2 TABLE3 PROTOCOLS OURS BASELINE CLEAN_SOURCE source_network"
         ),
         "figures": "",
+        "overlap": "",
         "score": "",
         "search": "",
         "severity_budget": "",

@@ -1,14 +1,18 @@
-"""Figures of iterative search: the operations that the networks mine, piece by piece, and the share that they still get wrong."""
+"""Figures of paper one: gain against distance, what iterative search mines, and what the networks still get wrong."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import seaborn
 
 from rtalib.experiments.rta.iterative_search import Trace
+from rtalib.experiments.rta.overlap import means, slopes
 from rtalib.results.figures import style
 from rtalib.results.figures.arrays import heat
+from rtalib.results.figures.samples import origin, short_name
 from rtalib.results.papers import FAMILIES, label
+from rtalib.results.statistics import interval
 
 CLEAN_SOURCES = ("clean_resnet50", "clean_wideresnet")
 
@@ -71,4 +75,36 @@ def misclassified(
         style.legend_above(drawing, axes, columns=2)
         axes.set(xlabel="pieces trained on", ylabel="candidates, percent", ylim=(0, None), title=title)
         axes.set_xticks(sorted(set(frame["pieces"])))
+    return drawing
+
+
+def gain_against_distance(rows: Sequence[Mapping]) -> style.Drawing:
+    """A panel per training set, a point per corruption: points gained over 5 × originals against the distance; means over seeds.
+
+    rows: of `overlap.run_overlap`. Filled: the types that RTA trains on; hollow: those unlike them. The line is the least squares fit of
+    all panels together; above it stands its slope with a 95 % interval over seeds.
+    """
+    frame = pd.DataFrame(means(rows))
+    frame["panel"] = frame["method"].map(short_name)
+    slope, offset = np.polyfit(frame["distance"], frame["gain"], 1)
+    each = list(slopes(rows).values())
+    half = interval(each)
+    title = f"Gain falls by {-np.mean(each):.0f}" + ("" if np.isnan(half) else f" ± {half:.0f}") + " points from full overlap to none"
+    panels = list(dict.fromkeys(frame["panel"]))
+    lines = -(-len(panels) // 3)
+    with style.sheet(style.PAGE, 0.5 + 1.6 * lines, origin(rows), shape=(lines, 3), sharex=True, sharey=True) as (drawing, _):
+        for axes, name in zip(drawing.axes, panels, strict=False):
+            found = frame[frame["panel"] == name]
+            axes.axhline(0, color=style.PALE, lw=0.8)
+            axes.plot([0, 1], [offset, offset + slope], color=style.GREY, lw=0.8, ls="--")
+            for trained, fill, words in ((True, style.BLUE, "trained by RTA"), (False, "none", "unlike those")):
+                part = found[found["trained"] == trained]
+                axes.scatter(part["distance"], part["gain"], s=12, facecolor=fill, edgecolor=style.BLUE, linewidth=0.8, label=words)
+            axes.set(title=name, xlim=(-0.05, 1.05))
+        for axes in drawing.axes[len(panels) :]:
+            axes.axis("off")
+        drawing.axes[3 * (lines - 1) + 1].set_xlabel("distance: 0 the set has the corruption, 1 nothing like it")
+        drawing.axes[3 * (lines // 2)].set_ylabel("gain over 5 × originals, points")
+        style.legend_above(drawing, drawing.axes[0])
+        drawing.legends[0].set_title(title)
     return drawing
