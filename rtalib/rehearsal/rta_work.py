@@ -9,10 +9,12 @@ from rtalib import models
 from rtalib.attacks import ODIBIM
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.corruptions import HELD_OUT as HELD_OUT_TYPES
+from rtalib.experiments.rta.overlap import DRAWS, NULL, PICTURES, OverlapTrial
 from rtalib.experiments.rta.score import HELD_OUT_SEVERITIES
 from rtalib.experiments.rta.search import ScoreTrial, SearchSpec, StepTrial
 from rtalib.experiments.rta.severity_budget import REPEATED, BudgetTrial
-from rtalib.experiments.rta.tables import ATTACKS, BASELINE, CLEAN_SOURCE, OURS, TABLE1, SetTrial, SourceTrial, TargetTrial
+from rtalib.experiments.rta.tables import ATTACKS, BASELINE, CLEAN_SOURCE, OURS, PER_IMAGE, TABLE1, SetTrial, SourceTrial, TargetTrial
+from rtalib.experiments.rta.unlike import UNLIKE
 from rtalib.rehearsal.kinds import ATTACK, CORRUPTION, PREDICTION, TRAINING, Kind, unit_recipe
 from rtalib.rehearsal.work import Key, Work
 from rtalib.scale_settings import RtaScale
@@ -42,6 +44,8 @@ def needs(work: Work, table: str, cell: Any, side: int, classes: int) -> list[Ke
             made = work.add(("severity", made, cell.severity), [(_corruption(side), cell.setup.copies * cell.setup.originals / 2)], [made])
         size = (1 + cell.copies) * cell.setup.originals
         return _scored(work, cell, (made, cell.copies), size, cell.setup.recipe(), cell.seed, side, [made])
+    if isinstance(cell, OverlapTrial):
+        return [_overlap(work, cell, side)]
     if isinstance(cell, StepTrial):
         return [_step(work, cell.spec, cell.kind, cell.step, cell.model, side)]
     if isinstance(cell, ScoreTrial):
@@ -108,6 +112,20 @@ def _scored(
     """A target network trained on a set and scored on the proxy suite."""
     network = _network(work, ("target", cell.model, data, recipe, seed), cell.model, recipe, size, side, needs or [data])
     return [_score(work, network, cell.model, cell.dataset, cell.setup, side)]
+
+
+def _overlap(work: Work, cell: OverlapTrial, side: int) -> Key:
+    """The networks of a set and of the null model on every type, and the features of the set's operations."""
+    model, recipe, networks = cell.setup.targets[0], cell.setup.recipe(), []
+    for method in (cell.method, NULL):
+        data = training_set(work, method, cell.seed, cell.dataset, cell.protocol, cell.setup, side)
+        networks.append(
+            _network(work, ("target", model, data, recipe, cell.seed), model, recipe, _size_of(method, cell.setup), side, [data])
+        )
+    types = len(CORRUPTIONS) + len(UNLIKE)
+    own = DRAWS * PICTURES if TABLE1[cell.method] in PER_IMAGE else _size_of(cell.method, cell.setup)
+    units = [(_corruption(side), types * cell.setup.evaluated), (_prediction(model, side), (3 * types + 1) * cell.setup.evaluated + own)]
+    return work.add(("overlap", cell.method, cell.seed), units, networks)
 
 
 def _score(work: Work, network: Key, model: str, dataset: str, setup: RtaScale, side: int) -> Key:

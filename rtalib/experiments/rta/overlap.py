@@ -28,6 +28,7 @@ METHODS = tuple(
 )  # CutMix alters no single image
 DRAWS, PICTURES = 100, 100  # draws of a random operation, each on the same pictures
 UNLIKE_SEVERITY = 3
+PROTOCOL = "disjoint"
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,20 @@ class OverlapTrial:
     setup: tables.RtaScale
 
 
+@grid.shared_workers()
 def run_overlap(*, scale: str = "demo", dataset: str = "shapes10", seeds: Sequence[int] = (), executor: str = "processes") -> list[dict]:
-    """Rows of all METHODS and seeds, under protocol 'disjoint'; networks of Table 1 are used, not trained again.
+    """Rows of all METHODS and seeds, under protocol 'disjoint'; networks that Table 1 has stored are not trained again.
 
     seeds: default the scale's own. Row fields: method, seed, distance {type: 0 to 1} and gain {type: points} over the 15 corruptions, as
     RTA trains on them, and the ten of UNLIKE; n_eval images of each type.
     """
     settings = scales.get(scale)
-    seeds = seeds or settings.seeds
-    options = {"scale": scale, "dataset": dataset, "seeds": seeds, "protocol": "disjoint", "executor": executor}
-    tables.run_table("table1", only={(method, seed) for method in (NULL, *METHODS) for seed in seeds}, **options)
-    trials = [OverlapTrial(method, seed, dataset, "disjoint", scale, settings.rta) for seed in seeds for method in METHODS]
-    common = {"run": scales.run_name(scale, dataset), "inputs": tables.run_inputs(dataset, settings.rta), "executor": executor}
+    setup, seeds = settings.rta, seeds or settings.seeds
+    common = {"run": scales.run_name(scale, dataset), "inputs": tables.run_inputs(dataset, setup), "executor": executor}
+    tables.run_sources(scale, dataset, setup, common)
+    sets = [tables.SetTrial(method, seed, dataset, PROTOCOL, setup) for seed in seeds for method in (NULL, *METHODS)]
+    grid.run(tables.set_trial, sets, recipe="rtalib.rta.set_cell", table="rta-sets", **common)
+    trials = [OverlapTrial(method, seed, dataset, PROTOCOL, scale, setup) for seed in seeds for method in METHODS]
     return grid.run(overlap_trial, trials, recipe="rtalib.overlap.overlap_trial", table="rta-overlap", **common)
 
 
