@@ -56,7 +56,7 @@ def runners() -> dict[str, Callable[..., list[dict]]]:
     own = {f"rta-{table}": partial(rta.run_table, table) for table in rta.TABLES}
     own |= {f"cf-{table}": partial(repair.run_table, table) for table in repair.TABLES}
     own |= {question: partial(together.run_table, question) for question in together.QUESTIONS}
-    return own | {"rta-overlap": rta.overlap.run_overlap, "search-or-chance": chance.run}
+    return own | {"rta-overlap": rta.overlap.run, "search-or-chance": chance.run}
 
 
 def named(names: Iterable[str]) -> list[str]:

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from rtalib.infra import nb
 
-# rta.run_table("table1", repair.run_table("figure4", together.run_table("coverage", chance.run(
-CALL = re.compile(r'\b(rta|repair|together)\.run_table\(\s*"([\w-]+)"|\b(chance)\.run\(')
+# rta.run_table("table1", repair.run_table("figure4", together.run_table("coverage", chance.run(, overlap.run(
+CALL = re.compile(r'\b(rta|repair|together)\.run_table\(\s*"([\w-]+)"|\b(chance|overlap)\.run\(')
 PREFIX = {"rta": "rta-", "repair": "cf-", "together": ""}
+ALONE = {"chance": "search-or-chance", "overlap": "rta-overlap"}
 
 
 def tables_of(notebook: Path) -> list[str]:
     """The tables, by their names in the store, that a notebook computes."""
     text = "\n".join(nb.source_of(cell) for cell in nb.cells_of(notebook) if cell["cell_type"] == "code")
-    found = ("search-or-chance" if chance else PREFIX[module] + table for module, table, chance in CALL.findall(text))
+    found = (ALONE[alone] if alone else PREFIX[module] + table for module, table, alone in CALL.findall(text))
     return list(dict.fromkeys(found))
 
 

@@ -81,7 +81,7 @@ def misclassified(
 def gain_against_distance(rows: Sequence[Mapping]) -> style.Drawing:
     """A panel per training set, a point per corruption: points gained over 5 × originals against the distance; means over seeds.
 
-    rows: of `overlap.run_overlap`. Filled: the types that RTA trains on; hollow: those unlike them. The line is the least squares fit of
+    rows: of `overlap.run`. Filled: the types that RTA trains on; hollow: those unlike them. The line is the least squares fit of
     all panels together; above it stands its slope with a 95 % interval over seeds.
     """
     frame = pd.DataFrame(means(rows))

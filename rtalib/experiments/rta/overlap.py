@@ -44,7 +44,7 @@ class OverlapTrial:
 
 
 @grid.shared_workers()
-def run_overlap(*, scale: str = "demo", dataset: str = "shapes10", seeds: Sequence[int] = (), executor: str = "processes") -> list[dict]:
+def run(*, scale: str = "demo", dataset: str = "shapes10", seeds: Sequence[int] = (), executor: str = "processes") -> list[dict]:
     """Rows of all METHODS and seeds, under protocol 'disjoint'; networks that Table 1 has stored are not trained again.
 
     seeds: default the scale's own. Row fields: method, seed, distance {type: 0 to 1} and gain {type: points} over the 15 corruptions, as

@@ -36,7 +36,7 @@ def test_a_set_of_corruptions_is_near_them_and_a_set_of_squares_is_not(monkeypat
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     cutout = "10,000 Ori + 4 × 10,000 Ori with Cutout"
     monkeypatch.setattr(overlap, "METHODS", (CORRUPTED, cutout))
-    rows = {row["method"]: row for row in overlap.run_overlap(scale="smoke", seeds=[0], executor="serial")}
+    rows = {row["method"]: row for row in overlap.run(scale="smoke", seeds=[0], executor="serial")}
     near, far = ([rows[name]["distance"][kind] for kind in CORRUPTIONS] for name in (CORRUPTED, cutout))
     assert rows[cutout]["distance"].keys() == rows[cutout]["gain"].keys() == {*CORRUPTIONS, *UNLIKE}
     assert np.mean(near) < 0.9 * np.mean(far)  # a set at smoke has few images of each type, whose means are noisy
