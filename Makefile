@@ -10,7 +10,7 @@ BIN     := $(VENV)/bin
 # Notebooks opened by hand and notebooks run by a command share one outputs folder.
 export RTALIB_OUTPUTS ?= $(CURDIR)/outputs
 
-.PHONY: help reproduce test lab book lint clean
+.PHONY: help reproduce test check lab book lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make lab                                                    open the notebooks in JupyterLab"
 	@echo "make book                                                   build a site of the notebooks in build/book"
 	@echo "make test [ARGS='-k name']                                  run the tests"
+	@echo "make check                                                  run the quick tests beside what differs from main: about a minute"
 	@echo "make lint                                                   check style"
 	@echo "make clean                                                  remove environment and caches; outputs/ is kept"
 
@@ -33,6 +34,9 @@ book: $(VENV)/.installed-notebooks-book
 
 test: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-browser-ray $(VENV)/.debian
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+check: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-browser-ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $$($(BIN)/python tests/helpers/changed.py) $(ARGS)
 
 lint: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-browser-ray
 	$(BIN)/ruff check .

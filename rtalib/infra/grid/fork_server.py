@@ -76,17 +76,28 @@ def _end_with_parent() -> None:
 
 
 def kernel(surroundings: Surroundings, folder: str, connection_file: str) -> None:
-    """In a child: be the Jupyter kernel of this connection file, working in `folder`, in a process group of its own."""
+    """In a child: be the Jupyter kernel of this connection file, working in `folder`, in a process group of its own.
+
+    It computes with one thread unless OMP_NUM_THREADS says otherwise: on a busy machine, threads of small operations wait for each other.
+    """
     surroundings.enter()
     os.setpgrp()
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in a child of a background job
     sys.argv[:] = ["ipykernel_launcher", "-f", connection_file]
     try:
+        _one_thread()
         _inline_figures()
         runpy.run_module("ipykernel_launcher", run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing's children leave without
+
+
+def _one_thread() -> None:
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 def _inline_figures() -> None:

@@ -147,6 +147,7 @@ def save(
     with use_style():
         for kind, path in paths.items():
             figure.savefig(path, metadata=dates[kind])
+            figure.set_layout_engine("none")  # the other kinds, and the notebook, show the parts where they now are
     return list(paths.values())
 
 
