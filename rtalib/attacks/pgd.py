@@ -1,4 +1,4 @@
-"""Recipes of plain gradient steps: PGD and its one-line variants BIM, FGSM, MI-FGSM, and PGD in the L2 ball."""
+"""Recipes of plain gradient steps: PGD and its one-line variants BIM, FGSM, MI-FGSM."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rtalib.attacks.checks import check_recipe, warn_if_chance
-from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, ball_l2, project, project_l2, unit
+from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, project, unit
 from rtalib.errors import check_name, check_number
 
 
@@ -141,19 +141,3 @@ class MIFGSM(BIM):
 
     def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:
         return self.decay * previous + unit(gradient, 1)
-
-
-@dataclass(frozen=True)
-class PGDL2(PGD):
-    """PGD in the L2 ball (Madry et al. 2018): steps of length `step_size` along the gradient. eps 0.5 is usual for CIFAR-10."""
-
-    eps: float | tuple[float, ...] = 0.5
-    step_size: float | tuple[float, ...] | None = 0.1
-
-    norm: ClassVar[str] = "l2"
-
-    def start(self, clean: Tensor, seed: int, index: Tensor, restart: int) -> Tensor:
-        return ball_l2(seed, index, restart, clean, self.eps) if self.random_start else clean
-
-    def step(self, x: Tensor, direction: Tensor, clean: Tensor) -> Tensor:
-        return project_l2(x + self.size * unit(direction), clean, self.eps)

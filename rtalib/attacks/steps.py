@@ -1,4 +1,4 @@
-"""The parts of every attack: a recipe and its run on a batch, losses, the input gradient, the two balls with their random starts."""
+"""The parts of every attack: a recipe and its run on a batch, losses, the input gradient, the L-infinity ball and its random start."""
 
 import copy
 import math
@@ -208,17 +208,3 @@ def unit(x: Tensor, order: int = 2) -> Tensor:
 def length(x: Tensor, order: int = 2) -> Tensor:
     """(N,1,1,1): the L1 or L2 norm of each image of (N,C,H,W), at least a tiny positive number, so that it can divide."""
     return torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
-
-
-def project_l2(x: Tensor, clean: Tensor, eps: float | Tensor) -> Tensor:
-    """`x` moved towards `clean` until it is within eps in the L2 norm, then clipped to [0,1], which only reduces the distance."""
-    delta = x - clean
-    return (clean + delta * (eps / length(delta)).clamp_max(1)).clamp_(0, 1)
-
-
-def ball_l2(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float | Tensor) -> Tensor:
-    """A uniform point of the L2 ball around each clean image (clipped to [0,1]), from the image's own random stream."""
-    size = clean[0].numel()
-    noise = rng.normal(seed, index, rng.stream("attack start", restart), size).view_as(clean)
-    radius = rng.uniform(seed, index, rng.stream("attack radius", restart), 1)[:, :, None, None] ** (1 / size)
-    return project_l2(clean + (eps * radius * noise / length(noise)).to(clean.dtype), clean, eps)

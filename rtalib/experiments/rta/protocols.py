@@ -1,5 +1,7 @@
 """The images of a training set of paper one before augmentation, by protocol."""
 
+import warnings
+
 import torch
 
 from rtalib import experiments
@@ -34,6 +36,16 @@ def unseen(dataset: str, limit: int, seed: int, setup: RtaScale) -> LabeledImage
         )
     rest = data.subset(left)
     return rest.subset(balanced(rest.hard_labels, rest.num_classes, limit, seed))
+
+
+def warn_of_leakage(protocol: str) -> None:
+    """Warn that 'paper', like the contest's first stage, trains on the very test images that the evaluation perturbs."""
+    if protocol == "paper":
+        warnings.warn(
+            "protocol 'paper': the training images are test images, and so are the images of the proxy suite. "
+            "Its score measures how well perturbed copies of training images are recognized, not new images.",
+            stacklevel=3,
+        )
 
 
 def unmodified(data: LabeledImages, drawn: list[list[str]]) -> dict[str, int]:

@@ -6,7 +6,6 @@ network that is never a source, in both norms. The score is the paper's formula,
 level is not comparable with the paper's. The contest's released arrays, if you have them (see HIDDEN), are one more column.
 """
 
-import warnings
 from pathlib import Path
 
 from torch import nn
@@ -15,7 +14,7 @@ from rtalib import attacks
 from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset, root_folder
-from rtalib.experiments.rta.unlike import UNLIKE, corrupt_unlike
+from rtalib.experiments.rta.unlike import unlike_suite
 from rtalib.infra import store
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
@@ -64,26 +63,13 @@ def suite_part(part: str, test: LabeledImages, network: nn.Module, *, severity: 
     return concat([test.with_images(images) for images in made], part)
 
 
-def unlike_suite(test: LabeledImages) -> dict[str, LabeledImages]:
-    """{type: images} of the corruptions in UNLIKE at two severities, made once; beside the suite, not part of the mean."""
-
-    def build(folder: Path) -> None:
-        for name in UNLIKE:
-            (folder / name).mkdir(exist_ok=True)
-            made = (corrupt_unlike(test.images, name, level, seed=SEED) for level in HELD_OUT_SEVERITIES)
-            save_images(folder / name, concat([test.with_images(images) for images in made], name))
-
-    entry = store.make("unlike-suite", 1, {"data": test.digest, "severities": HELD_OUT_SEVERITIES}, build, label="unlike")
-    return {name: load_images(entry.path / name) for name in UNLIKE}
-
-
 def measure(network: nn.Module, dataset: str, setup: RtaScale) -> dict:
     """score and its PARTS for one network in percent, n_eval, and `hidden` if the released arrays are there.
 
     Not part of the score, because rows were stored before: unlike_types, the percentage on each of UNLIKE, and `unlike`, their mean.
     """
     suite = proxy_suite(dataset, setup)
-    unlike = {name: 100 * evaluate(network, images) for name, images in unlike_suite(suite["clean"]).items()}
+    unlike = {name: 100 * evaluate(network, images) for name, images in unlike_suite(suite["clean"], HELD_OUT_SEVERITIES, SEED).items()}
     parts = {part: 100 * evaluate(network, images) for part, images in suite.items()}
     facts = {"score": sum(parts.values()) / len(parts), **parts, "n_eval": sum(map(len, suite.values()))}
     facts |= {"unlike": sum(unlike.values()) / len(unlike), "unlike_types": unlike}
@@ -93,13 +79,3 @@ def measure(network: nn.Module, dataset: str, setup: RtaScale) -> dict:
 def has_hidden(dataset: str) -> bool:
     """Whether the contest's released arrays, of CIFAR-10's classes, are there."""
     return dataset == "cifar10" and (root_folder() / HIDDEN / "data.npy").is_file()
-
-
-def warn_of_leakage(protocol: str) -> None:
-    """Warn that 'paper', like the contest's first stage, trains on the very test images that the evaluation perturbs."""
-    if protocol == "paper":
-        warnings.warn(
-            "protocol 'paper': the training images are test images, and so are the images of the proxy suite. "
-            "Its score measures how well perturbed copies of training images are recognized, not new images.",
-            stacklevel=3,
-        )

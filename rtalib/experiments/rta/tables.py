@@ -23,8 +23,9 @@ from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import unknown
 from rtalib.experiments.rta import score, search
-from rtalib.experiments.rta.protocols import PROTOCOLS, original_images, unmodified
+from rtalib.experiments.rta.protocols import PROTOCOLS, original_images, unmodified, warn_of_leakage
 from rtalib.infra import grid, store
+from rtalib.infra.data_files import read_toml
 from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
 from rtalib.sources.train import Trained, origin, shared_source, source_network, weights_in_use
@@ -33,32 +34,10 @@ from rtalib.training.recipes import Recipe
 
 BASELINE = "10,000 Ori(baseline)"
 OURS = "10,000 Ori + 4 × 10,000 Ori with RTA(Ours)"
-TABLE1 = {  # {method: kind of augmentation}
-    BASELINE: None,
-    "5 × 10,000 Ori": "original",
-    "10,000 Ori + 4 × 10,000 Ori with TA": "trivial_augment",
-    "10,000 Ori + 4 × 10,000 Ori with Cutout": "cutout",
-    "10,000 Ori + 4 × 10,000 Ori with FGSM": "fgsm",
-    "10,000 Ori + 4 × 10,000 Ori with I-FGSM": "i_fgsm",
-    "10,000 Ori + 4 × 10,000 Ori with Corruptions": "corruptions",
-    OURS: "rta",
-    # not in the paper: four augmentations that mix images
-    "10,000 Ori + 4 × 10,000 Ori with AugMix": "augmix",
-    "10,000 Ori + 4 × 10,000 Ori with CutMix": "cutmix",
-    "10,000 Ori + 4 × 10,000 Ori with PRIME": "prime",
-    "10,000 Ori + 4 × 10,000 Ori with PixMix": "pixmix",
-}
-# {method: (label smoothing, weight decay)} and {method: (epochs, milestones)}, all on the RTA set of Table 1
-TABLE2 = {
-    f"LS {smoothing}, WD {text}": (smoothing, float(text))
-    for smoothing, text in ((0, "1e-4"), (0.05, "1e-4"), (0.1, "1e-4"), (0.15, "1e-4"), (0.1, "2e-4"), (0.1, "5e-4"))
-}
-TABLE3 = {
-    "110 epochs, lr decay by 0.1 at [100,105].": (110, (100, 105)),
-    "150 epochs, lr decay by 0.1 at [120, 135].": (150, (120, 135)),
-    "165 epochs, lr decay by 0.1 at [120, 135,150].": (165, (120, 135, 150)),
-    "180 epochs, lr decay by 0.1 at [120, 140,160].": (180, (120, 140, 160)),
-}
+METHODS = read_toml(__package__, "tables.toml")
+TABLE1 = {method: kind or None for method, kind in METHODS["table1"].items()}  # {method: kind of augmentation}
+TABLE2 = METHODS["table2"]  # {method: (label smoothing, weight decay)}, on the RTA set of Table 1, like TABLE3
+TABLE3 = {method: (epochs, tuple(milestones)) for method, (epochs, milestones) in METHODS["table3"].items()}
 TABLES = ("table1", "table2", "table3", "table4")
 CLEAN_SOURCE = "clean_resnet50"
 ATTACKS = {"fgsm": attacks.FGSM(), "i_fgsm": attacks.BIM()}
@@ -193,7 +172,7 @@ def run_table(
     protocol = protocol or settings.protocol
     if protocol not in PROTOCOLS:
         raise unknown("protocol", protocol, PROTOCOLS)
-    score.warn_of_leakage(protocol)
+    warn_of_leakage(protocol)
     setup, seeds = settings.rta, seeds or settings.seeds
     common = {"run": scales.run_name(scale, dataset), "inputs": run_inputs(dataset, setup), "executor": executor}
     run_sources(scale, dataset, setup, common)

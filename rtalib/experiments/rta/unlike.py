@@ -7,7 +7,8 @@ index) and the image alone.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from rtalib import rng
 from rtalib.corruptions import SEVERITIES
+from rtalib.data.images import LabeledImages, concat
 from rtalib.errors import check_images, check_index, unknown
+from rtalib.infra import store
+from rtalib.training.artefacts import load_images, save_images
 
 Draw = Callable[[int], Tensor]  # count -> float64 (N, count), uniform in [0, 1)
 
@@ -159,3 +163,16 @@ def corrupt_unlike(images: Tensor, name: str, severity: int, *, seed: int = 0, i
     stream = rng.stream("unlike", name, severity)
     made = function(images.double() / 255, strengths[severity - 1], lambda count: rng.uniform(seed, index, stream, count))
     return made.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+def unlike_suite(test: LabeledImages, severities: Sequence[int], seed: int) -> dict[str, LabeledImages]:
+    """{type: images at all of these severities}, made once; scored beside the proxy suite, not part of its mean."""
+
+    def build(folder: Path) -> None:
+        for name in UNLIKE:
+            (folder / name).mkdir(exist_ok=True)
+            made = (corrupt_unlike(test.images, name, level, seed=seed) for level in severities)
+            save_images(folder / name, concat([test.with_images(images) for images in made], name))
+
+    entry = store.make("unlike-suite", 1, {"data": test.digest, "severities": severities}, build, label="unlike")
+    return {name: load_images(entry.path / name) for name in UNLIKE}

@@ -11,6 +11,7 @@ from rtalib import models, papers, rta, scales
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.data.export import export
 from rtalib.data.loading import load_dataset
+from rtalib.experiments.rta import protocols
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta.unlike import UNLIKE
@@ -95,10 +96,10 @@ def test_released_arrays_are_scored_beside_the_suite(tmp_path, monkeypatch):
 
 def test_training_on_test_images_is_warned_of():
     with pytest.warns(UserWarning, match="training images are test images"):
-        rta_score.warn_of_leakage("paper")
+        protocols.warn_of_leakage("paper")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        rta_score.warn_of_leakage("disjoint")
+        protocols.warn_of_leakage("disjoint")
 
 
 def test_recipes_are_the_papers_at_paper_scale_and_in_proportion_elsewhere():
