@@ -1,5 +1,6 @@
 """Choosing one of several searched genotypes: train each from scratch for a short time and compare on the validation images."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -7,12 +8,31 @@ import torch
 
 from rtalib.darts.genotype import Genotype
 from rtalib.darts.network import Network
-from rtalib.darts.settings import Choice
+from rtalib.darts.operations import STEMS
 from rtalib.data.images import LabeledImages
+from rtalib.errors import check_name, check_number
 from rtalib.models.base import seeded
 from rtalib.models.inference import evaluate
 from rtalib.training.loop import train as train_network
 from rtalib.training.recipes import RECIPES
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one of several genotypes is chosen: by validation accuracy after a short training from scratch (Liu et al., ICLR 2019: 100
+    epochs). recipe: a name in training.RECIPES; channels, layers, stem: of the networks."""
+
+    epochs: int = 100
+    recipe: str = "darts"
+    channels: int = 16
+    layers: int = 8
+    stem: str = "cifar"
+
+    def __post_init__(self):
+        for name in ("epochs", "channels", "layers"):
+            check_number(f"choice.{name}", getattr(self, name), 1, integer=True)
+        check_name("stem", self.stem, STEMS)
+        check_name("recipe", self.recipe, RECIPES)
 
 
 def choose(

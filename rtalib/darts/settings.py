@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
+from rtalib.darts.choose import Choice
 from rtalib.darts.darts_pt import Projection
 from rtalib.darts.operations import STEMS
 from rtalib.darts.robust_darts import Adaptation, Curvature, StopRule
@@ -9,32 +10,11 @@ from rtalib.darts.space import Space, get_space
 from rtalib.darts.supernet.pc_darts import MASKS
 from rtalib.errors import check_name, check_number, unknown
 from rtalib.infra.data_files import build, inherited, read_toml
-from rtalib.training.recipes import RECIPES
 
 FILE = "presets.toml"
 ORDERS = (1, 2)
 TERMS = ("differences", "exact")
 MOST_DROPPED = 0.99  # largest probability of drop path: at 1 nothing would be left to scale up
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How one of several genotypes is chosen: by validation accuracy after a short training from scratch (Liu et al., ICLR 2019: 100
-    epochs). recipe: a name in training.RECIPES; channels, layers, stem: of the networks."""
-
-    epochs: int = 100
-    recipe: str = "darts"
-    channels: int = 16
-    layers: int = 8
-    stem: str = "cifar"
-
-    def __post_init__(self):
-        for name in ("epochs", "channels", "layers"):
-            check_number(f"choice.{name}", getattr(self, name), 1, integer=True)
-        if self.stem not in STEMS:
-            raise unknown("stem", self.stem, STEMS)
-        if self.recipe not in RECIPES:
-            raise unknown("recipe", self.recipe, RECIPES)
 
 
 @dataclass(frozen=True)

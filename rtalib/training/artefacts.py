@@ -20,7 +20,6 @@ from rtalib.models.base import seeded
 from rtalib.models.inference import best_device
 from rtalib.training.loop import train
 from rtalib.training.recipes import Recipe, resolve_precision
-from rtalib.training.validation import Validation
 
 
 def fit_network(
@@ -31,39 +30,27 @@ def fit_network(
     parameters: dict,
     seed: int,
     label: str,
-    objective: Callable | None = None,
     precision: str = "auto",
     record: Callable[[nn.Module], dict] | None = None,
     context: Callable[[nn.Module], AbstractContextManager] = nullcontext,
-    validation: Validation | None = None,
-    n_labeled: int = 0,
+    **options: Any,
 ) -> store.Entry:
     """The store entry of a trained network: its weights and its history. Training resumes from its last checkpoint.
 
     precision: as in training.train; the key has what 'auto' means on this device.
     parameters: everything that defines the result besides recipe, seed and precision: the architecture, the objective's name and
-    numbers, the key or digest of the data. build and data are called only when needed.
+    numbers, the key or digest of the data, and what the options do. build and data are called only when needed.
     record(model): fields to add to an epoch's line of the history. context(model): a context around the training, after which the network
-    has the parts that it was built with. validation, n_labeled: as in training.train; `parameters` must tell them apart.
+    has the parts that it was built with. options: objective, validation and n_labeled of training.train.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # where `train` takes what is built on the CPU
     parameters = {**parameters, "recipe": asdict(recipe), "seed": seed, "precision": resolve_precision(precision, device)}
 
     def fit(folder: Path) -> None:
         model = seeded(build, seed)
+        options["on_epoch"] = (lambda model, row: record(model)) if record else None
         with context(model):
-            history = train(
-                model,
-                data(),
-                recipe,
-                seed=seed,
-                objective=objective,
-                precision=precision,
-                checkpoint=folder / "checkpoint.pt",
-                on_epoch=(lambda model, row: record(model)) if record else None,
-                validation=validation,
-                n_labeled=n_labeled,
-            )
+            history = train(model, data(), recipe, seed=seed, precision=precision, checkpoint=folder / "checkpoint.pt", **options)
         save_file({name: value.contiguous() for name, value in model.cpu().state_dict().items()}, folder / "weights.safetensors")
         (folder / "history.json").write_text(json.dumps(history, indent=1))
 
