@@ -26,8 +26,6 @@ OPERATIONS = (
 NOISE = "noise"  # RobustDARTS' harmful candidate (Zela et al., ICLR 2020, space S4): fresh N(0,1) in place of the source
 KNOWN = (*OPERATIONS, NOISE)
 CELL_OPERATIONS = (*KNOWN[1:], "sep_conv_7x7", "conv_7x1_1x7")  # in derived cells; the last two in NASNet's and AmoebaNet's
-SHORT = {"max": "max_pool_3x3", "avg": "avg_pool_3x3", "skip": "skip_connect", "sep3": "sep_conv_3x3", "sep5": "sep_conv_5x5"}
-SHORT |= {"dil3": "dil_conv_3x3", "dil5": "dil_conv_5x5"}
 STEMS = ("cifar", "tiny-imagenet", "imagenet")  # before the first cell
 
 

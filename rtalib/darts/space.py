@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rtalib.darts.operations import KNOWN, NOISE, OPERATIONS, SHORT
+from rtalib.darts.operations import KNOWN
 from rtalib.errors import check_name, unknown
+from rtalib.infra.data_files import build, read_toml
 
 if TYPE_CHECKING:
     from rtalib.darts.genotype import Genotype
@@ -53,30 +54,15 @@ def uniform(*operations: str) -> Space:
     return Space((operations,) * len(EDGES), (operations,) * len(EDGES))
 
 
-# RobustDARTS' S1: the two operations per edge that a search in the full space liked best.
-S1_NORMAL = (
-    "skip dil3, skip dil5, skip dil5, skip sep3, skip dil3, max skip, skip sep3, "
-    "skip sep3, skip dil3, skip sep3, max skip, skip dil3, dil3 dil5, dil3 dil5"
-)
-S1_REDUCE = (
-    "max avg, max dil3, max avg, max avg, skip dil5, max avg, max sep3, "
-    "skip dil3, skip dil5, max avg, max avg, skip dil5, skip dil5, skip dil5"
-)
+def _spaces() -> dict[str, Space]:
+    """The spaces of spaces.toml: the same operations on every edge, or a list of them for each edge of both cell types."""
+    spaces = {}
+    for name, table in read_toml(__package__, "spaces.toml").items():
+        spaces[name] = uniform(*table) if isinstance(table, list) else build(Space, table, f"spaces.toml, {name}")
+    return spaces
 
 
-def _expand(table: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(SHORT[word] for word in edge.split()) for edge in table.split(","))
-
-
-SPACES = {
-    "darts": uniform(*OPERATIONS),
-    "no-none": uniform(*OPERATIONS[1:]),  # DARTS-PT (Wang et al., ICLR 2021)
-    "s1": Space(_expand(S1_NORMAL), _expand(S1_REDUCE)),
-    "s2": uniform("skip_connect", "sep_conv_3x3"),
-    "s3": uniform("none", "skip_connect", "sep_conv_3x3"),
-    "s4": uniform(NOISE, "sep_conv_3x3"),
-    "s5": uniform(*OPERATIONS),  # S1 to S5 as RobustDARTS counts them (Zela et al., ICLR 2020): the last is the full one
-}
+SPACES = _spaces()
 
 
 def get_space(space: str | Space) -> Space:
