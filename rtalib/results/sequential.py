@@ -22,20 +22,20 @@ MOST = 20  # seeds that a claim may be expected to need
 Pair = tuple[str, int]  # a method and a seed
 
 
-def e_value(differences: Sequence[float], null: float = 0.0, prior: float = PRIOR) -> float:
+def e_value(differences: Sequence[float], null: float = 0.0) -> float:
     """Evidence against a mean difference of `null`; 1 for fewer than two numbers, or for equal ones, which say nothing about the spread."""
     sample = np.asarray(differences, dtype=float) - null
     n = len(sample)
     if n < 2 or sample.std(ddof=1) < 1e-9:
         return 1.0
-    return _evidence(float(sample.mean() / sample.std(ddof=1)), n, prior)
+    return _evidence(float(sample.mean() / sample.std(ddof=1)), n)
 
 
-def _evidence(effect: float, n: int, prior: float = PRIOR) -> float:
+def _evidence(effect: float, n: int) -> float:
     """The e-value of n numbers whose mean is `effect` standard deviations."""
     square, freedom = n * effect**2, n - 1
-    gain = math.log1p(square / freedom) - math.log1p(square / (freedom * (1 + n * prior)))
-    return math.exp(min(700.0, 0.5 * (n * gain - math.log1p(n * prior))))
+    gain = math.log1p(square / freedom) - math.log1p(square / (freedom * (1 + n * PRIOR)))
+    return math.exp(min(700.0, 0.5 * (n * gain - math.log1p(n * PRIOR))))
 
 
 class Standing(NamedTuple):

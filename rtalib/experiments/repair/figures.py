@@ -20,6 +20,7 @@ from rtalib.results.tables import interval, values
 
 METRICS = ("clean", "mean", "fail", "transfer_pgd")
 TITLES = {"clean": "Clean", "mean": "15 corruptions, mean", "fail": "Failing examples", "transfer_pgd": "PGD, transferred"}
+RATIO = "CF-DARTS: ratio (%)"  # a line of Table 7
 STEPS = {"selection": style.RED, "search": style.BLUE, "retraining": style.PALE_BLUE}
 
 
@@ -32,9 +33,7 @@ def _signed(gaps: np.ndarray) -> dict:
     return {"cmap": "RdBu", "vmin": -reach, "vmax": reach, "linewidths": 0, "fmt": "+z.1f", "annot_kws": {"size": 6}}
 
 
-def gain_heatmap(
-    rows: Sequence[Mapping], pairs: Sequence[tuple[str, str]], *, columns: Sequence[str] = (), title: str = "Difference in points"
-) -> style.Drawing:
+def gain_heatmap(rows: Sequence[Mapping], pairs: Sequence[tuple[str, str]], *, columns: Sequence[str] = ()) -> style.Drawing:
     """A line per (method, reference): mean difference in points over matched seeds, on clean, failing examples and every corruption.
 
     Methods may have a guide ("gb: CF-DARTS"). Blue: the method is above its reference, red: below. Gray: the interval includes zero, or
@@ -51,7 +50,7 @@ def gain_heatmap(
     with style.sheet(style.PAGE, 0.24 * len(pairs) + 1.1, origin(rows)) as (drawing, axes):
         heat(axes, lines, [label(column) for column in columns], gaps, gaps, **_signed(gaps))
         _gray(axes, undecided)
-        axes.set_title(title)
+        axes.set_title("Difference in points")
     return drawing
 
 
@@ -65,15 +64,15 @@ def _gray(axes: Axes, cells: np.ndarray) -> None:
             text.set(color=style.DARK, zorder=3)
 
 
-def neighbour_heatmap(rows: Sequence[Mapping], methods: Sequence[str] = ("CF-DARTS", "CF-DARTSE")) -> style.Drawing:
-    """Guide x corruption for each method: points above the deployed architecture trained again, mean over seeds.
+def neighbour_heatmap(rows: Sequence[Mapping]) -> style.Drawing:
+    """Guide x corruption for CF-DARTS and CF-DARTSE: points above the deployed architecture trained again, mean over seeds.
 
     A frame marks the guide's family, a thick one the guide itself. rows: of the question 'neighbours'.
     """
-    matrices = {method: gain_matrix(rows, method) for method in methods}
+    matrices = {method: gain_matrix(rows, method) for method in ("CF-DARTS", "CF-DARTSE")}
     look = _signed(pd.concat(matrices).to_numpy())
     height = sum(0.24 * len(matrix) + 0.45 for matrix in matrices.values()) + 0.8
-    with style.sheet(style.PAGE, height, origin(rows), shape=(len(methods), 1), sharex=True) as (drawing, _):
+    with style.sheet(style.PAGE, height, origin(rows), shape=(len(matrices), 1), sharex=True) as (drawing, _):
         for axes, (method, matrix) in zip(drawing.axes, matrices.items(), strict=True):
             heat(axes, list(map(label, matrix.index)), list(map(label, matrix)), matrix.to_numpy(), matrix.to_numpy(), **look)
             for line, guide in enumerate(matrix.index):
@@ -97,11 +96,13 @@ def _in_words(matrices: Mapping[str, pd.DataFrame]) -> str:
     return "Gain in points by guide and corruption. " + "; ".join(lines)
 
 
-def effect_dots(tables: Mapping[str, pd.DataFrame], rows: Sequence[Mapping], *, axis: str = "points of top-1") -> style.Drawing:
+def effect_dots(tables: Mapping[str, pd.DataFrame], rows: Sequence[Mapping]) -> style.Drawing:
     """Effects with their intervals: a line per effect, a color per table of contrasts.effects; {name of the series: table}."""
     names = list(dict.fromkeys(name for table in tables.values() for name in table["effect of"]))
     effects = {title: table.set_index("effect of")[["effect", "low", "high"]].reindex(names) for title, table in tables.items()}
-    return difference_dots({title: table.to_numpy(float) for title, table in effects.items()}, names, axis=axis, foot=origin(rows))
+    return difference_dots(
+        {title: table.to_numpy(float) for title, table in effects.items()}, names, axis="points of top-1", foot=origin(rows)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- means, intervals
@@ -197,12 +198,12 @@ def chance_dots(rows: Sequence[Mapping], *, foot: str = "") -> style.Drawing:
 # ------------------------------------------------------------------------------------------------------------------- cost
 
 
-def cost_bars(rows: Sequence[Mapping], published: Published, *, method: str = "CF-DARTS: ratio (%)") -> style.Drawing:
+def cost_bars(rows: Sequence[Mapping], published: Published) -> style.Drawing:
     """CF-DARTS table 7 as two stacked bars: the share of each step in the time, published and measured (mean over seeds)."""
     start = np.zeros(2)
     with style.sheet(style.COLUMN, 1.5, origin(rows)) as (drawing, axes):
         for step, tint in STEPS.items():
-            shares = np.array([published.value(method, step), values(rows, method, step).mean()])
+            shares = np.array([published.value(RATIO, step), values(rows, RATIO, step).mean()])
             bars = axes.barh(["published", "measured"], shares, left=start, height=0.6, color=tint, edgecolor="white", label=step)
             ink = style.BLACK if tint == style.PALE_BLUE else "white"
             axes.bar_label(bars, [f"{share:.1f}" if share > 6 else "" for share in shares], label_type="center", fontsize=6.5, color=ink)

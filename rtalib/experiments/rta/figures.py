@@ -56,9 +56,7 @@ def operation_heatmap(traces: Sequence[Trace], *, title: str = "Percent of each 
     return drawing
 
 
-def misclassified(
-    rounds: Mapping[str, Sequence[Sequence[float]]], *, title: str = "Candidates that are misclassified", foot: str = ""
-) -> style.Drawing:
+def misclassified(rounds: Mapping[str, Sequence[Sequence[float]]], *, foot: str = "") -> style.Drawing:
     """One line per name: percent after 1, 2, ... pieces, the mean over the name's sequences and each of them as a dot.
 
     Names that begin with "published" are grey and dashed.
@@ -73,6 +71,7 @@ def misclassified(
         seaborn.lineplot(**shared, style="name", errorbar=None, **look)
         seaborn.scatterplot(**shared, s=8, alpha=0.5, legend=False)
         style.legend_above(drawing, axes, columns=2)
+        title = "Candidates that are misclassified"
         axes.set(xlabel="pieces trained on", ylabel="candidates, percent", ylim=(0, None), title=title)
         axes.set_xticks(sorted(set(frame["pieces"])))
     return drawing

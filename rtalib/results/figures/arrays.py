@@ -53,9 +53,7 @@ def show_pixels(axes: Axes, image: np.ndarray) -> None:
     axes.axis("off")
 
 
-def alpha_heatmap(
-    weights: np.ndarray, ops: Sequence[str], *, edges: Sequence[str] | None = None, title: str = "Operation weights"
-) -> style.Drawing:
+def alpha_heatmap(weights: np.ndarray, ops: Sequence[str]) -> style.Drawing:
     """Weights (E,K) in [0,1] of K operations on E edges; a frame marks the greatest of each edge. ValueError for another shape."""
     weights = np.asarray(weights, dtype=float)
     if weights.ndim != 2 or weights.shape[1] != len(ops):
@@ -63,10 +61,10 @@ def alpha_heatmap(
     texts = [[f"{value:.2f}".lstrip("0") for value in line] for line in weights]
     with style.sheet(style.COLUMN, 0.2 * len(weights) + 1.0) as (drawing, axes):
         names = [op.replace("_", " ") for op in ops]
-        heat(axes, edges or list(map(str, range(len(weights)))), names, weights / max(weights.max(), 1e-12), texts)
+        heat(axes, list(map(str, range(len(weights)))), names, weights / max(weights.max(), 1e-12), texts)
         for edge, op in enumerate(weights.argmax(axis=1)):
             frame_cell(axes, edge, op)
-        axes.set(ylabel="edge", title=title)
+        axes.set(ylabel="edge", title="Operation weights")
     return drawing
 
 
@@ -96,9 +94,7 @@ def image_grid(
     return drawing
 
 
-def transfer_heatmap(
-    accuracy: np.ndarray, clean: Sequence[float], names: Sequence[str], *, title: str = "Accuracy in percent", foot: str = ""
-) -> style.Drawing:
+def transfer_heatmap(accuracy: np.ndarray, clean: Sequence[float], names: Sequence[str], *, foot: str = "") -> style.Drawing:
     """Accuracy of networks (columns) on examples crafted on others (lines) and, above, on clean images; a frame marks white-box cells.
 
     accuracy: (N,N) percent, crafted on x attacked; clean: N percent; foot: what the numbers are of. Cells are shaded by the share of the
@@ -114,7 +110,8 @@ def transfer_heatmap(
         heat(axes, ["clean images", *shown], shown, lost, table, fmt=".0f")
         for i in range(len(names)):
             frame_cell(axes, i + 1, i)
-        axes.set(title=f"{title}; the darker, the more of the clean accuracy is lost", ylabel="crafted on", xlabel="classified by")
+        title = "Accuracy in percent; the darker, the more of the clean accuracy is lost"
+        axes.set(title=title, ylabel="crafted on", xlabel="classified by")
     return drawing
 
 
@@ -172,9 +169,7 @@ def severity_gallery(clean: np.ndarray, corrupted: np.ndarray, names: Sequence[s
     return drawing
 
 
-def selection_map(
-    fixed: np.ndarray, candidates: np.ndarray, chosen: Sequence[int], *, names: Sequence[str] = ("training", "failing")
-) -> style.Drawing:
+def selection_map(fixed: np.ndarray, candidates: np.ndarray, chosen: Sequence[int]) -> style.Drawing:
     """The candidates that a selection chose, and their order: fixed centers (M,D), candidates (N,D), indices into the candidates.
 
     More than two dimensions are projected on the first two principal components of all points. ValueError for other shapes.
@@ -190,8 +185,8 @@ def selection_map(
         everything = centered @ np.linalg.svd(centered, full_matrices=False)[2][:2].T
     fixed, candidates = everything[: len(fixed)], everything[len(fixed) :]
     with style.sheet(style.COLUMN, style.COLUMN + 0.2) as (drawing, axes):
-        axes.scatter(*fixed.T, s=9, color="#B0B0B0", linewidths=0, label=names[0])
-        axes.scatter(*candidates.T, s=13, color=style.ORANGE, alpha=0.65, linewidths=0, label=names[1])
+        axes.scatter(*fixed.T, s=9, color="#B0B0B0", linewidths=0, label="training")
+        axes.scatter(*candidates.T, s=13, color=style.ORANGE, alpha=0.65, linewidths=0, label="failing")
         look = {"s": 75, "color": style.BLUE, "edgecolors": "white", "linewidths": 0.6, "zorder": 3}
         axes.scatter(*candidates[chosen].T, label="selected, in this order", **look)
         for order, point in enumerate(candidates[chosen], start=1):

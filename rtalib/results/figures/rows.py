@@ -18,6 +18,7 @@ from rtalib.results.papers import CORRUPTION_LABELS, FAMILIES, Published, label
 from rtalib.results.tables import values
 
 FIGURE_3 = ("AugMix", "CutMix", "DeepRepair", "AU-DARTSE", "RF-DARTSE", "CF-DARTSE")
+REFERENCE = "Org. DNN"
 FIGURE_2 = ("clean", "fail", "gaussian_noise", "shot_noise", "impulse_noise")
 COLUMNS = ("clean", "fail", *CORRUPTION_LABELS)
 PUBLISHED = {"marker": "D", "ms": 3, "ls": "", "color": style.ORANGE, "mec": style.BLACK, "mew": 0.4, "zorder": 5}
@@ -98,20 +99,18 @@ def proxy_parts(rows: Sequence[Mapping], *, parts: Sequence[str]) -> style.Drawi
 # ----------------------------------------------------------------------------------------------------- figures of CF-DARTS
 
 
-def difference_bars(
-    rows: Sequence[Mapping], published: Published | None = None, *, methods: Sequence[str] = FIGURE_3, reference: str = "Org. DNN"
-) -> style.Drawing:
-    """CF-DARTS figure 3: per method a panel of (method - reference) on clean, failing examples and every corruption.
+def difference_bars(rows: Sequence[Mapping], published: Published | None = None, *, methods: Sequence[str] = FIGURE_3) -> style.Drawing:
+    """CF-DARTS figure 3: per method a panel of (method - REFERENCE) on clean, failing examples and every corruption.
 
     Intervals are over matched seeds and end at the edge of the panel. Diamonds show the same difference in `published`; those beyond the
     panel stand at its edge with their number. Methods without rows are left out. ValueError if the reference has none.
     """
     present = method_names(rows)
-    if reference not in present:
-        raise ValueError(f"rows: none of the reference method {reference!r}; methods: {', '.join(present)}")
-    methods = [method for method in methods if method in present] or [method for method in present if method != reference]
+    if REFERENCE not in present:
+        raise ValueError(f"rows: none of the reference method {REFERENCE!r}; methods: {', '.join(present)}")
+    methods = [method for method in methods if method in present] or [method for method in present if method != REFERENCE]
     columns = measured(rows, COLUMNS)
-    frame = tidy(rows, methods, columns, minus=reference)
+    frame = tidy(rows, methods, columns, minus=REFERENCE)
     means = frame.groupby(["method", "column"])["percent"].mean()
     low, high = min(0, means.min()), max(0, means.max())
     size = style.PAGE, 0.82 * len(methods) + 0.9
@@ -123,9 +122,9 @@ def difference_bars(
             axes.set_title(method, fontsize=7.5, pad=2)
             _families(axes, columns, lift=11 if axes is panels[0] else None)  # above the panel's title
             if published:
-                _published_gaps(axes, published, method, reference, columns)
+                _published_gaps(axes, published, method, columns)
         style.slanted(panels[-1], [label(column) for column in columns])
-        drawing.supylabel(f"accuracy minus {reference}, points", fontsize=7.5)
+        drawing.supylabel(f"accuracy minus {REFERENCE}, points", fontsize=7.5)
         if published:
             panels[0].plot([], [], **PUBLISHED, label="published; with a number: beyond the panel")
             drawing.legend(loc="outside upper right")
@@ -144,11 +143,11 @@ def _difference_panel(axes: Axes, frame: pd.DataFrame, columns: Sequence[str], t
     axes.set(xlabel="", ylabel="", xlim=(-0.6, len(columns) - 0.4))
 
 
-def _published_gaps(axes: Axes, published: Published, method: str, reference: str, columns: Sequence[str]) -> None:
+def _published_gaps(axes: Axes, published: Published, method: str, columns: Sequence[str]) -> None:
     low, high = axes.get_ylim()
     inset = 0.06 * (high - low)  # of a diamond at the edge
     for place, column in enumerate(columns):
-        both = published.value(method, column), published.value(reference, column)
+        both = published.value(method, column), published.value(REFERENCE, column)
         if None in both:
             continue
         gap = both[0] - both[1]
@@ -195,14 +194,14 @@ def corruption_dots(rows: Sequence[Mapping], *, methods: Sequence[str] | None = 
     return drawing
 
 
-def accuracy_curves(rows: Sequence[Mapping], *, metrics: Sequence[str] = FIGURE_2, methods: Sequence[str] | None = None) -> style.Drawing:
+def accuracy_curves(rows: Sequence[Mapping]) -> style.Drawing:
     """CF-DARTS figure 2: accuracy along training, a panel per metric, a line per method: mean over seeds, band from least to greatest.
 
-    Reads row["history"], a list of dicts with "epoch" and the metrics in percent. ValueError if no row has one.
+    Reads row["history"], a list of dicts with "epoch" and metrics of FIGURE_2 in percent. ValueError if no row has one.
     """
-    kept = [row for row in rows if row.get("history") and (methods is None or row["method"] in methods)]
+    kept = [row for row in rows if row.get("history")]
     frame = pd.DataFrame([{**point, "method": row["method"]} for row in kept for point in row["history"]])
-    metrics = [metric for metric in metrics if metric in frame]
+    metrics = [metric for metric in FIGURE_2 if metric in frame]
     if not metrics:
         raise ValueError("rows: none has a history with these metrics; expected row['history'] = [{'epoch': 1, 'clean': 41.2, ...}, ...]")
     shown = method_names(kept)
@@ -220,24 +219,24 @@ def accuracy_curves(rows: Sequence[Mapping], *, metrics: Sequence[str] = FIGURE_
     return drawing
 
 
-def severity_curves(rows: Sequence[Mapping], *, metric: str = "psnr", unit: str = "PSNR, dB", columns: int = 5) -> style.Drawing:
-    """A measure of the corruptions along the severity: a panel per type, a line per benchmark, all on one axis.
+def severity_curves(rows: Sequence[Mapping]) -> style.Drawing:
+    """PSNR of the corruptions along the severity: a panel per type, a line per benchmark, all on one axis.
 
-    rows: those of `corruptions.psnr.distances`, with "benchmark", "corruption", "severity" and the metric.
+    rows: those of `corruptions.psnr.distances`, with "benchmark", "corruption", "severity" and "psnr".
     """
     if not rows:
         raise ValueError("rows: got none, expected at least one row")
     frame = pd.DataFrame(rows)
     types, benchmarks = frame["corruption"].unique(), list(frame["benchmark"].unique())
-    columns = min(columns, len(types))
+    columns = min(5, len(types))
     lines = -(-len(types) // columns)
     look = {"hue_order": benchmarks, "style_order": benchmarks, "markers": list(style.MARKERS[: len(benchmarks)]), "dashes": False}
     with style.sheet(style.PAGE, 1.15 * lines + 0.65, origin(rows), shape=(lines, columns), sharex=True, sharey=True) as (drawing, _):
         for axes, name in zip(drawing.axes, types, strict=False):
             data = frame[frame["corruption"] == name]
-            shared = {"x": "severity", "y": metric, "hue": "benchmark", "style": "benchmark", "errorbar": None, "ax": axes}
+            shared = {"x": "severity", "y": "psnr", "hue": "benchmark", "style": "benchmark", "errorbar": None, "ax": axes}
             seaborn.lineplot(data, **shared, **look, ms=3, mew=0, linewidth=1.2)
-            axes.set(title=name.replace("_", " "), xticks=sorted(frame["severity"].unique()), ylabel=unit)
+            axes.set(title=name.replace("_", " "), xticks=sorted(frame["severity"].unique()), ylabel="PSNR, dB")
             axes.locator_params(axis="y", nbins=6)
             axes.grid(axis="y")
             axes.label_outer()
