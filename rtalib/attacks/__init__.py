@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from rtalib.attacks.apgd import APGD, APGDT
 from rtalib.attacks.checks import AttackWarning, attackable
 from rtalib.attacks.folding import fold_batchnorm, prepared
-from rtalib.attacks.l2 import PGDL2
+from rtalib.attacks.mi_fgsm import MIFGSM
 from rtalib.attacks.odi import ODI_BIM_PRESETS, ODIBIM, ODIPGD, cosine_sizes, has_low_logits, odi_bim_recipe
 from rtalib.attacks.on_dataset import attack, quantize, sweep, with_eps
-from rtalib.attacks.pgd import BIM, FGSM, MIFGSM, PGD
+from rtalib.attacks.pgd import BIM, FGSM, PGD
+from rtalib.attacks.pgd_l2 import PGDL2
 from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult
 
 

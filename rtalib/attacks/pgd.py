@@ -1,4 +1,4 @@
-"""Recipes of plain gradient steps: PGD and its one-line variants BIM, FGSM, MI-FGSM."""
+"""Recipes of plain gradient steps: PGD and its one-line variants BIM and FGSM."""
 
 import math
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rtalib.attacks.checks import check_recipe, warn_if_chance
-from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, project, unit
-from rtalib.errors import check_name, check_number
+from rtalib.attacks.steps import EPS, LOSSES, STEP, Attack, AttackResult, AttackRun, project
+from rtalib.errors import check_name
 
 
 class PGDRun(AttackRun):
@@ -124,20 +124,3 @@ class FGSM(BIM):
 
     step_size: float | tuple[float, ...] | None = None
     steps: int = 1
-
-
-@dataclass(frozen=True)
-class MIFGSM(BIM):
-    """Momentum iterative FGSM (Dong et al. 2018): BIM along the sign of a running sum of L1-normalized gradients.
-
-    The sum before each step is multiplied by `decay`; 0 is BIM. The authors step by eps / steps.
-    """
-
-    decay: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("decay", self.decay, 0)
-
-    def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:
-        return self.decay * previous + unit(gradient, 1)

@@ -13,16 +13,16 @@ APART = "apart"
 PROTOCOLS = (*experiments.PROTOCOLS, APART)
 
 
-def original_images(dataset: str, protocol: str, limit: int, seed: int, setup: RtaScale) -> LabeledImages:
-    """`limit` images, classes balanced, chosen by `seed`.
+def originals(dataset: str, protocol: str, seed: int, setup: RtaScale) -> LabeledImages:
+    """`setup.originals` images, classes balanced, chosen by `seed`.
 
     protocol 'disjoint' takes them from the training split, and the sources have seen some of these images; 'apart' only from those
     training images that no source has seen, as in the paper; 'paper' from the test split, like the contest's Stage I, so that they are
     the very images that the evaluation perturbs. ValueError if too few images are left apart.
     """
     if protocol != APART:
-        return load_dataset(dataset, "train" if protocol == "disjoint" else "test", limit=limit, seed=seed)
-    return unseen(dataset, limit, seed, setup)
+        return load_dataset(dataset, "train" if protocol == "disjoint" else "test", limit=setup.originals, seed=seed)
+    return unseen(dataset, setup.originals, seed, setup)
 
 
 def unseen(dataset: str, limit: int, seed: int, setup: RtaScale) -> LabeledImages:

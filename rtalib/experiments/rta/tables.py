@@ -23,7 +23,7 @@ from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import unknown
 from rtalib.experiments.rta import score, search
-from rtalib.experiments.rta.protocols import PROTOCOLS, original_images, unmodified, warn_of_leakage
+from rtalib.experiments.rta.protocols import PROTOCOLS, originals, unmodified, warn_of_leakage
 from rtalib.infra import grid, store
 from rtalib.infra.data_files import read_toml
 from rtalib.models.inference import evaluate
@@ -52,11 +52,6 @@ def sources(method: str, dataset: str, setup: RtaScale) -> dict[str, Trained]:
     kind = TABLE1[method]
     names = setup.sources if kind == "rta" else (CLEAN_SOURCE,) if kind in ATTACKS else ()
     return {name: shared_source(name, dataset, setup) for name in names}
-
-
-def originals(dataset: str, protocol: str, seed: int, setup: RtaScale) -> LabeledImages:
-    """The images of a set before augmentation; protocol: one of PROTOCOLS, see `original_images`."""
-    return original_images(dataset, protocol, setup.originals, seed, setup)
 
 
 def augmented(
@@ -162,7 +157,7 @@ def run_table(
 ) -> list[dict]:
     """Rows of a table of the RTA paper, 'table1' to 'table4', one per method, seed and target network; stored rows are not computed again.
 
-    seeds, protocol: default the scale's own; see `original_images`. only: pairs of a method and a seed, default all. Row fields: method,
+    seeds, protocol: default the scale's own; see protocols.originals. only: pairs of a method and a seed, default all. Row fields: method,
     seed, model, score and score.PARTS in percent, n_train, n_eval, precision, and in Tables 1 to 3 unmodified, the percentage of copies
     that are their original to the byte. Warns under protocol 'paper', whose training images are those that the suite perturbs.
     """

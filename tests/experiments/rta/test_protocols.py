@@ -8,7 +8,7 @@ import torch
 from rtalib import load_dataset, rta, scales
 from rtalib.data import loading, shapes10
 from rtalib.data.images import LabeledImages, concat
-from rtalib.experiments.rta.protocols import original_images, unmodified
+from rtalib.experiments.rta.protocols import originals, unmodified
 from rtalib.experiments.rta.tables import SetTrial, set_trial
 
 SETUP = scales.get("smoke").rta
@@ -32,7 +32,7 @@ def as_bytes(data: LabeledImages) -> set[bytes]:
 def test_originals_apart_are_no_image_of_a_source(seed):
     """Pre-training takes further images of the same data set, which count as seen."""
     seen = load_dataset("shapes10", "train", limit=2 * SETUP.source_images)
-    found = original_images("shapes10", "apart", SETUP.originals, seed, SETUP)
+    found = originals("shapes10", "apart", seed, SETUP)
     assert len(found) == SETUP.originals and not as_bytes(found) & as_bytes(seen)
     assert found.labels.bincount().tolist() == [SETUP.originals // 10] * 10
 
@@ -40,13 +40,13 @@ def test_originals_apart_are_no_image_of_a_source(seed):
 def test_originals_of_protocol_disjoint_may_be_images_of_the_sources():
     """Why there is 'apart': for seed 0 both sets begin with the same images."""
     sources = load_dataset("shapes10", "train", limit=SETUP.source_images)
-    assert as_bytes(original_images("shapes10", "disjoint", SETUP.originals, 0, SETUP)) <= as_bytes(sources)
+    assert as_bytes(originals("shapes10", "disjoint", 0, SETUP)) <= as_bytes(sources)
 
 
 @pytest.mark.usefixtures("_few_training_images")
 def test_too_few_images_apart_are_refused():
     with pytest.raises(ValueError, match=r"'apart': expected 40 training images that no source has seen, got 0"):
-        original_images("shapes10", "apart", SETUP.originals, 0, replace(SETUP, source_images=300))
+        originals("shapes10", "apart", 0, replace(SETUP, source_images=300))
 
 
 def test_other_protocols_are_refused():
