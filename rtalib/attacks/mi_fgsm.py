@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rtalib.attacks.pgd import BIM
-from rtalib.attacks.steps import unit
+from rtalib.attacks.pgd_l2 import unit
 from rtalib.errors import check_number
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from rtalib import rng
 from rtalib.attacks.pgd import PGD
-from rtalib.attacks.steps import length, unit
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,15 @@ def ball_l2(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float | 
     noise = rng.normal(seed, index, rng.stream("attack start", restart), size).view_as(clean)
     radius = rng.uniform(seed, index, rng.stream("attack radius", restart), 1)[:, :, None, None] ** (1 / size)
     return project_l2(clean + (eps * radius * noise / length(noise)).to(clean.dtype), clean, eps)
+
+
+def unit(x: Tensor, order: int = 2) -> Tensor:
+    """Each image of (N,C,H,W) divided by its L1 or L2 norm; its largest value is brought near 1 by a power of two first, which rounds
+    nothing, because squares of tiny gradients are zero."""
+    scaled = torch.ldexp(x, -x.abs().amax((1, 2, 3), keepdim=True).frexp().exponent)
+    return scaled / length(scaled, order)
+
+
+def length(x: Tensor, order: int = 2) -> Tensor:
+    """(N,1,1,1): the L1 or L2 norm of each image of (N,C,H,W), at least a tiny positive number, so that it can divide."""
+    return torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)

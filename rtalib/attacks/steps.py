@@ -196,15 +196,3 @@ def ball(seed: int, index: Tensor, restart: int, clean: Tensor, eps: float | Ten
     """A uniform point of the L-infinity ball around each clean image, from the image's own random stream."""
     noise = rng.uniform(seed, index, rng.stream("attack start", restart), clean[0].numel())
     return project(clean + eps * (2 * noise - 1).to(clean.dtype).view_as(clean), clean, eps)
-
-
-def unit(x: Tensor, order: int = 2) -> Tensor:
-    """Each image of (N,C,H,W) divided by its L1 or L2 norm; its largest value is brought near 1 by a power of two first, which rounds
-    nothing, because squares of tiny gradients are zero."""
-    scaled = torch.ldexp(x, -x.abs().amax((1, 2, 3), keepdim=True).frexp().exponent)
-    return scaled / length(scaled, order)
-
-
-def length(x: Tensor, order: int = 2) -> Tensor:
-    """(N,1,1,1): the L1 or L2 norm of each image of (N,C,H,W), at least a tiny positive number, so that it can divide."""
-    return torch.linalg.vector_norm(x, order, dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
