@@ -9,7 +9,8 @@ from rtalib.darts.darts_pt import CELLS as CELL_TYPES
 from rtalib.darts.genotype import GENOTYPES
 from rtalib.darts.settings import settings_for
 from rtalib.darts.space import EDGES, NODES
-from rtalib.experiments.repair.baselines import ADAPTATIONS, BASELINES
+from rtalib.experiments.repair.adaptations import ADAPTATIONS
+from rtalib.experiments.repair.baselines import BASELINES
 from rtalib.experiments.repair.chance import ChanceTrial
 from rtalib.experiments.repair.images import Study
 from rtalib.experiments.repair.protocol import CURVES, parameter_count, search_settings

@@ -4,12 +4,9 @@ The DARTS optimizer and schedule stay; augmentation and loss change, because eac
 Cutout is left out, as the compared methods do without it, and so is posterize, which the paper's list of operations lacks.
 """
 
-import json
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rtalib import coreset
@@ -17,13 +14,10 @@ from rtalib.augment.augmix import augmix
 from rtalib.data.images import LabeledImages
 from rtalib.errors import check_name
 from rtalib.experiments.repair.kmeans import kmeans
-from rtalib.infra import store
 from rtalib.training.artefacts import network_digest
 from rtalib.training.mixing import AugMixLoss, CutMixLoss
-from rtalib.training.test_time import minimize_entropy, reestimate_statistics
 
 BASELINES: tuple[str, ...] = ("DeepRepair", "AugMix", "CutMix")
-ADAPTATIONS: tuple[str, ...] = ("statistics", "entropy")
 SEVERITY = 3  # AugMix's default; the paper does not say
 CLUSTERS = 5  # DeepRepair's styles per class
 AUGMIX = {"coefficient": 12.0, "severity": float(SEVERITY), "posterize": False}
@@ -81,18 +75,3 @@ def baseline(name: str, seed: int, auxiliary_weight: float, deployed: nn.Module 
     facts |= {"deployed": network_digest(deployed), "failures": failures.digest, "clusters": CLUSTERS}
     objective = AugMixLoss(seed, auxiliary_weight=auxiliary_weight, references=style_references(failures), **AUGMIX)
     return Baseline(name, objective, facts, deployed)
-
-
-def adapted(name: str, deployed: nn.Module, pool: LabeledImages, *, parameters: dict, seed: int) -> store.Entry:
-    """The store entry of the deployed network, adapted without labels to half of the corrupted images in `pool`, drawn by `seed`.
-
-    name: 'statistics' (BatchNorm statistics, Schneider et al. 2020) or 'entropy' (TENT, Wang et al. 2021). parameters: the network's key.
-    """
-
-    def build(folder: Path) -> None:
-        images = pool.images[coreset.random_selection(len(pool), len(pool) // 2, seed)]
-        network = reestimate_statistics(deployed, images) if name == "statistics" else minimize_entropy(deployed, images, seed=seed)
-        save_file({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, folder / "weights.safetensors")
-        (folder / "history.json").write_text(json.dumps([]))  # nothing was trained epoch by epoch
-
-    return store.make("adapted", 1, {**parameters, "adaptation": name, "pool": pool.digest, "seed": seed}, build, label=f"{name}-s{seed}")

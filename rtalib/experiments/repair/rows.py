@@ -10,7 +10,8 @@ import torch
 from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.data import LabeledImages
-from rtalib.experiments.repair.baselines import ADAPTATIONS, BASELINES, adapted, baseline
+from rtalib.experiments.repair.adaptations import ADAPTATIONS, adapted
+from rtalib.experiments.repair.baselines import BASELINES, baseline
 from rtalib.experiments.repair.chance import rivals
 from rtalib.experiments.repair.images import (
     TEST_SEED,
