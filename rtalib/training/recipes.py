@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import torch
 
 FILE = "recipes.toml"
-MUON = ("speedrun",)  # recipes of that class
 SCHEDULES = ("step", "cosine", "onecycle", "linear", "triangle")
 
 
@@ -110,9 +109,9 @@ class MuonRecipe(Recipe):
 
 
 def _recipes() -> dict[str, Recipe]:
-    """The recipes of recipes.toml."""
-    tables = inherited(read_toml(__package__, FILE))
-    return {name: build(MuonRecipe if name in MUON else Recipe, table, f"{FILE}, {name}") for name, table in tables.items()}
+    """The recipes of recipes.toml; a table's key `optimizer` says of which class."""
+    kinds, tables = {"sgd": Recipe, "muon": MuonRecipe}, inherited(read_toml(__package__, FILE))
+    return {name: build(kinds[table.pop("optimizer", "sgd")], table, f"{FILE}, {name}") for name, table in tables.items()}
 
 
 RECIPES = _recipes()
