@@ -139,18 +139,7 @@ class Search:
     def __post_init__(self) -> None:
         if not self.targets:
             raise ValueError("targets: expected at least one network, got none")
-        labels = self.data.hard_labels[self.pool.positions % len(self.data)]
-        counts = {name: count for name, count in zip(self.data.classes, labels.bincount().tolist(), strict=False) if count}
-        if len(counts) < 2:
-            raise ValueError("data: expected images of at least two classes; nothing can be misclassified otherwise")
-        rarest = min(counts, key=counts.get)
-        if counts[rarest] < self.settings.pieces:
-            raise ValueError(
-                f"pieces: {self.settings.pieces} pieces need as many images of every class; {rarest!r} has {counts[rarest]} in the pool. "
-                "Give more images or a larger size, or fewer pieces."
-            )
-        if (self.settings.offered or 0) > len(self.bank.operations):
-            raise ValueError(f"offered: asked for {self.settings.offered} operations, the bank has {len(self.bank.operations)}")
+        _ = self.pool  # which checks that it can be divided
 
     def mine(self, count: int | None = None) -> list[store.Entry]:
         """Algorithm 1: the first `count` pieces of the result, default all; see `_piece` for their files."""

@@ -24,13 +24,28 @@ if TYPE_CHECKING:
 class Pool:
     """`settings.size` images of `data` in `settings.pieces` pieces, which count from 0.
 
-    A position in the pool is copy * len(data) + the number of the image; each copy has its own random numbers.
+    A position in the pool is copy * len(data) + the number of the image; each copy has its own random numbers. ValueError for images of
+    one class, fewer images of a class than pieces, and more operations offered than the bank has.
     """
 
     data: LabeledImages
     bank: augment.Bank
     settings: "Settings"
     seed: int
+
+    def __post_init__(self) -> None:
+        labels = self.data.hard_labels[self.positions % len(self.data)]
+        counts = {name: count for name, count in zip(self.data.classes, labels.bincount().tolist(), strict=False) if count}
+        if len(counts) < 2:
+            raise ValueError("data: expected images of at least two classes; nothing can be misclassified otherwise")
+        rarest = min(counts, key=counts.get)
+        if counts[rarest] < self.settings.pieces:
+            raise ValueError(
+                f"pieces: {self.settings.pieces} pieces need as many images of every class; {rarest!r} has {counts[rarest]} in the pool. "
+                "Give more images or a larger size, or fewer pieces."
+            )
+        if (self.settings.offered or 0) > len(self.bank.operations):
+            raise ValueError(f"offered: asked for {self.settings.offered} operations, the bank has {len(self.bank.operations)}")
 
     @cached_property
     def positions(self) -> Tensor:
