@@ -13,7 +13,8 @@ from rtalib.experiments.rta.overlap import DRAWS, NULL, PICTURES, OverlapTrial
 from rtalib.experiments.rta.score import HELD_OUT_SEVERITIES
 from rtalib.experiments.rta.search import ScoreTrial, SearchSpec, StepTrial
 from rtalib.experiments.rta.severity_budget import REPEATED, BudgetTrial
-from rtalib.experiments.rta.tables import ATTACKS, BASELINE, CLEAN_SOURCE, OURS, PER_IMAGE, TABLE1, SetTrial, SourceTrial, TargetTrial
+from rtalib.experiments.rta.source_study import SourceTrial
+from rtalib.experiments.rta.tables import ATTACKS, BASELINE, CLEAN_SOURCE, OURS, PER_IMAGE, TABLE1, SetTrial, TargetTrial
 from rtalib.experiments.rta.unlike import UNLIKE
 from rtalib.rehearsal.kinds import ATTACK, CORRUPTION, PREDICTION, TRAINING, Kind, unit_recipe
 from rtalib.rehearsal.work import Key, Work

@@ -27,6 +27,7 @@ from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta import tables as rta
 from rtalib.experiments.rta.iterative_search import Trace
+from rtalib.experiments.rta.source_study import SourceTrial, source_trial
 from rtalib.infra import grid, provenance, store
 from rtalib.results.figures.arrays import image_grid
 from rtalib.results.figures.style import Drawing, save
@@ -117,8 +118,8 @@ def make(
     checked = rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
     spec.own_sources(checked.data)
     common = _common(order, dataset, spec) | grid_options
-    networks = [rta.SourceTrial(name, dataset, order.scale, spec.setup) for name in spec.setup.sources]
-    grid.run(rta.source_trial, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
+    networks = [SourceTrial(name, dataset, order.scale, spec.setup) for name in spec.setup.sources]
+    grid.run(source_trial, networks, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
     rta_search.run_steps({(method(order), order.seed): spec}, common)
     search = rta_search.search_of(spec)
     data, trace = search.training_set(), search.trace()

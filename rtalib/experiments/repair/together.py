@@ -24,6 +24,7 @@ from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta import severity_budget
 from rtalib.experiments.rta import tables as rta
+from rtalib.experiments.rta.source_study import run_sources
 from rtalib.infra import grid, store
 from rtalib.results.contrasts import gain, minus
 from rtalib.results.papers import GUIDES
@@ -107,7 +108,7 @@ def _make_sets(scale: str, dataset: str, seeds: Sequence[int], executor: str, me
     """The sources and the sets of RTA's Table 1 that a question begins from; their setup, and the options of grid.run."""
     setup = scales.get(scale).rta
     common = {"run": scales.run_name(scale, dataset), "inputs": rta.run_inputs(dataset, setup), "executor": executor}
-    rta.run_sources(scale, dataset, setup, common)
+    run_sources(scale, dataset, setup, common)
     sets = [rta.SetTrial(method, seed, dataset, PROTOCOL, setup) for seed in seeds for method in methods]
     if sets:
         grid.run(rta.set_trial, sets, recipe="rtalib.rta.set_cell", table="together-sets", **common)

@@ -18,6 +18,7 @@ from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.experiments.rta import tables
 from rtalib.experiments.rta.score import SEED
+from rtalib.experiments.rta.source_study import run_sources
 from rtalib.experiments.rta.unlike import UNLIKE, corrupt_unlike
 from rtalib.infra import grid
 from rtalib.models.inference import evaluate, extract_features
@@ -53,7 +54,7 @@ def run(*, scale: str = "demo", dataset: str = "shapes10", seeds: Sequence[int] 
     settings = scales.get(scale)
     setup, seeds = settings.rta, seeds or settings.seeds
     common = {"run": scales.run_name(scale, dataset), "inputs": tables.run_inputs(dataset, setup), "executor": executor}
-    tables.run_sources(scale, dataset, setup, common)
+    run_sources(scale, dataset, setup, common)
     sets = [tables.SetTrial(method, seed, dataset, PROTOCOL, setup) for seed in seeds for method in (NULL, *METHODS)]
     grid.run(tables.set_trial, sets, recipe="rtalib.rta.set_cell", table="rta-sets", **common)
     trials = [OverlapTrial(method, seed, dataset, PROTOCOL, scale, setup) for seed in seeds for method in METHODS]

@@ -43,6 +43,16 @@ Z = 1.959964  # of a 95 % interval
 
 
 @dataclass(frozen=True)
+class SourceTrial:
+    """One network that RTA attacks (a name of SOURCES), or the 'held-out' one that only the evaluation attacks."""
+
+    source: str
+    dataset: str
+    scale: str
+    setup: RtaScale
+
+
+@dataclass(frozen=True)
 class StudyTrial:
     """One source, trained or found, and measured."""
 
@@ -63,6 +73,12 @@ class TransferTrial:
     dataset: str
     scale: str
     setup: RtaScale
+
+
+def run_sources(scale: str, dataset: str, setup: RtaScale, common: dict) -> None:
+    """The networks that RTA attacks, and the held-out one."""
+    trials = [SourceTrial(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
+    grid.run(source_trial, trials, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
 
 
 def run_study(
@@ -119,6 +135,20 @@ def _common(scale: str, dataset: str, sources: Sequence[str], executor: str) -> 
 
 
 # -------------------------------------------------------------------------------------------------------------- trials
+
+
+def source_trial(trial: SourceTrial) -> dict:
+    """Train one source; clean accuracy and accuracy under BIM-10 at 8/255 on test images, in percent."""
+    network, entry = source_network(trial.source, trial.dataset, trial.setup)
+    test = load_dataset(trial.dataset, "test", limit=trial.setup.evaluated)
+    attacked = attacks.attack(attacks.BIM(), network, test).images
+    return {
+        "clean": 100 * evaluate(network, test),
+        "bim10": 100 * evaluate(network, test.with_images(attacked)),
+        "n_eval": len(test),
+        "network": entry.key,
+        "origin": origin(entry),
+    }
 
 
 def study_trial(trial: StudyTrial) -> dict:

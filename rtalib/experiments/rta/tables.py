@@ -20,15 +20,14 @@ from torch import nn
 
 from rtalib import attacks, augment, models, scales
 from rtalib.data.images import LabeledImages, concat
-from rtalib.data.loading import load_dataset
 from rtalib.errors import unknown
 from rtalib.experiments.rta import score, search
 from rtalib.experiments.rta.protocols import PROTOCOLS, originals, unmodified, warn_of_leakage
+from rtalib.experiments.rta.source_study import run_sources
 from rtalib.infra import grid, store
 from rtalib.infra.data_files import read_toml
-from rtalib.models.inference import evaluate
 from rtalib.scale_settings import RtaScale
-from rtalib.sources.train import Trained, origin, shared_source, source_network, weights_in_use
+from rtalib.sources.train import Trained, shared_source, weights_in_use
 from rtalib.training.artefacts import fingerprint, frost_kind, load_images, save_images, trained_network
 from rtalib.training.recipes import Recipe
 
@@ -109,16 +108,6 @@ def training_set(method: str, seed: int, dataset: str, protocol: str, setup: Rta
 
 
 @dataclass(frozen=True)
-class SourceTrial:
-    """One network that RTA attacks (a name of SOURCES), or the 'held-out' one that only the evaluation attacks."""
-
-    source: str
-    dataset: str
-    scale: str
-    setup: RtaScale
-
-
-@dataclass(frozen=True)
 class SetTrial:
     """One training set of Table 1."""
 
@@ -183,12 +172,6 @@ def run_table(
     return grid.run(target_trial, trials, recipe="rtalib.rta.target_cell", table=f"rta-{table}", version=2, **common)
 
 
-def run_sources(scale: str, dataset: str, setup: RtaScale, common: dict) -> None:
-    """The networks that RTA attacks, and the held-out one."""
-    trials = [SourceTrial(name, dataset, scale, setup) for name in (*setup.sources, "held-out")]
-    grid.run(source_trial, trials, recipe="rtalib.rta.source_cell", table="rta-sources", **common)
-
-
 def rows_of(table: str, setup: RtaScale) -> dict[str, tuple[str, Recipe]]:
     """{method: (a training set of TABLE1, how its targets are trained)} of Tables 1 to 3, in the paper's order."""
     if table == "table1":
@@ -202,20 +185,6 @@ def rows_of(table: str, setup: RtaScale) -> dict[str, tuple[str, Recipe]]:
 def run_inputs(dataset: str, setup: RtaScale) -> dict:
     """The inputs of paper one's trials that their fields only name, as digests."""
     return fingerprint(dataset) | weights_in_use(dataset, setup) | ({"hidden": True} if score.has_hidden(dataset) else {})
-
-
-def source_trial(trial: SourceTrial) -> dict:
-    """Train one source; clean accuracy and accuracy under BIM-10 at 8/255 on test images, in percent."""
-    network, entry = source_network(trial.source, trial.dataset, trial.setup)
-    test = load_dataset(trial.dataset, "test", limit=trial.setup.evaluated)
-    attacked = attacks.attack(attacks.BIM(), network, test).images
-    return {
-        "clean": 100 * evaluate(network, test),
-        "bim10": 100 * evaluate(network, test.with_images(attacked)),
-        "n_eval": len(test),
-        "network": entry.key,
-        "origin": origin(entry),
-    }
 
 
 def set_trial(trial: SetTrial) -> dict:

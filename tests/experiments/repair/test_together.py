@@ -56,7 +56,7 @@ def test_steps_are_as_near_to_cf_darts_as_whole_epochs_allow(scale):
 
 def test_adversarial_examples_are_of_images_that_supply_no_failures():
     pool, test = evaluation_split(trial("CF-DARTS cell, RTA").study, "disjoint")
-    together.rta.run_sources("smoke", "shapes10", SMOKE.rta, {"run": "smoke", "executor": "serial"})
+    together.run_sources("smoke", "shapes10", SMOKE.rta, {"run": "smoke", "executor": "serial"})
     made = together.transfer_set(test, "shapes10", SMOKE.rta)
     away = (made.images.int() - test.images.int()).abs().amax()
     assert torch.equal(made.labels, test.labels) and 0 < int(away) <= 9 and shared_images(pool, test) == 0
