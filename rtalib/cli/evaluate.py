@@ -21,7 +21,7 @@ def names(text: str | None) -> tuple[str, ...] | None:
 @click.command()
 @network_options
 @option("--dataset", "cifar10 | shapes10 | tiny-imagenet | a folder of class folders | a .npz | a .parquet; its test split.", required=True)
-@option("--out", "Folder for card.html, card.md, card.json, cells.csv and summary.csv.", required=True, metavar="DIR")
+@option("--out", "Folder for card.html, card.md, card.json, cells.csv, summary.csv and images.csv.", required=True, metavar="DIR")
 @option("--limit", "Only so many images, classes balanced.  [default: all]", type=int, metavar="N")
 @option("--side", "Scale pictures to this side, if they differ in size.", type=int, metavar="PX")
 @option("--corruptions", "Comma-separated.  [default: all 15]", metavar="A,B")

@@ -19,6 +19,7 @@ from rtalib.cli.options import NETWORK, network_options, one_line_errors, option
 @option("--out", "Folder for ladder.csv, ladder.json, ladder.png, network.safetensors and README.md.", required=True, metavar="DIR")
 @option("--select", "core | random | farthest | facility-location | margin | el2n | k-means | herding", default="core")
 @option("--budget", "Failures that are selected, each with its label.", type=int, default=100, metavar="B")
+@option("--steps", "Batches of 64 in the training of all weights.", type=int, default=40, metavar="N")
 @option("--rungs", "Comma-separated.  [default: statistics,entropy,head,finetune,data,architecture]", metavar="A,B")
 @option("--all", "Climb on when the goal is met.", is_flag=True)
 @option("--limit", "Only so many test images, classes balanced, and twice as many training images.", type=int, default=2000, metavar="N")
@@ -44,7 +45,7 @@ def repair(network: str, corruption: str | None, severity: int, failures: str | 
     how = {name: given.pop(name) for name in ("weights", "mean", "std", "size", "output")}
     names = given["rungs"].split(",") if given["rungs"] else tuple(RUNGS)
     with one_line_errors():
-        settings = Settings(**{name: given[name] for name in ("select", "budget", "scale", "seed")})
+        settings = Settings(**{name: given[name] for name in ("select", "budget", "steps", "scale", "seed")})
         train, test = climb.own_images(dataset, given["limit"], given["side"])
         if corruption:
             case = climb.case_of_corruption(train, test, corruption, severity=severity)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from rtalib.errors import check_number, short
+from rtalib.errors import check_number, short, unknown
 
 
 def adapt(
@@ -19,6 +19,7 @@ def adapt(
     std: Sequence[float] | float | None = None,
     size: int | None = None,
     output: str | int | None = None,
+    features: str | None = None,
 ) -> "Adapted":
     """Any classifier as a module that takes float32 (N,3,H,W) in [0,1] and returns logits (N,K).
 
@@ -27,6 +28,7 @@ def adapt(
     size: side in pixels to which images of another size are resized (bilinear, antialiased). None: they stay as they are.
     output: which part of the output the logits are: the key of a mapping, the field of a dataclass, the position in a tuple. None: a
     tensor is taken as it is, otherwise `logits`, otherwise the only part of shape (N,K).
+    features: name of the module whose output, averaged over positions or tokens, `features` gives. None: what the last linear layer gets.
     The result has `features(x)` and `classifier`, as the networks of `models.build` have. The network itself is not copied.
     """
     if not isinstance(network, nn.Module):
@@ -35,7 +37,9 @@ def adapt(
         raise ValueError(f"mean, std: expected both or none, got mean {mean!r} and std {std!r}")
     if size is not None:
         check_number("size", size, 1, integer=True, unit=" pixel")
-    return Adapted(network, per_channel("mean", mean), per_channel("std", std), size, output)
+    if features is not None and features not in (known := _names(network)):
+        raise unknown("module for features", features, known)
+    return Adapted(network, per_channel("mean", mean), per_channel("std", std), size, output, features)
 
 
 def per_channel(name: str, values: Sequence[float] | float | None) -> Tensor | None:
@@ -53,9 +57,17 @@ def per_channel(name: str, values: Sequence[float] | float | None) -> Tensor | N
 class Adapted(nn.Module):
     """See `adapt`."""
 
-    def __init__(self, network: nn.Module, mean: Tensor | None, std: Tensor | None, size: int | None, output: str | int | None):
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Tensor | None,
+        std: Tensor | None,
+        size: int | None,
+        output: str | int | None,
+        tapped: str | None = None,
+    ):
         super().__init__()
-        self.network, self.size, self.output = network, size, output
+        self.network, self.size, self.output, self.tapped = network, size, output, tapped
         self.register_buffer("mean", mean, persistent=False)  # given anew with the weights, so that these keep the network's own names
         self.register_buffer("std", std, persistent=False)
 
@@ -63,7 +75,8 @@ class Adapted(nn.Module):
     def digest_name(self) -> str:
         """In keys of stored results (see artefacts.network_digest): all that the weights do not say."""
         form = [None if value is None else value.flatten().tolist() for value in (self.mean, self.std)]
-        return f"Adapted {type(self.network).__name__} {form} {self.size} {self.output!r}"
+        tapped = "" if self.tapped is None else f" {self.tapped}"
+        return f"Adapted {type(self.network).__name__} {form} {self.size} {self.output!r}{tapped}"
 
     def normalize(self, x: Tensor) -> Tensor:
         return x if self.mean is None else (x - self.mean) / self.std
@@ -72,8 +85,12 @@ class Adapted(nn.Module):
         return logits_in(self.network(self.normalize(resized(x, self.size))), x, self.output)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N,D): the input of the linear layer that gives the logits."""
-        return self._last_linear(x)[1]
+        """(N,D): the input of the linear layer that gives the logits, or the output of the module that `adapt` was told."""
+        if self.tapped is None:
+            return self._last_linear(x)[1]
+        (call,) = self._calls(x, [self.network.get_submodule(self.tapped)])[1][-1:]
+        output = call[2]
+        return output.mean(dim=(2, 3)) if output.ndim == 4 else output.mean(dim=1) if output.ndim == 3 else output
 
     @property
     def classifier(self) -> nn.Linear:
@@ -83,24 +100,31 @@ class Adapted(nn.Module):
         return self.__dict__["_classifier"]
 
     def _last_linear(self, x: Tensor) -> tuple[nn.Linear, Tensor]:
-        calls: dict[str, Any] = {}
-
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> None:
-            calls["last"] = module, inputs[0], result.shape
-
-        hooks = [module.register_forward_hook(note) for module in self.network.modules() if isinstance(module, nn.Linear)]
-        try:
-            logits = self(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        module, features, shape = calls.get("last", (None, None, None))
-        if shape != logits.shape:
+        logits, calls = self._calls(x, [module for module in self.network.modules() if isinstance(module, nn.Linear)])
+        module, features, result = calls[-1] if calls else (None, None, None)
+        if result is None or result.shape != logits.shape:
             raise ValueError(
-                f"network: no torch.nn.Linear of {type(self.network).__name__} gives its logits, so its features are not known"
+                f"network: no torch.nn.Linear of {type(self.network).__name__} gives its logits, so its features are not known; "
+                "models.adapt(network, features=NAME) takes them from a module, the one before the classifier. The last modules are: "
+                + (", ".join(_names(self.network)[-8:]) or "none")
             )
         self.__dict__["_classifier"] = module  # no part of this module: it is a part of the network already
         return module, features
+
+    def _calls(self, x: Tensor, modules: Iterable[nn.Module]) -> tuple[Tensor, list[tuple[nn.Module, Tensor, Tensor]]]:
+        """The logits, and (module, input, output) of each call of one of these modules, in order."""
+        calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+        hooks = [module.register_forward_hook(lambda part, inputs, result: calls.append((part, inputs[0], result))) for module in modules]
+        try:
+            return self(x), calls
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _names(network: nn.Module) -> list[str]:
+    """Of its modules."""
+    return [name for name, _ in network.named_modules() if name]
 
 
 @fx.wrap  # torch.fx, by which attacks fold BatchNorms, records a call and does not look inside

@@ -149,6 +149,19 @@ class Card:
         return (100 * counts / counts.sum()).tolist()
 
     @cached_property
+    def per_image(self) -> list[dict]:
+        """Lines {image, class, and for each corruption and attack the least severity or eps at which it is wrong}: 0 if it is wrong when
+        clean, empty if it never is or was not attacked. image: its number in the test split, from 0."""
+        numbers, labels = card_cells.numbers(self.request.dataset, self.request.side), self.data.hard_labels.tolist()
+        lines = [{"image": int(n), "class": self.data.classes[k]} for n, k in zip(numbers, labels, strict=False)]
+        for what in (*self.types, *self.attacks):
+            least = [*(f"{level:g}" for level in self.levels[what]), "", "0"]  # -1, wrong when clean, is the last
+            breaks = self.breaks(what)
+            for at, line in enumerate(lines):
+                line[what] = least[breaks[at]] if at < len(breaks) else ""
+        return lines
+
+    @cached_property
     def slices(self) -> list[dict]:
         """The ten worst pairs of class and corruption: accuracy over all severities in percent, n, the usual wrong answer and its share of
         the errors, and (position, severity) of up to six images that break first."""

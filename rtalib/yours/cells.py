@@ -75,11 +75,21 @@ class CellTrial:
     seed: int = 0
 
 
-@lru_cache(maxsize=2)
 def images(dataset: str, side: int | None) -> LabeledImages:
     """The test split in a random order; every prefix is balanced over the classes."""
+    return _shuffled(dataset, side)[0]
+
+
+def numbers(dataset: str, side: int | None) -> Tensor:
+    """int64 (N,): which images of the test split these are, as load_dataset counts them from 0."""
+    return _shuffled(dataset, side)[1]
+
+
+@lru_cache(maxsize=2)
+def _shuffled(dataset: str, side: int | None) -> tuple[LabeledImages, Tensor]:
     whole = load_dataset(dataset, "test", side=side)
-    return whole.subset(balanced(whole.hard_labels, whole.num_classes, len(whole), 0))
+    order = balanced(whole.hard_labels, whole.num_classes, len(whole), 0)
+    return whole.subset(order), order
 
 
 @dataclass(frozen=True, eq=False)

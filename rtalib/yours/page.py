@@ -1,4 +1,4 @@
-"""The files of a card: card.json, cells.csv, summary.csv, card.md, and card.html, one page that opens without a network."""
+"""The files of a card: card.json, cells.csv, summary.csv, images.csv, card.md, and card.html, one page that opens without a network."""
 
 import base64
 import csv
@@ -17,7 +17,7 @@ from rtalib.yours import metrics
 from rtalib.yours.card import Card
 from rtalib.yours.gate import Cell
 
-FILES = ("card.json", "cells.csv", "summary.csv", "card.md", "card.html")
+FILES = ("card.json", "cells.csv", "summary.csv", "images.csv", "card.md", "card.html")
 SAME = ("network_identity", "images", "benchmark", "frost", "seed")  # of the provenance: cards that agree in these may replace each other
 ATTACK_LABELS = {"pgd": "PGD-20", "odi_pgd": "ODI-PGD", "apgd_ce": "APGD-CE", "apgd_t": "APGD-T"}
 
@@ -65,6 +65,7 @@ def write(card: Card, out: str | Path, compared: Sequence[Cell] = ()) -> Path:
         "card.json": json.dumps(card.json(), indent=1) + "\n",
         "cells.csv": _csv(card.cells),
         "summary.csv": _csv(card.summary),
+        "images.csv": _csv(card.per_image),
         "card.md": pages.get_template("card.md.jinja").render(**facts),
         "card.html": pages.get_template("card.html.jinja").render(**facts),
     }

@@ -68,11 +68,15 @@ def test_numbers_are_those_of_the_plain_path(spec, tmp_path):
 
 
 def test_images_break_at_their_least_severity(spec):
-    made = card.evaluate(request(spec), executor="serial")
+    made = card.evaluate(request(spec, attacks=("pgd",), eps=(1.0,), attack_limit=20), executor="serial")
     breaks, right = made.breaks("contrast"), made.found["contrast"]["right"]
+    whole = load_dataset("shapes10", "test")
     for i in range(60):
         wrong = [at for at in range(5) if not right[at, i]]
         assert breaks[i] == (-1 if not made.found["clean"]["right"][0, i] else wrong[0] if wrong else 5)
+        line = made.per_image[i]
+        assert line["contrast"] == ("0" if breaks[i] < 0 else str(wrong[0] + 1) if wrong else "") and line["pgd"] in ("0", "1", "")
+        assert torch.equal(whole.images[line["image"]], made.data.images[i]) and line["class"] == whole.classes[whole.labels[line["image"]]]
     assert sum(made.broken("contrast")) == pytest.approx(100)
     worst = made.slices[0]
     mine = made.data.hard_labels.numpy() == made.data.classes.index(worst["class"])

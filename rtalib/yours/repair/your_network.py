@@ -13,10 +13,11 @@ from torch import nn
 from rtalib import coreset, darts, scales
 from rtalib.darts.space import EDGES
 from rtalib.data.images import LabeledImages, concat
-from rtalib.errors import check_kind, check_name, check_number, unknown
+from rtalib.errors import check_kind, check_name, check_number
 from rtalib.experiments.repair.baselines import augmented_examples
 from rtalib.experiments.repair.images import Study, halves, with_examples
 from rtalib.experiments.repair.protocol import check_budget, correct, deploy, search_settings
+from rtalib.models.adapt import adapt
 from rtalib.models.base import seeded
 from rtalib.models.inference import evaluate, extract_features
 from rtalib.training.loop import train as train_network
@@ -70,8 +71,8 @@ def repair(
     are ignored. train: the images it was trained on; they are fixed centers of the selection, and half of them is D_val.
     method: 'cf' core failures (k-center greedy), 'rf' random ones, 'au' augmented training images. extended: retrain on them, too (E).
     iterations: of refinement. budget: how many to select, default the scale's share of `train`, at most half of the failures.
-    test: images for the accuracy before and after. features: name of the module whose output (averaged over its positions) is the feature,
-    for a network without a method `features`. scale: of search and retraining. on_step(text): called before each step.
+    test: images for the accuracy before and after. features: see models.adapt, for a network without a method `features`. scale: of search
+    and retraining. on_step(text): called before each step.
 
     Your network has no supernet from which the search could continue. The search starts with new weights and a head start for your
     operations, and takes as many epochs as a first search. ValueError naming the argument: no failure at all, fewer than `budget`,
@@ -136,40 +137,11 @@ def _failing(network: nn.Module, failures: LabeledImages) -> torch.Tensor:
     return wrong
 
 
-class FeatureTap(nn.Module):
-    """A network whose `features` are the output of one of its modules: (N,C,H,W) averaged over positions, (N,L,C) over tokens."""
-
-    def __init__(self, network: nn.Module, name: str):
-        super().__init__()
-        self.network, self.module = network, network.get_submodule(name)
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        outputs: list[torch.Tensor] = []
-        handle = self.module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-        try:
-            self.network(x)
-        finally:
-            handle.remove()
-        output = outputs[-1]
-        return output.mean(dim=(2, 3)) if output.ndim == 4 else output.mean(dim=1) if output.ndim == 3 else output
-
-
 def featured(network: nn.Module, name: str | None = None) -> nn.Module:
-    """A network with a method `features`: the given one if it has it, else one that takes the output of the module `name`.
-
-    ValueError that lists the modules if the network has no `features` and no name is given, or if there is no module of that name.
-    """
-    modules = [known for known, _ in network.named_modules() if known]
-    if name is not None:
-        if name not in modules:
-            raise unknown("module for features", name, modules)
-        return FeatureTap(network, name)
-    if callable(getattr(network, "features", None)) and not isinstance(network.features, nn.Module):
+    """A network with a method `features`: the given one if it has it and no module is named, else an adapted one (models.adapt)."""
+    if name is None and callable(getattr(network, "features", None)) and not isinstance(network.features, nn.Module):
         return network
-    raise ValueError(
-        f"features: {type(network).__name__} has no method features(x), so its penultimate layer is unknown; name the module whose "
-        f"output it is, the one before the classifier. The last modules are: {', '.join(modules[-8:]) or 'none'}"
-    )
+    return adapt(network, features=name)
 
 
 def _select(

@@ -29,6 +29,7 @@ class Plain(nn.Module):
 
 
 PLAIN = seeded(Plain, 0).eval()
+CONVOLUTIONS = nn.Sequential(nn.Conv2d(3, 10, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 @pytest.mark.parametrize("method, extended", [("cf", True), ("rf", False), ("au", True)])
@@ -78,7 +79,7 @@ class NotFinite(Plain):
 @pytest.mark.parametrize(
     ("network", "changes", "message"),
     [
-        (PLAIN, {}, "features: Plain has no method features.* body, body.0, body.1, head"),
+        (CONVOLUTIONS, {}, "no torch.nn.Linear of Sequential gives its logits.* are: 0, 1, 2"),
         (PLAIN, {"features": "bdy"}, "Did you mean 'body'"),
         (NETWORK, {"budget": 61}, "budget: 61 failures are to be selected, but the network fails on"),
         (NETWORK, {"budget": 0}, "budget: expected at least 1, got 0"),
