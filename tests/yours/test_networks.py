@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 import torch
-from published_networks import LOADERS, copies, lossless, published_network
+from published_networks import LOADERS, copies, lossless, photographs, published_network
 from safetensors.torch import save_file
 from torch import nn
 
@@ -184,3 +184,11 @@ def test_the_copy_costs_a_published_network_many_points():
 
 def test_every_loader_names_its_network():
     assert all(f"def {name}()" in LOADERS.read_text() for name in (*LOSSLESS, "resnet32", "resnet4b"))
+
+
+def test_a_network_for_imagenet_names_the_photographs_as_often_as_others_found(tmp_path):
+    network, photos = photographs(tmp_path)
+    assert len(photos) == 92 and photos.num_classes == 1000
+    assert 100 * evaluate(network, photos) == pytest.approx(82.6, abs=0.1)
+    features = network.features(photos.images[:1] / 255)
+    assert network.classifier(features).shape == (1, 1000)
