@@ -130,10 +130,11 @@ def test_a_killed_driver_leaves_its_finished_cells_and_the_next_computes_the_oth
 
 
 @pytest.mark.slow
-def test_two_drivers_share_the_cells_of_a_table(folder):
-    drivers = [driver(folder, "processes") for _ in range(2)]
-    printed = [process.communicate(timeout=120)[0] for process in drivers]
-    assert [process.returncode for process in drivers] == [0, 0] and all("6/6 cells" in text for text in printed)
+@pytest.mark.parametrize(("count", "executor"), [(2, "processes"), *(pytest.param(n, "serial", marks=pytest.mark.trial) for n in (3, 10))])
+def test_drivers_share_the_cells_of_a_table(folder, count, executor):
+    drivers = [driver(folder, executor) for _ in range(count)]
+    printed = [process.communicate(timeout=600)[0] for process in drivers]
+    assert {process.returncode for process in drivers} == {0} and all("6/6 cells" in text for text in printed)
     assert results("demo", "t") == EXPECTED and sorted(calls(folder)) == list(range(6))
 
 
