@@ -130,7 +130,7 @@ def test_nothing_that_a_command_started_survives_it(command, number, tmp_path):
     folder.mkdir()
     environment = os.environ | {"RTALIB_OUTPUTS": str(tmp_path / "o"), "TMPDIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])}
     process = start("-m", "rtalib", *command, *scale, ignore=(signal.SIGINT,), cwd=tmp_path, env=environment)
-    assert eventually(lambda: process.poll() is not None or len(family(process)) >= (3 if command[0] == "reproduce" else 2), 120)
+    assert eventually(lambda: process.poll() is not None or len(family(process)) >= (3 if command[0] == "reproduce" else 2), 600)
     started = family(process)
     time.sleep(2)
     started += family(process)
