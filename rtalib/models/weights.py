@@ -1,11 +1,13 @@
 """Weights on disk, as files of named tensors: safetensors, or a checkpoint of torch that holds plain tensors alone. Nothing is executed."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+UNPACKED = 4  # times the size of a file that it may take in memory
 SHOWN = 8  # problems that an error lists
 PREFIXES = ("module.", "model.")  # of DataParallel, and of training loops that wrap the network
 
@@ -28,6 +30,7 @@ def read(path: Path | str, prefixes: Sequence[str] = PREFIXES) -> tuple[dict[str
         except SafetensorError as error:
             raise ValueError(f"weights: {path} is no safetensors file ({error})") from error
     try:
+        _check_unpacked(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise nearly anything
         reason = str(error).partition("\n")[0]
@@ -38,6 +41,15 @@ def read(path: Path | str, prefixes: Sequence[str] = PREFIXES) -> tuple[dict[str
             f"weights: {path} holds no state dict; expected named dense tensors of real numbers, at the top or under 'state_dict'"
         )
     return _stripped(content, prefixes), {}
+
+
+def _check_unpacked(path: Path) -> None:
+    """Torch packs without compression, and reads compressed parts all the same: a thousand times the size of the file."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size, most = sum(part.file_size for part in archive.infolist()), UNPACKED * path.stat().st_size
+        if size > most:
+            raise ValueError(f"it unpacks to {size:,} bytes, expected at most {most:,}")
 
 
 def _stripped(tensors: Mapping[str, Tensor], prefixes: Sequence[str]) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Checkpoints under the public names, written out here at tiny widths, against a forward pass over those names."""
 
+import zipfile
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -194,6 +196,16 @@ def test_other_contents_are_told(folder, content) -> None:
     torch.save(content, folder / "x.pt")
     with pytest.raises(ValueError, match="holds no state dict"):
         read(folder / "x.pt")
+
+
+def test_a_compressed_file_takes_no_more_memory_than_its_size_says(folder) -> None:
+    torch.save({"a": torch.zeros(2_000_000)}, folder / "x.pt")
+    with zipfile.ZipFile(folder / "x.pt") as whole, zipfile.ZipFile(folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    assert read(folder / "x.pt")[0]["a"].numel() == 2_000_000
+    with pytest.raises(ValueError, match=r"bomb.pt is no checkpoint .*it unpacks to 8,\d+,\d+ bytes"):
+        read(folder / "bomb.pt")
 
 
 def test_unknown_names_are_suggested(folder) -> None:
