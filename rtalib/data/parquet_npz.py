@@ -5,6 +5,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ NPZ_SPLITS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 NPZ_PAIRS = (("images", "labels"), ("x", "y"), ("data", "label"), ("data", "labels"))
 PLACES = ("", "data", "plain_text", "default")  # where a snapshot of Hugging Face keeps its shards
 ROWS = 64  # of a parquet file at a time
+GROWTH = 4  # times: what encoded pictures take unpacked, and what reading one takes
 
 
 # Parquet.
@@ -157,6 +159,7 @@ def parquet_pictures(files: list[Path]) -> Iterator[Encoded]:
     for file in files:
         with pq.ParquetFile(file) as parquet:
             column = _column(parquet.schema_arrow.names, IMAGE_COLUMNS, file)
+            _check_unpacked(parquet.metadata, column, file)
             row = 0
             for batch in parquet.iter_batches(ROWS, columns=[column]):
                 for cell in batch.column(0).to_pylist():
@@ -165,6 +168,16 @@ def parquet_pictures(files: list[Path]) -> Iterator[Encoded]:
                         raise ValueError(f"{file}, row {row}: expected encoded bytes in column {column!r}, got {type(data).__name__}")
                     yield f"{file}, row {row}", data
                     row += 1
+
+
+def _check_unpacked(metadata: Any, column: str, file: Path) -> None:
+    """Encoded pictures hardly shrink, so a group of them is read in parts. One that grows much may be a single picture of its size."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        parts = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema.split(".")[0] == column]
+        packed, unpacked = (sum(getattr(part, f"total_{kind}_size") for part in parts) for kind in ("compressed", "uncompressed"))
+        if unpacked > GROWTH * packed:
+            check_memory(GROWTH * unpacked, f"{file}: unpacking its pictures from {packed:,} bytes")
 
 
 # NumPy.

@@ -96,6 +96,16 @@ def test_arrays_beyond_memory_are_refused_by_their_headers(tmp_path, monkeypatch
         load_dataset(tmp_path, "train")
 
 
+def test_a_small_parquet_that_unpacks_to_more_than_memory_is_refused(tmp_path, monkeypatch):
+    cells = [encode(pictures(1)[0], "PNG"), bytes(10_000_000)]
+    pq.write_table(pa.table({"image": cells, "label": [0, 1]}), tmp_path / "m.parquet", compression="zstd")
+    with pytest.raises(ValueError, match="row 1 cannot be decoded as an image"):
+        load_dataset(tmp_path / "m.parquet", "train")
+    monkeypatch.setattr(bounds, "memory", lambda: 30_000_000)
+    with pytest.raises(ValueError, match=r"m.parquet: unpacking its pictures from [\d,]+ bytes takes 0.0 GB"):
+        load_dataset(tmp_path / "m.parquet", "train")
+
+
 def test_a_header_that_promises_more_than_there_is(tmp_path):
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (1000, 32, 32, 3)})
