@@ -109,7 +109,7 @@ def trained(folder: Path) -> dict:
 
 def single_rows() -> dict[str, float]:
     """Medians over the committed rows, in ms: to write a row's text with and without its checksum, and to read it."""
-    rows = [json.loads(path.read_bytes()) for path in sorted(RECORD.glob("*/rows/*/*.json"))]
+    rows = [store.unseal(path.read_bytes()) for path in sorted(RECORD.glob("*/rows/*/*.json"))]
     texts = [store.seal(row) for row in rows]
 
     def median(work: Callable, inputs: list) -> float:
