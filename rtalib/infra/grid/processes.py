@@ -91,10 +91,16 @@ class _Slot:
         """With a GPU the worker is spawned: its GPU is chosen before it imports anything."""
         context = multiprocessing.get_context("spawn") if self.gpus else fork_server.context()
         others = multiprocessing.active_children()
-        self.pool = ProcessPoolExecutor(1, context, _begin, (self.threads, fork_server.Surroundings()))
-        with environment(CUDA_VISIBLE_DEVICES=self.gpus):
-            self.started = self.pool.submit(int)  # starts the worker
-        (self.process,) = (child for child in multiprocessing.active_children() if child not in others)
+        pool = ProcessPoolExecutor(1, context, _begin, (self.threads, fork_server.Surroundings()))
+        try:
+            with environment(CUDA_VISIBLE_DEVICES=self.gpus):
+                self.started = pool.submit(int)  # starts the worker
+            (self.process,) = (child for child in multiprocessing.active_children() if child not in others)
+        except BaseException:  # Ctrl-C, while the server imports its packages
+            fork_server.stop()
+            pool.shutdown(wait=False)
+            raise
+        self.pool = pool
 
     def kill(self) -> None:
         self.process.kill()

@@ -1,10 +1,14 @@
 """Slots: which worker sees which GPU. No test here needs one."""
 
+import multiprocessing
+from collections import deque
+
 import grid_cells
 import pytest
 
 from rtalib import grid
 from rtalib.infra.grid import processes as grid_processes
+from rtalib.infra.grid.cell import Job
 from rtalib.infra.grid.processes import slots
 
 
@@ -59,3 +63,20 @@ def test_every_worker_has_its_own_gpu_and_its_share_of_threads(tmp_path, monkeyp
     by_worker = {row["worker"]: row["CUDA_VISIBLE_DEVICES"] for row in rows}
     assert set(by_worker.values()) <= {"3", "GPU-7"} and len(set(by_worker.values())) == len(by_worker)
     assert {row["threads"] for row in rows} == {max(1, grid_processes.cores() // 2)}
+
+
+def test_an_interrupt_while_a_worker_starts_leaves_nothing_behind(monkeypatch):
+    """The fork server imports for seconds before it answers, so this is when most commands are ended."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    stopped = []
+    monkeypatch.setattr(grid_processes.fork_server, "context", lambda: multiprocessing.get_context("spawn"))
+    monkeypatch.setattr(grid_processes.fork_server, "stop", lambda: stopped.append(True))
+    monkeypatch.setattr(grid_processes.ProcessPoolExecutor, "submit", interrupted)
+    pool = grid_processes.Pool(1, 0)
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.run(deque([Job(len, (), "demo", "t", "a")])))
+    pool.close()
+    assert stopped == [True]
