@@ -17,6 +17,7 @@ from rtalib.scales import run_name
 __all__ = ["Job", "folder_of", "jobs", "numbered", "run", "run_name", "select", "write_report"]
 
 NOTEBOOKS, NUMBERED = Path(__file__).absolute().parents[2] / "notebooks", "[0-9][0-9]_*.ipynb"  # in a clone
+EARLY = ("00", "10")  # the others wait for them, so that the first table comes after a minute
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def numbered(folder: str | None) -> list[Path]:
 
 
 def select(notebooks: list[Path], wanted: Sequence[str]) -> list[Path]:
-    """Those named by number or by name; all of them if none is named."""
+    """Those named by number or by name, in order; all of them if none is named, EARLY ones first."""
     chosen = set()
     for text in wanted:
         stem = text.removesuffix(".ipynb")
@@ -45,7 +46,9 @@ def select(notebooks: list[Path], wanted: Sequence[str]) -> list[Path]:
         if not matches:
             raise unknown("notebook", text, [path.stem for path in notebooks])
         chosen.update(matches)
-    return [path for path in notebooks if path in chosen or not wanted]
+    if wanted:
+        return [path for path in notebooks if path in chosen]
+    return sorted(notebooks, key=lambda path: (path.stem[:2] not in EARLY, path.stem))
 
 
 def jobs(

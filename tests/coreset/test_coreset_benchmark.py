@@ -1,17 +1,14 @@
 """The benchmark of k-center greedy: peers choose what we choose, and a small run writes a tidy table."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import scripts
 import torch
 
-from benchmarks import coreset_peers
+from benchmarks import coreset, coreset_peers
 from rtalib.coreset.selection import k_center_greedy
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_peers_choose_what_we_choose() -> None:
@@ -33,10 +30,7 @@ def test_numpy_s_distances_are_euclidean(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_small_run_writes_a_row_for_each_contestant(tmp_path: Path) -> None:
     out = tmp_path / "coreset.csv"
     small = ["--sizes", "300,400,8,20", "--greedy", "300,8,20", "--rounds", "1", "--device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "coreset.py", *small, "--out", out], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    scripts.run(coreset, *small, "--out", out)
     rows = {(row["task"], row["contestant"]): row for row in csv.DictReader(out.open())}
     assert list(rows) == [
         ("selection", "rtalib"),

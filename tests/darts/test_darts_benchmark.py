@@ -1,20 +1,18 @@
 """The benchmark of DARTS counts right, runs and writes a tidy table; its plain supernet is the definition."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import scripts
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks import darts
 from benchmarks.darts import calls, kept_bytes
 from benchmarks.plain_darts import PlainSupernet
 from rtalib.darts import Supernet
-
-ROOT = Path(__file__).parents[2]
 
 
 class Toy(nn.Module):
@@ -56,16 +54,14 @@ def test_the_plain_supernet_has_the_published_size_and_ignores_no_operation():
 
 
 @pytest.mark.slow
-def test_the_smallest_run(tmp_path: Path):
+def test_the_smallest_run(tmp_path: Path, capsys):
     out = tmp_path / "darts.csv"
     small = "--sizes 4,3,2 --step-sizes 4,3,2 --retrain-sizes 4,5,2 --rounds 1 --device cpu --methods".split()
     methods = ["darts, second order", "pc-darts"]
-    command = [sys.executable, ROOT / "benchmarks" / "darts.py", *small, *methods, "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    scripts.run(darts, *small, *methods, "--out", out)
     rows = list(csv.DictReader(out.open()))
     assert {row["task"] for row in rows} == {"pass", "step", "retrain"} and all(float(row["seconds"]) > 0 for row in rows)
     assert [row["contestant"] for row in rows if row["method"] == "pc-darts"] == ["supernet", "fused"]
     fused = next(row for row in rows if row["task"] == "pass" and row["contestant"] == "fused")
     assert float(fused["calls_under_plain"]) >= 5 and float(fused["kept_mib"]) > 0 and float(fused["over_plain"]) > 0
-    assert done.stdout.count("\n| ") >= len(rows)
+    assert capsys.readouterr().out.count("\n| ") >= len(rows)
