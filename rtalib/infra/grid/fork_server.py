@@ -29,7 +29,7 @@ def context(preload: tuple[str, ...] = NUMBERS) -> BaseContext:
     """The context of multiprocessing whose processes the server forks; the server is started with these modules if there is none yet."""
     multiprocessing.set_forkserver_preload(list(preload))
     with environment(PYTHONPATH=os.pathsep.join(os.path.abspath(folder) for folder in sys.path)):  # the child finds what its parent finds
-        forkserver.ensure_running()
+        forkserver._forkserver.ensure_running()  # as it is on the object, see `enter`
     return multiprocessing.get_context("forkserver")
 
 
