@@ -35,26 +35,23 @@ class SharedSource:
 
     def __init__(self, x: torch.Tensor, stride: int, others: torch.Tensor | None = None):
         self.x, self.stride, self.others = x, stride, others  # others: the channels that are not mixed, if there are any
+        self.pools: dict[str, torch.Tensor] = {}
 
     @cached_property
     def rectified(self) -> torch.Tensor:
         return F.relu(self.x)
 
     @cached_property
-    def max_pool_3x3(self) -> torch.Tensor:
-        return standardize(pool("max_pool_3x3", self.x, self.stride))
-
-    @cached_property
-    def avg_pool_3x3(self) -> torch.Tensor:
-        return standardize(pool("avg_pool_3x3", self.x, self.stride))
-
-    @property
-    def skip_connect(self) -> torch.Tensor:
-        return self.x
-
-    @cached_property
     def bypass(self) -> torch.Tensor:
         return partial_channels.bypass(self.others, self.stride)
+
+    def after(self, name: str) -> torch.Tensor:
+        """The source after a pool, normalized, or as the identity leaves it."""
+        if name == "skip_connect":
+            return self.x
+        if name not in self.pools:
+            self.pools[name] = standardize(pool(name, self.x, self.stride))
+        return self.pools[name]
 
 
 @dataclass
@@ -101,7 +98,7 @@ class MixedCell(nn.Module):
             elif name == NOISE:  # its own on every edge
                 yield noise(source.x, source.stride), weight
             else:
-                yield getattr(source, name), weight
+                yield source.after(name), weight
 
     def forward(
         self, s0: torch.Tensor, s1: torch.Tensor, weights: torch.Tensor, betas: torch.Tensor | None = None, drop: float = 0.0
