@@ -18,7 +18,7 @@ from rtalib import attacks, coreset, darts, models
 from rtalib.corruptions import CORRUPTIONS, corrupt
 from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
-from rtalib.experiments.repair.baselines import AUGMIX, CUTMIX, style_references
+from rtalib.experiments.repair.baselines import AUGMIX, BASELINES, CUTMIX, style_references
 from rtalib.models.inference import BATCH, best_device, predict
 from rtalib.rehearsal import memory
 from rtalib.sources.heads import with_head
@@ -204,9 +204,6 @@ def _search(kind: Kind, dataset: str, batch: int, checkpoint: Path) -> _Step:
 def _check_equal(first: dict, second: dict) -> None:
     if any(not torch.equal(value, second[name]) for name, value in first.items()):
         raise RuntimeError("checkpoint: the network that was read back differs from the one that was written")
-
-
-BASELINES = ("AugMix", "CutMix", "DeepRepair")
 
 
 def _objective(kind: Kind, data: LabeledImages) -> Callable | None:
