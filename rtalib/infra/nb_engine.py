@@ -151,7 +151,8 @@ class _Process:
     stdin = stdout = stderr = None
 
     def __init__(self, child: BaseProcess) -> None:
-        child.start()
+        with fork_server.starting():
+            child.start()
         self.child, self.pid, self.kill, self.terminate = child, child.pid, child.kill, child.terminate
 
     def poll(self) -> int | None:

@@ -106,7 +106,9 @@ def surroundings(cell: Cell) -> dict:
 
 def eventually(condition, seconds: float = 300) -> bool:
     deadline = time.time() + seconds
-    while not condition() and time.time() < deadline:
+    while time.time() < deadline:
+        if condition():  # which may hold for a moment only
+            return True
         time.sleep(0.02)
     return bool(condition())
 

@@ -12,7 +12,8 @@ import runpy
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
@@ -33,12 +34,17 @@ def context(preload: tuple[str, ...] = NUMBERS) -> BaseContext:
     return multiprocessing.get_context("forkserver")
 
 
-def stop() -> None:
-    """End the server of this process at once, with what it has not begun; its children go on. The next `context` starts another."""
-    server = forkserver._forkserver
-    if server._forkserver_pid is not None:
-        os.kill(server._forkserver_pid, signal.SIGKILL)
-        server._stop()
+@contextmanager
+def starting() -> Iterator[None]:
+    """Around the start of a child. The server first imports for seconds; an interrupt meanwhile ends it, with what it has not begun."""
+    try:
+        yield
+    except BaseException:
+        server = forkserver._forkserver
+        if server._forkserver_pid is not None:  # of this process
+            os.kill(server._forkserver_pid, signal.SIGKILL)
+            server._stop()
+        raise
 
 
 class Copy:

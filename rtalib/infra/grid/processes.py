@@ -92,14 +92,9 @@ class _Slot:
         context = multiprocessing.get_context("spawn") if self.gpus else fork_server.context()
         others = multiprocessing.active_children()
         pool = ProcessPoolExecutor(1, context, _begin, (self.threads, fork_server.Surroundings()))
-        try:
-            with environment(CUDA_VISIBLE_DEVICES=self.gpus):
-                self.started = pool.submit(int)  # starts the worker
+        with environment(CUDA_VISIBLE_DEVICES=self.gpus), fork_server.starting():
+            self.started = pool.submit(int)  # starts the worker
             (self.process,) = (child for child in multiprocessing.active_children() if child not in others)
-        except BaseException:  # Ctrl-C, while the server imports its packages
-            fork_server.stop()
-            pool.shutdown(wait=False)
-            raise
         self.pool = pool
 
     def kill(self) -> None:
