@@ -10,11 +10,12 @@ from rtalib.corruptions.constants import Defocus, Glass, Motion, Zoom
 from rtalib.corruptions.draws import Words, unit
 from rtalib.corruptions.filters import (
     BAND,
-    SMALL,
+    CUT,
+    MAGICK,
+    alone,
     from_pixels,
     inside,
-    line_blur,
-    magick_byte,
+    line_bytes,
     motion_offsets,
     motion_weights,
     reflect_101,
@@ -75,9 +76,9 @@ def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
     """
     height, width = images.shape[2:]
     kernel = defocus_kernel(*constants)
-    if images.device.type == "cpu" and height * width > SMALL:
-        flat, disk = _defocused_bytes(*constants), defocus.spectrum(kernel, height, width)
-        planes = [defocus.defocused(plane, kernel, flat, disk) for plane in images.flatten(0, 1).numpy()]
+    if alone(images):
+        flat = _defocused_bytes(*constants)
+        planes = [defocus.defocused(plane, kernel, flat) for plane in images.flatten(0, 1).numpy()]
         return torch.from_numpy(np.stack(planes)).view(images.shape)
     reach = kernel.shape[0] // 2
     padded = unit_floats(to_pixels(images))
@@ -161,8 +162,8 @@ def motion_blur(images: torch.Tensor, constants: Motion, angle: torch.Tensor) ->
     dx, dy = motion_offsets(len(taps), angle)
     weights = torch.from_numpy(taps).to(images.device).expand(len(images), -1)
     if constants.magick:
-        return magick_byte(line_blur(images, weights, dx, dy))
-    return line_blur(images, weights * inside(dx, dy, *images.shape[2:]), dx, dy).clamp_(0, 255).to(torch.uint8)
+        return line_bytes(images, weights, dx, dy, MAGICK)
+    return line_bytes(images, weights * inside(dx, dy, *images.shape[2:]), dx, dy, CUT)
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ import torch
 
 from rtalib.corruptions.constants import Elastic, Pixelate
 from rtalib.corruptions.draws import Words, units
-from rtalib.corruptions.filters import CACHED, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
+from rtalib.corruptions.filters import CACHED, alone, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
 from rtalib.corruptions.large import by_pillow
 
 
@@ -156,7 +156,7 @@ def pixelate(images: torch.Tensor, constants: Pixelate) -> torch.Tensor:
     height, width = images.shape[2:]
     small = (int(height * constants.scale), int(width * constants.scale))
     rows, columns = (enlarged_from(less, side, constants.nearest, images.device) for less, side in zip(small, (height, width), strict=True))
-    if by_pillow.faster(images):
+    if alone(images):
         return torch.from_numpy(reduced_by_pillow(images, *small).numpy().take(columns.numpy(), 3).take(rows.numpy(), 2))
     return reduced(images, *small).index_select(3, columns).index_select(2, rows)
 

@@ -1,16 +1,24 @@
 """Pieces that several corruptions share: the truncating cast, Gaussian and line blurs, SciPy's zoom, gathers."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from rtalib.corruptions.large import lines
 
 BAND = 192 * 1024  # values of a picture that are worked on at once, so that they stay in the cache and memory stays small
 CACHED = 16 * 1024  # float64 values that are worked on at once
 SMALL = 64 * 64  # pixels of an image that is faster in a batch than alone
 UNSURE = -1  # in place of a byte in a table or a sum: the fast way does not decide it, and the published way is taken
+
+
+def alone(images: torch.Tensor) -> bool:
+    """Whether images (N,C,H,W) are so large that a CPU is faster on each alone, by the ways in the folder `large`."""
+    return images.device.type == "cpu" and images.shape[2] * images.shape[3] > SMALL
 
 
 def truncate(unit: torch.Tensor) -> torch.Tensor:
@@ -96,7 +104,7 @@ def gaussian_blur(pixels: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def smoothed(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """uint8 (N,3,H,W) after a Gaussian blur, cut; larger pictures on the CPU plane by plane, which keeps memory small."""
-    if images.device.type == "cpu" and images.shape[2] * images.shape[3] > SMALL:
+    if alone(images):
         planes = [truncate(gaussian_blur(unit_floats(plane)[..., None], sigma))[..., 0] for plane in images.flatten(0, 1)]
         return torch.stack(planes).view(images.shape)
     return from_pixels(truncate(gaussian_blur(unit_floats(to_pixels(images)), sigma)))
@@ -195,6 +203,22 @@ def motion_offsets(taps: int, angle: torch.Tensor) -> tuple[torch.Tensor, torch.
     return tuple(torch.ceil(step * part[:, None] / length - 0.5).long() for part in (cosine, sine))
 
 
+class Finish(NamedTuple):
+    """How sums along a line become bytes: by `cut`, which cuts about scale * sum + addend."""
+
+    scale: float
+    addend: float
+    cut: Callable[[torch.Tensor], torch.Tensor]
+
+
+def line_bytes(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, finish: Finish) -> torch.Tensor:
+    """uint8 (N,C,H,W): `line_blur` of uint8 or float64 planes, finished."""
+    if not alone(planes):
+        return finish.cut(line_blur(planes, weights, dx, dy))
+    arrays = (part.numpy() for part in (planes, weights, dx, dy))
+    return torch.from_numpy(np.stack([lines.blurred_bytes(*of_one, *finish) for of_one in zip(*arrays, strict=True)]))
+
+
 def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
     """sum_i weights[n, i] * planes[n, :, y + dy[n, i], x + dx[n, i]] in float64, coordinates clamped to the image.
 
@@ -202,9 +226,6 @@ def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy:
     """
     n, channels, height, width = planes.shape
     device, taps = planes.device, weights.shape[1]
-    if device.type == "cpu" and height * width > SMALL:
-        arrays = (part.numpy() for part in (planes, weights, dx, dy))
-        return torch.from_numpy(np.stack([_line_blur_of_one(*of_one) for of_one in zip(*arrays, strict=True)]))
     left, right = (planes[..., edge].unsqueeze(3).expand(-1, -1, -1, taps - 1) for edge in (0, -1))
     padded = torch.cat([left, planes, right], dim=3).view(-1)
     # every run of `width` samples of the padded rows; a shift along x is then the choice of a run, a shift along y that of a row
@@ -221,30 +242,16 @@ def line_blur(planes: torch.Tensor, weights: torch.Tensor, dx: torch.Tensor, dy:
     return total
 
 
-def _line_blur_of_one(planes: np.ndarray, weights: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """The same of one larger picture (C,H,W): shifted views of the padded picture, a band of rows at a time."""
-    channels, height, width = planes.shape
-    above, under, left, right = (max(0, int(shift.max())) for shift in (-dy, dy, -dx, dx))
-    padded = np.pad(planes, ((0, 0), (above, under), (left, right)), "edge").astype(np.float64)
-    total = np.zeros(planes.shape)
-    rows = max(1, CACHED // (channels * width))
-    product = np.empty((channels, rows, width))
-    used = np.flatnonzero(weights).tolist()
-    for start in range(0, height, rows):
-        band = total[:, start : start + rows]
-        room = product[:, : band.shape[1]]
-        for tap in used:
-            top, at = start + above + int(dy[tap]), left + int(dx[tap])
-            np.multiply(padded[:, top : top + band.shape[1], at : at + width], weights[tap], out=room)
-            band += room
-    return total
-
-
 def inside(dx: torch.Tensor, dy: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """1 up to the first tap whose shift leaves the image, 0 from there on: the package's port stops there and loses the rest."""
     return ((dx.abs() < width) & (dy.abs() < height)).long().cumprod(dim=1)
 
 
-def magick_byte(level: torch.Tensor) -> torch.Tensor:
+def _magick_byte(level: torch.Tensor) -> torch.Tensor:
     """ImageMagick's 16-bit quantum cut to a byte, floor(round(257 p) / 257) = floor(p + 1/514). Overwrites `level`."""
     return level.add_(1 / 514).clamp_(0, 255).to(torch.uint8)
+
+
+MAGICK = Finish(1.0, 1 / 514, _magick_byte)
+CUT = Finish(1.0, 0.0, lambda level: level.clamp_(0, 255).to(torch.uint8))
+NEAREST = Finish(255.0, 0.5, lambda unit: unit.mul_(255).round_().to(torch.uint8))

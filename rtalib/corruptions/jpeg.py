@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from PIL import features
 
+from rtalib.corruptions.filters import alone
 from rtalib.corruptions.large import by_pillow
 
 LUMA = (
@@ -136,7 +137,7 @@ def _repeat_edge(plane: torch.Tensor, axis: int, multiple: int) -> torch.Tensor:
 
 def jpeg_compression(images: torch.Tensor, quality: int) -> torch.Tensor:
     """uint8 (N,3,H,W) encoded at `quality` (1 to 100) and decoded again: the bytes of Pillow's default JPEG writer and reader."""
-    if by_pillow.faster(images) and features.check_feature("libjpeg_turbo"):  # other JPEG libraries round otherwise
+    if alone(images) and features.check_feature("libjpeg_turbo"):  # other JPEG libraries round otherwise
         return by_pillow.to_tensor([by_pillow.through_jpeg(by_pillow.to_pillow(image), quality) for image in images])
     return jpeg_in_blocks(images, quality)
 

@@ -8,18 +8,26 @@ import torch
 from rtalib.corruptions.constants import Fog, Snow
 from rtalib.corruptions.draws import Words, unit, units
 from rtalib.corruptions.filters import (
+    CACHED,
+    MAGICK,
+    NEAREST,
     UNSURE,
+    alone,
     inside,
-    line_blur,
-    magick_byte,
+    line_bytes,
     motion_offsets,
     motion_weights,
     of_two_bytes,
     places,
     truncate,
     unit_floats,
+    zoom_taps,
     zoomed,
 )
+from rtalib.corruptions.large import settled
+
+LUMA = (0.299, 0.587, 0.114)
+STEP = 16_000  # words of snow that are drawn at a time
 
 
 @lru_cache(maxsize=4)
@@ -29,33 +37,44 @@ def normal_quantiles(device: torch.device) -> torch.Tensor:
 
 
 def draw_snow(words: Words, height: int, width: int, constants: Snow) -> tuple[torch.Tensor, torch.Tensor]:
-    """(layer float64 (N,H,W) of N(mean, std), angle (N,) uniform in -135 .. -45 degrees)."""
-    half = (height * width + 1) // 2
-    drawn = words(half + 1)
-    halves = torch.cat([drawn[:, 1:] & 0xFFFF, drawn[:, 1:] >> 16], dim=1)[:, : height * width]
-    layer = normal_quantiles(drawn.device).index_select(0, halves.reshape(-1)).mul_(constants.std).add_(constants.mean)
-    return layer.view(-1, height, width), unit(drawn[:, 0]) * 90 - 135
+    """(layer float64 (N,H,W) of N(mean, std), angle (N,) uniform in -135 .. -45 degrees).
+
+    From the lower and then from the upper halves of the words after the first. Rows that the zoom does not show may stay zero.
+    """
+    area = height * width
+    half, shown = (area + 1) // 2, zoom_taps(height, constants.zoom, constants.magick, constants.magick)[0]
+    first, last = int(shown[0]) * width, (int(shown[-1]) + 2) * width
+    quantiles = normal_quantiles(words.index.device)
+    layer = torch.zeros(len(words.index), area, dtype=torch.float64, device=words.index.device)
+    for start in range(0, half + 1, STEP):
+        drawn = words._replace(start=start)(min(STEP, half + 1 - start))[:, start == 0 :]
+        at = max(0, start - 1)
+        for place, shift in ((at, 0), (half + at, 16)):
+            part = layer[:, place : min(place + drawn.shape[1], (half, area)[shift > 0])]
+            if place < last and place + part.shape[1] > first:
+                number = (drawn[:, : part.shape[1]] >> shift) & 0xFFFF
+                part.copy_(quantiles.index_select(0, number.view(-1)).view(number.shape).mul_(constants.std).add_(constants.mean))
+    return layer.view(-1, height, width), unit(words(1)[:, 0]) * 90 - 135
 
 
-def snow_flakes(layer: torch.Tensor, constants: Snow, angle: torch.Tensor) -> torch.Tensor:
-    """The falling snow, float64 (N,H,W) in 0..1: zoomed, thresholded, blurred along `angle`, in 256 levels."""
+def snow_levels(layer: torch.Tensor, constants: Snow, angle: torch.Tensor) -> torch.Tensor:
+    """The falling snow, uint8 (N,H,W): zoomed, thresholded, blurred along `angle`."""
     height, width = layer.shape[1:]
-    device, magick = layer.device, constants.magick
+    magick = constants.magick
     flakes = zoomed(layer, constants.zoom, magick, magick)
     flakes = flakes.masked_fill_(flakes < constants.threshold, 0).clamp_(0, 1)[:, None]
     taps = motion_weights(constants.radius, constants.sigma)
     dx, dy = motion_offsets(len(taps), angle)
-    weights = torch.from_numpy(taps).to(device).expand(len(layer), -1)
+    weights = torch.from_numpy(taps).to(layer.device).expand(len(layer), -1)
     if magick:
-        return magick_byte(line_blur(truncate(flakes), weights, dx, dy))[:, 0].double().div_(255.0)
-    blurred = line_blur(flakes, weights * inside(dx, dy, *flakes.shape[2:]), dx, dy)[:, 0, :height, :width]
-    return blurred.mul(255).round_().div_(255.0)
+        return line_bytes(truncate(flakes), weights, dx, dy, MAGICK)[:, 0]
+    return line_bytes(flakes, weights * inside(dx, dy, *flakes.shape[2:]), dx, dy, NEAREST)[:, 0, :height, :width]
 
 
 def _grey(image: torch.Tensor) -> torch.Tensor:
     """OpenCV's float32 luma (N,H,W) of float32 RGB; each product is fused into the sum, so float64 steps are cut to float32."""
     red, green, blue = (image[:, c].double() for c in range(3))
-    weights = [float(torch.tensor(w, dtype=torch.float32)) for w in (0.299, 0.587, 0.114)]
+    weights = [float(torch.tensor(w, dtype=torch.float32)) for w in LUMA]
     luma = (green * weights[1]).float().double()
     luma = (red.mul_(weights[0]).add_(luma)).float().double()
     return (blue.mul_(weights[2]).add_(luma)).float()
@@ -63,11 +82,46 @@ def _grey(image: torch.Tensor) -> torch.Tensor:
 
 def snow(images: torch.Tensor, constants: Snow, layer: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     """Whitened image plus the flakes plus the flakes turned by 180 degrees."""
-    flakes = snow_flakes(layer, constants, angle)
+    levels = snow_levels(layer, constants, angle)
+    turned = levels.flip(1, 2)
+    if not alone(images):
+        return snowed(images, levels, turned, constants.keep)
+    return torch.stack([snow_on_one(*one, constants.keep) for one in zip(images, levels, turned, strict=True)])
+
+
+def snowed(images: torch.Tensor, flakes: torch.Tensor, turned: torch.Tensor, keep: float) -> torch.Tensor:
+    """uint8 (N,3,H,W) images under flakes and turned flakes, uint8 (N,H,W)."""
     image = unit_floats(images).float()
-    white = torch.maximum(image, _grey(image).mul_(1.5).add_(0.5)[:, None]).mul_(1 - constants.keep)
-    image = image.mul_(constants.keep).add_(white).double()
-    return truncate(image.add_(flakes[:, None]).add_(flakes.flip(1, 2)[:, None]))
+    white = torch.maximum(image, _grey(image).mul_(1.5).add_(0.5)[:, None]).mul_(1 - keep)
+    image = image.mul_(keep).add_(white).double()
+    return truncate(image.add_(unit_floats(flakes)[:, None]).add_(unit_floats(turned)[:, None]))
+
+
+def snow_on_one(image: torch.Tensor, flakes: torch.Tensor, turned: torch.Tensor, keep: float) -> torch.Tensor:
+    """The same of one larger picture (3,H,W), by float32 levels where they decide."""
+    pixels = [part.flatten(-2) for part in (image, flakes, turned)]
+    picture, below, above = (part.numpy() for part in pixels)
+    out, unsure, area = np.empty_like(picture), [], picture.shape[1]
+    luma = [np.float32(1.5 * weight) for weight in LUMA]
+    for start in range(0, area, CACHED):
+        band = np.s_[start : start + CACHED]
+        level = picture[:, band].astype(np.float32)
+        red, green, blue = (colour * weight for colour, weight in zip(level, luma, strict=True))
+        white = np.maximum(level, red + green + blue + np.float32(127.5))
+        level *= np.float32(keep)
+        level += white * np.float32(1 - keep)
+        level += np.add(below[band], above[band], dtype=np.uint16)
+        places = settled.cut(level, out[:, band])
+        unsure.append(places // level.shape[1] * area + places % level.shape[1] + start)
+
+    def exact(places: np.ndarray) -> np.ndarray:
+        channel, site = (torch.from_numpy(part) for part in divmod(places, area))
+        colours, below, above = (part[..., site].T.reshape(len(site), -1, 1) for part in pixels)
+        changed = snowed(colours[..., None], below, above, keep)
+        return changed.view(-1, 3).gather(1, channel[:, None])[:, 0].numpy()
+
+    settled.again(out.reshape(-1), np.concatenate(unsure), exact)
+    return torch.from_numpy(out).view(image.shape)
 
 
 def plasma_side(height: int, width: int) -> int:

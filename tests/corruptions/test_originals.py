@@ -65,7 +65,7 @@ def test_snow_flakes_equal_imagemagick(magick, severity):
     """From the thresholded layer on: 8-bit flakes blurred along the angle."""
     constants = CONSTANTS["cifar10-c"]["snow"][severity - 1]
     layer, angle = weather.draw_snow(Words(severity, torch.arange(48), rng.stream("test")), 32, 32, constants)
-    found = weather.snow_flakes(layer, constants._replace(zoom=1), angle) * 255
+    found = weather.snow_levels(layer, constants._replace(zoom=1), angle).double()
     levels = truncate(layer.masked_fill(layer < constants.threshold, 0).clamp(0, 1)).numpy()
     expected = [
         magick.magick_motion(level, constants.radius, constants.sigma, turn) for level, turn in zip(levels, angle.tolist(), strict=True)

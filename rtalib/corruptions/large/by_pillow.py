@@ -6,13 +6,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rtalib.corruptions.filters import SMALL
-
-
-def faster(images: torch.Tensor) -> bool:
-    """Whether Pillow is the faster way for uint8 images (N,3,H,W)."""
-    return images.device.type == "cpu" and images.shape[2] * images.shape[3] > SMALL
-
 
 def to_pillow(image: torch.Tensor) -> Image.Image:
     """RGB picture of uint8 (3,H,W) on the CPU."""
