@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from rtalib.corruptions.constants import Defocus, Glass, Motion, Zoom
-from rtalib.corruptions.draws import Words, unit
+from rtalib.corruptions.draws import Words, in_parts, unit
 from rtalib.corruptions.filters import (
     BAND,
     CUT,
@@ -77,9 +77,8 @@ def defocus_blur(images: torch.Tensor, constants: Defocus) -> torch.Tensor:
     height, width = images.shape[2:]
     kernel = defocus_kernel(*constants)
     if alone(images):
-        flat = _defocused_bytes(*constants)
-        planes = [defocus.defocused(plane, kernel, flat) for plane in images.flatten(0, 1).numpy()]
-        return torch.from_numpy(np.stack(planes)).view(images.shape)
+        planes = defocus.defocused(images.flatten(0, 1).numpy(), kernel, _defocused_bytes(*constants))
+        return torch.from_numpy(planes).view(images.shape)
     reach = kernel.shape[0] // 2
     padded = unit_floats(to_pixels(images))
     for axis, side in ((0, height), (1, width)):
@@ -102,13 +101,12 @@ def draw_glass(words: Words, height: int, width: int, constants: Glass) -> tuple
     """Offsets (dx, dy) in -reach .. reach-1 of each visited site, int8 (N, passes, sites, 2), in the order of the scan."""
     _, reach, passes = constants
     sites = (height - 2 * reach) * (width - 2 * reach)
-    drawn = words(passes * sites).view(-1, passes, sites)
-    out = torch.empty(*drawn.shape, 2, dtype=torch.int8, device=drawn.device)
-    # half a word for each of the two; 2 * reach is 2, 4, 6 or 8, so the chances are equal up to 1e-4 of themselves
-    for number in range(passes):
-        for axis, half in enumerate((drawn[:, number] & 0xFFFF, drawn[:, number] >> 16)):
-            out[:, number, :, axis] = half.mul_(2 * reach).bitwise_right_shift_(16).sub_(reach)
-    return (out,)
+    out = torch.empty(len(words.index), passes * sites, 2, dtype=torch.int8, device=words.index.device)
+    for start, drawn in in_parts(words, passes * sites):
+        # half a word for each of the two; 2 * reach is 2, 4, 6 or 8, so the chances are equal up to 1e-4 of themselves
+        for axis, half in enumerate((drawn & 0xFFFF, drawn >> 16)):
+            out[:, start : start + drawn.shape[1], axis] = half.int().mul_(2 * reach).bitwise_right_shift_(16).sub_(reach)
+    return (out.view(-1, passes, sites, 2),)
 
 
 def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) -> torch.Tensor:
@@ -118,18 +116,19 @@ def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) ->
     changes its target only. A source already visited in this pass (later in the image, inside the scanned window) hands on what it
     received: the copies form chains, which are followed all at once, link by link, until the last has ended.
     """
-    own = np.arange(height * width).reshape(height, width)
+    own = np.arange(height * width, dtype=np.int32)
     window = np.s_[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1]
-    visited = np.zeros((height, width), dtype=bool)
-    visited[window] = True
+    rows, columns = height - 2 * reach, width - 2 * reach
+    y, x = np.arange(rows, dtype=np.int16)[:, None], np.arange(columns, dtype=np.int16)
     found = []
     for moves in offsets.cpu().numpy():
-        sources = own.ravel()
+        sources = own
         for move in moves[:, ::-1]:  # from the order of the scan, which is backwards, to that of the image
-            target = own.copy()
-            target[window] += (move[:, 1].astype(np.int64) * width + move[:, 0]).reshape(target[window].shape)
-            handed = (target > own) & visited.ravel()[target] & visited
-            target, handed = target.ravel(), handed.ravel()
+            dx, dy = move.reshape(rows, columns, 2).transpose(2, 0, 1)
+            shift = dy * np.int32(width) + dx
+            target, handed = own.astype(np.int64), np.zeros(own.shape, dtype=bool)
+            target.reshape(height, width)[window] += shift
+            handed.reshape(height, width)[window] = (shift > 0) & (y + dy < rows) & (x + dx >= 0) & (x + dx < columns)
             end, site = target.copy(), np.flatnonzero(handed)
             while len(site):
                 link = end[site]
@@ -137,7 +136,7 @@ def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) ->
                 site = site[handed[link]]
             sources = sources[end]
         found.append(torch.from_numpy(sources))
-    return torch.stack(found).to(offsets.device)
+    return torch.stack(found).to(offsets.device).long()
 
 
 def glass_blur(images: torch.Tensor, constants: Glass, offsets: torch.Tensor) -> torch.Tensor:

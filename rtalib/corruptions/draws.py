@@ -1,6 +1,6 @@
 """How a corruption asks for random numbers."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -32,14 +32,19 @@ def unit(words: torch.Tensor) -> torch.Tensor:
     return words.double().div_(2.0**32)
 
 
-def units(words: Callable[..., torch.Tensor], count: int) -> torch.Tensor:
-    """float64 (N, count) in [0, 1), drawn in parts, so that the words themselves take little memory."""
+def in_parts(words: Words, count: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """(first number, words int64 (N, part)) of `count` words a row, so that the words themselves take little memory."""
+    for start in range(0, count, PART):
+        yield start, words._replace(start=words.start + start)(min(PART, count - start))
+
+
+def units(words: Words, count: int) -> torch.Tensor:
+    """float64 (N, count) in [0, 1)."""
     if count <= PART:
         return unit(words(count))
     out = torch.empty(len(words.index), count, dtype=torch.float64, device=words.index.device)
-    for start in range(0, count, PART):
-        part = out[:, start : start + PART]
-        part.copy_(unit(words._replace(start=start)(part.shape[1])))
+    for start, drawn in in_parts(words, count):
+        torch.mul(drawn, 2.0**-32, out=out[:, start : start + drawn.shape[1]])
     return out
 
 

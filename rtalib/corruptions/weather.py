@@ -111,7 +111,7 @@ def snow_on_one(image: torch.Tensor, flakes: torch.Tensor, turned: torch.Tensor,
         level *= np.float32(keep)
         level += white * np.float32(1 - keep)
         level += np.add(below[band], above[band], dtype=np.uint16)
-        places = settled.cut(level, out[:, band])
+        places = settled.cut(level, out[:, band], settled.margin(30))
         unsure.append(places // level.shape[1] * area + places % level.shape[1] + start)
 
     def exact(places: np.ndarray) -> np.ndarray:

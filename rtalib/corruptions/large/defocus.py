@@ -10,21 +10,22 @@ MARGIN = 4e-4  # levels; the transform is off by 1e-4 at most, on noise and on c
 SIDE = 250  # pixels of a plane that are transformed at once, in the cache: about so many each way
 
 
-def defocused(plane: np.ndarray, kernel: np.ndarray, flat_bytes: np.ndarray) -> np.ndarray:
-    """uint8 (H,W) correlated with the disk, to the byte as `blur.defocus_blur` does it in float64, tap after tap.
+def defocused(planes: np.ndarray, kernel: np.ndarray, flat_bytes: np.ndarray) -> np.ndarray:
+    """uint8 (M,H,W) correlated with the disk, to the byte as `blur.defocus_blur` does it in float64, tap after tap.
 
     `flat_bytes` (256,): what becomes of a pixel's value where all pixels under the disk are equal.
     """
     size = len(kernel)
-    padded = np.pad(plane, size // 2, "reflect")
-    out = np.empty_like(plane)
-    rows, columns = (-(-side // -(-side // SIDE)) for side in plane.shape)
+    out = np.empty_like(planes)
+    rows, columns = (-(-side // -(-side // SIDE)) for side in planes.shape[1:])
     disk, sides = spectrum(kernel, rows, columns)
-    for top in range(0, plane.shape[0], rows):
-        for left in range(0, plane.shape[1], columns):
-            part = np.s_[top : top + rows, left : left + columns]
-            under = padded[top : top + rows + size - 1, left : left + columns + size - 1]
-            out[part] = _defocused_part(plane[part], under, kernel, flat_bytes, disk, sides)
+    for plane, result in zip(planes, out, strict=True):
+        padded = np.pad(plane, size // 2, "reflect")
+        for top in range(0, plane.shape[0], rows):
+            for left in range(0, plane.shape[1], columns):
+                part = np.s_[top : top + rows, left : left + columns]
+                under = padded[top : top + rows + size - 1, left : left + columns + size - 1]
+                result[part] = _defocused_part(plane[part], under, kernel, flat_bytes, disk, sides)
     return out
 
 
@@ -55,7 +56,7 @@ def spectrum(kernel: np.ndarray, height: int, width: int) -> tuple[torch.Tensor,
     from scipy.fft import next_fast_len
 
     sides = [next_fast_len(side + len(kernel) - 1, real=True) for side in (height, width)]
-    return torch.fft.rfft2(torch.from_numpy(kernel).double(), s=sides).to(torch.complex64), sides
+    return torch.fft.rfft2(torch.from_numpy(kernel), s=sides), sides
 
 
 def summed(windows: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -5,9 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from rtalib.corruptions.large.settled import again, cut, equal_within, in_order
-
-STRETCH = 10_000  # values at once: they stay in the cache, and OpenBLAS takes one thread for so few
+from rtalib.corruptions.large.settled import STRETCH, again, cut, equal_within, in_order, margin
 
 
 def blurred_bytes(
@@ -61,7 +59,7 @@ def _swept(flat: np.ndarray, count: int, weights: np.ndarray, shifts: np.ndarray
         level = np.full(len(part), addend, np.float32)
         for shift, weight in taps:
             saxpy(source[start + shift :], level, len(part), weight)  # level += weight * source
-        unsure.append(cut(level, part) + start)
+        unsure.append(cut(level, part, margin(len(taps))) + start)
     return out, np.concatenate(unsure)
 
 

@@ -4,11 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-MARGIN = 1e-3  # levels, by which float32 sums of up to 41 taps may be off, at most 7e-4
+STRETCH = 10_000  # values at once: they stay in the cache, and OpenBLAS takes one thread for so few
 AGAIN = 1024  # pixels that are computed again at once
 
 
-def cut(level: np.ndarray, out: np.ndarray, margin: float = MARGIN) -> np.ndarray:
+def margin(terms: int) -> float:
+    """Levels by which a float32 sum of so many terms, which reaches 255, can be off: each term rounds twice, by up to 2^-24 of the sum."""
+    return 2 * 255 * 2**-24 * (terms + 1)
+
+
+def cut(level: np.ndarray, out: np.ndarray, margin: float) -> np.ndarray:
     """Cut float32 levels, from about 0 and to 255, to uint8 `out`; returns the positions, in a row, that are to be computed again. Overwrites `level`."""
     np.copyto(out, np.minimum(level, 255), casting="unsafe")
     level -= np.rint(level)
