@@ -8,8 +8,9 @@ import torch
 
 from rtalib.corruptions.constants import Elastic, Pixelate
 from rtalib.corruptions.draws import Words, units
-from rtalib.corruptions.filters import CACHED, alone, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
+from rtalib.corruptions.filters import CACHED, alone, gaussian_weights, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
 from rtalib.corruptions.large import by_pillow
+from rtalib.corruptions.large import elastic as large
 
 
 def contrast(images: torch.Tensor, factor: float) -> torch.Tensor:
@@ -46,6 +47,9 @@ def elastic_transform(images: torch.Tensor, constants: Elastic, jitter: torch.Te
         image = affine_warp(image, jitter * constants.jitter)
         if alpha == 0:
             return truncate(image)
+    if alone(images):
+        taps = [gaussian_weights(part, 3.0) for part in sigma]
+        return torch.from_numpy(np.stack([large.elastic(*one, amplitude, alpha, taps) for one in zip(image, dx, dy, strict=True)]))
     down, across = (smoothing_matrix(side, s, images.device) for side, s in zip((height, width), sigma, strict=True))
     dx, dy = (
         separable(field if amplitude == 1 else field * amplitude, down, across).mul_(alpha).float().contiguous() for field in (dx, dy)
@@ -72,16 +76,19 @@ def affine_warp(image: torch.Tensor, jitter: torch.Tensor) -> torch.Tensor:
     # source = inverse(end) applied to the output pixel: solve [end 1] M^T = start for M (2,3)
     ones = torch.ones(len(end), 3, 1, dtype=torch.float64, device=image.device)
     matrix = _solve_affine(torch.cat([end, ones], dim=2), start)
-    y = torch.arange(height, device=image.device)[:, None]
     x = torch.arange(width, device=image.device)
-    position = []
-    for axis in (0, 1):
-        a, b, c = (matrix[:, k, axis].view(-1, 1, 1) for k in range(3))
-        fixed = (a * x).mul_(1024).round_() + (b * y + c).mul_(1024).round_()
-        position.append(fixed.add_(16).div_(32).floor_().div_(32))
-    columns, rows = position
-    top, left = rows.floor(), columns.floor()
-    return _bilinear(image, top, left, (rows - top).float(), (columns - left).float(), reflect_101)
+    out, step = torch.empty_like(image), max(1, 2 * CACHED // (len(image) * width))
+    for start in range(0, height, step):
+        y = torch.arange(start, min(start + step, height), device=image.device)[:, None]
+        position = []
+        for axis in (0, 1):
+            a, b, c = (matrix[:, k, axis].view(-1, 1, 1) for k in range(3))
+            fixed = (a * x).mul_(1024).round_() + (b * y + c).mul_(1024).round_()
+            position.append(fixed.add_(16).div_(32).floor_().div_(32))
+        columns, rows = position
+        top, left = rows.floor(), columns.floor()
+        out[:, :, start : start + step] = _bilinear(image, top, left, (rows - top).float(), (columns - left).float(), reflect_101)
+    return out
 
 
 def _solve_affine(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

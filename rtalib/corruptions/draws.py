@@ -44,7 +44,7 @@ def units(words: Words, count: int) -> torch.Tensor:
         return unit(words(count))
     out = torch.empty(len(words.index), count, dtype=torch.float64, device=words.index.device)
     for start, drawn in in_parts(words, count):
-        torch.mul(drawn, 2.0**-32, out=out[:, start : start + drawn.shape[1]])
+        out[:, start : start + drawn.shape[1]].copy_(drawn).mul_(2.0**-32)
     return out
 
 
