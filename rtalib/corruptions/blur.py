@@ -9,7 +9,6 @@ import torch
 from rtalib.corruptions.constants import Defocus, Glass, Motion, Zoom
 from rtalib.corruptions.draws import Words, in_parts, unit
 from rtalib.corruptions.filters import (
-    BAND,
     CUT,
     MAGICK,
     alone,
@@ -27,7 +26,7 @@ from rtalib.corruptions.filters import (
     unit_floats,
     zoom_taps,
 )
-from rtalib.corruptions.large import defocus
+from rtalib.corruptions.large import defocus, zoom
 
 
 def _fused(a: np.ndarray, factor: np.float32, addend: np.ndarray) -> np.ndarray:
@@ -177,29 +176,27 @@ def zoom_plan(height: int, width: int, constants: Zoom, device: torch.device) ->
 
 
 @lru_cache(maxsize=16)
-def _zoom_matrices(side: int, constants: Zoom) -> tuple[Any, ...]:
+def _zoom_matrices(side: int, constants: Zoom, dtype: Any) -> tuple[Any, ...]:
     """What enlarges one axis, for each factor."""
     matrices = []
     for factor in constants.factors:
         lower, weight = zoom_taps(side, factor, constants.centred, True)
         sources = np.stack([lower, np.minimum(lower + 1, side - 1)], axis=1)
-        matrices.append(resampling(sources, np.stack([1 - weight, weight], axis=1), side))
+        matrices.append(resampling(sources, np.stack([1 - weight, weight], axis=1).astype(dtype), side))
     return tuple(matrices)
 
 
 def zoom_blur(images: torch.Tensor, constants: Zoom) -> torch.Tensor:
     """Mean of the image and its enlargements: made in float64, summed in float32 one factor after another, as published."""
-    planes = images.cpu().flatten(0, 1)
-    few = max(1, BAND // planes[0].numel())  # a larger picture is enlarged channel by channel
-    return torch.cat([_zoomed_mean(part, constants) for part in planes.split(few)]).view(images.shape).to(images.device)
-
-
-def _zoomed_mean(planes: torch.Tensor, constants: Zoom) -> torch.Tensor:
-    """uint8 (M,H,W) of uint8 planes on the CPU."""
-    count, height, width = planes.shape
+    planes, sides = images.cpu().flatten(0, 1), images.shape[2:]
+    matrices = list(zip(*(_zoom_matrices(side, constants, np.float32 if alone(images) else float) for side in sides), strict=True))
+    if alone(images):
+        plan = tuple(part.numpy() for part in zoom_plan(*sides, constants, images.device))
+        return torch.from_numpy(zoom.zoomed_mean(planes.numpy(), matrices, plan)).view(images.shape)
     pixels = unit_floats(planes).float()
     by_rows = pixels.transpose(0, 1).double()
-    total = torch.zeros(width, height, count, dtype=torch.float32)
-    for down, across in zip(_zoom_matrices(height, constants), _zoom_matrices(width, constants), strict=True):
+    total = torch.zeros(sides[1], sides[0], len(planes), dtype=torch.float32)
+    for down, across in matrices:
         total += resampled(by_rows, down, across).float()
-    return truncate((pixels + total.permute(2, 1, 0)).div_(len(constants.factors) + 1)).contiguous()
+    mean = truncate((pixels + total.permute(2, 1, 0)).div_(len(constants.factors) + 1))
+    return mean.contiguous().view(images.shape).to(images.device)

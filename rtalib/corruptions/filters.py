@@ -10,7 +10,6 @@ import torch
 
 from rtalib.corruptions.large import gaussian, lines
 
-BAND = 192 * 1024  # values of a picture that are worked on at once, so that they stay in the cache and memory stays small
 CACHED = 16 * 1024  # float64 values that are worked on at once
 SMALL = 64 * 64  # pixels of an image that is faster in a batch than alone
 UNSURE = -1  # in place of a byte in a table or a sum: the fast way does not decide it, and the published way is taken
