@@ -8,7 +8,17 @@ import torch
 
 from rtalib.corruptions.constants import Elastic, Pixelate
 from rtalib.corruptions.draws import Words, units
-from rtalib.corruptions.filters import CACHED, alone, gaussian_weights, reflect, reflect_101, separable, smoothing_matrix, truncate, unit_floats
+from rtalib.corruptions.filters import (
+    CACHED,
+    alone,
+    gaussian_weights,
+    reflect,
+    reflect_101,
+    separable,
+    smoothing_matrix,
+    truncate,
+    unit_floats,
+)
 from rtalib.corruptions.large import by_pillow
 from rtalib.corruptions.large import elastic as large
 

@@ -8,7 +8,6 @@ import torch
 from rtalib.corruptions.constants import Fog, Snow
 from rtalib.corruptions.draws import Words, unit, units
 from rtalib.corruptions.filters import (
-    CACHED,
     MAGICK,
     NEAREST,
     UNSURE,
@@ -101,27 +100,24 @@ def snow_on_one(image: torch.Tensor, flakes: torch.Tensor, turned: torch.Tensor,
     """The same of one larger picture (3,H,W), by float32 levels where they decide."""
     pixels = [part.flatten(-2) for part in (image, flakes, turned)]
     picture, below, above = (part.numpy() for part in pixels)
-    out, unsure, area = np.empty_like(picture), [], picture.shape[1]
     luma = [np.float32(1.5 * weight) for weight in LUMA]
-    for start in range(0, area, CACHED):
-        band = np.s_[start : start + CACHED]
+
+    def level(band: slice) -> np.ndarray:
         level = picture[:, band].astype(np.float32)
         red, green, blue = (colour * weight for colour, weight in zip(level, luma, strict=True))
         white = np.maximum(level, red + green + blue + np.float32(127.5))
         level *= np.float32(keep)
         level += white * np.float32(1 - keep)
         level += np.add(below[band], above[band], dtype=np.uint16)
-        places = settled.cut(level, out[:, band], settled.margin(30))
-        unsure.append(places // level.shape[1] * area + places % level.shape[1] + start)
+        return level
 
     def exact(places: np.ndarray) -> np.ndarray:
-        channel, site = (torch.from_numpy(part) for part in divmod(places, area))
-        colours, below, above = (part[..., site].T.reshape(len(site), -1, 1) for part in pixels)
+        channel, site = (torch.from_numpy(part) for part in np.divmod(places, picture.shape[1]))
+        colours, below, above = (part[..., site].view(-1, len(site)).T[..., None] for part in pixels)
         changed = snowed(colours[..., None], below, above, keep)
         return changed.view(-1, 3).gather(1, channel[:, None])[:, 0].numpy()
 
-    settled.again(out.reshape(-1), np.concatenate(unsure), exact)
-    return torch.from_numpy(out).view(image.shape)
+    return torch.from_numpy(settled.in_bands(picture.shape, level, exact, 30)).view(image.shape)
 
 
 def plasma_side(height: int, width: int) -> int:
@@ -152,7 +148,8 @@ def plasma(noise: torch.Tensor, side: int, constants: Fog) -> torch.Tensor:
         used += count
         draw -= wobble
         draw *= wobble
-        return np.divide(corners, 4).astype(np.float64) + draw
+        draw += np.divide(corners, 4)
+        return draw
 
     while step >= 2:
         half = step // 2
@@ -167,18 +164,41 @@ def plasma(noise: torch.Tensor, side: int, constants: Fog) -> torch.Tensor:
         field[:, -1], field[:, :, -1] = field[:, 0], field[:, :, 0]
         step, wobble = half, wobble / constants.decay
     field = torch.from_numpy(field[:, :-1, :-1]).to(noise.device)
-    field = field - field.amin((1, 2), keepdim=True)
+    field -= field.amin((1, 2), keepdim=True)
     return field.div_(field.amax((1, 2), keepdim=True))
 
 
 def fog(images: torch.Tensor, constants: Fog, noise: torch.Tensor) -> torch.Tensor:
     """clip((x + weight * plasma) * m / (m + weight)), m the brightest value of the image."""
     height, width = images.shape[2:]
-    weight = constants.weight
-    mist = plasma(noise, plasma_side(height, width), constants)[:, None, :height, :width].mul_(weight)
-    image = unit_floats(images)
-    brightest = image.amax((1, 2, 3), keepdim=True)
-    return truncate(image.add_(mist).mul_(brightest).div_(brightest + weight))
+    mist = plasma(noise, plasma_side(height, width), constants)[:, None, :height, :width].mul_(constants.weight)
+    brightest = unit_floats(images.amax((1, 2, 3), keepdim=True))
+    if not alone(images):
+        return fogged(images, mist, brightest, constants.weight)
+    return torch.stack([fog_on_one(*one, constants.weight) for one in zip(images, mist[:, 0], brightest.view(-1), strict=True)])
+
+
+def fogged(images: torch.Tensor, mist: torch.Tensor, brightest: torch.Tensor, weight: float) -> torch.Tensor:
+    """uint8 images under mist, both of any shapes that fit."""
+    return truncate(unit_floats(images).add_(mist).mul_(brightest).div_(brightest + weight))
+
+
+def fog_on_one(image: torch.Tensor, mist: torch.Tensor, brightest: torch.Tensor, weight: float) -> torch.Tensor:
+    """The same of one larger picture (3,H,W), by float32 levels where they decide."""
+    share, pixels, mist = float(brightest / (brightest + weight)), image.flatten(1), mist.flatten()
+    picture, haze = pixels.numpy(), mist.numpy()
+
+    def level(band: slice) -> np.ndarray:
+        level = picture[:, band].astype(np.float32)
+        level *= np.float32(share)
+        level += haze[band].astype(np.float32) * np.float32(255 * share)
+        return level
+
+    def exact(places: np.ndarray) -> np.ndarray:
+        values, site = pixels.view(-1)[places], torch.from_numpy(places % picture.shape[1])
+        return fogged(values, mist[site], brightest, weight).numpy()
+
+    return torch.from_numpy(settled.in_bands(picture.shape, level, exact, 8)).view(image.shape)
 
 
 @lru_cache(maxsize=16)

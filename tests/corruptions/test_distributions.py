@@ -8,6 +8,7 @@ import torch
 
 from rtalib.corruptions import corrupt
 from rtalib.corruptions.constants import CONSTANTS
+from rtalib.corruptions.draws import Words
 from rtalib.corruptions.psnr import ORIGINALS, psnr
 
 FLOOR = 1e-3  # smallest accepted p-value; seeds are fixed
@@ -75,13 +76,11 @@ def test_impulse_noise_counts():
 
 
 def test_draws_are_uniform():
-    from functools import partial
 
-    from rtalib import rng
     from rtalib.corruptions import api
 
     stats = pytest.importorskip("scipy.stats")
-    words = partial(rng.words, 0, torch.arange(4000), 1)
+    words = Words(0, torch.arange(4000), 1)
     draw = lambda name, benchmark="imagecorruptions", level=4: api.TYPES[name].draw(words, 32, 32, CONSTANTS[benchmark][name][level - 1])  # noqa: E731
     assert stats.kstest(draw("motion_blur")[0].numpy(), stats.uniform(-45, 90).cdf).pvalue > FLOOR
     layer, angle = draw("snow")

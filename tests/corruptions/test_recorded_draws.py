@@ -1,7 +1,5 @@
 """Random corruptions: the deterministic part, fed with the same draws, against the package and against plain references."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from pictures import chw, differing, hwc, make_images
 from rtalib import rng
 from rtalib.corruptions import api, blur, digital, frost, weather
 from rtalib.corruptions.constants import CONSTANTS
+from rtalib.corruptions.draws import Words
 
 SEVERITIES = range(1, 6)
 
@@ -24,7 +23,7 @@ def constants_of(benchmark: str, name: str, severity: int):
 
 
 def draws_of(name: str, images: torch.Tensor, constants, seed: int = 3) -> tuple[torch.Tensor, ...]:
-    words = partial(rng.words, seed, torch.arange(len(images)), rng.stream(name))
+    words = Words(seed, torch.arange(len(images)), rng.stream(name))
     return api.TYPES[name].draw(words, *images.shape[2:], constants)
 
 

@@ -86,7 +86,7 @@ def reached(y, x, dx, dy, height, width):
 
 @triton.jit
 def magick_level(level):
-    """The level whose integer part is ImageMagick's byte, see `rtalib.corruptions.filters.magick_byte`."""
+    """The level whose integer part is ImageMagick's byte, see `rtalib.corruptions.filters.MAGICK`."""
     return tl.minimum(tl.maximum(level + 1 / 514, 0), 255)
 
 

@@ -34,16 +34,21 @@ def _defocused_part(
 ) -> np.ndarray:
     """uint8 of the pixels, of which `padded` has those under the disk, too."""
     size, width = len(kernel), pixels.shape[1]
-    level = torch.from_numpy(padded.astype(np.float32)).sub_(128)  # about zero, which halves the error
-    product = torch.fft.irfft2(torch.fft.rfft2(level, s=sides).mul_(disk), s=sides)
-    level = product[size - 1 : padded.shape[0], size - 1 : padded.shape[1]].add_(128 * float(kernel.sum(dtype=float))).contiguous().numpy()
     out = np.empty(pixels.size, np.uint8)
-    unsure = cut(level.ravel(), out, MARGIN)
+    unsure = cut(levels(padded, size, disk, sides).ravel(), out, MARGIN)
     flat = equal_within(padded, size, size).ravel()[unsure]
     out[unsure[flat]] = flat_bytes[pixels.ravel()[unsure[flat]]]
     windows = sliding_window_view(padded, (size, size))
     again(out, unsure[~flat], lambda places: summed(windows[places // width, places % width], kernel))
     return out.reshape(pixels.shape)
+
+
+def levels(padded: np.ndarray, size: int, disk: torch.Tensor, sides: list[int]) -> np.ndarray:
+    """float32 levels under the disk of `size` px, at each place where it fits into the padded plane."""
+    shifted = torch.from_numpy(padded.astype(np.float32)).sub_(128)  # about zero, which halves the error
+    product = torch.fft.irfft2(torch.fft.rfft2(shifted, s=sides).mul_(disk), s=sides)
+    mean = 128 * float(disk[0, 0].real)
+    return product[size - 1 : padded.shape[0], size - 1 : padded.shape[1]].add(mean).contiguous().numpy()
 
 
 def flat_windows(size: int) -> np.ndarray:

@@ -79,7 +79,9 @@ def _displaced(image: np.ndarray, dx: np.ndarray, dy: np.ndarray, top: int, plac
     y, x = top + row + dy.ravel()[site].astype(np.float64), column + dx.ravel()[site].astype(np.float64)
     first, left = np.floor(y), np.floor(x)
     down, across = y - first, x - left
-    rows, columns = ([_reflected(torch.from_numpy(part).long() + k, side).numpy() for k in (0, 1)] for part, side in ((first, height), (left, width)))
+    rows, columns = (
+        [_reflected(torch.from_numpy(part).long() + k, side).numpy() for k in (0, 1)] for part, side in ((first, height), (left, width))
+    )
     total = np.zeros(len(places))
     for at, v in zip(rows, (1 - down, down), strict=True):
         for beside, h in zip(columns, (1 - across, across), strict=True):

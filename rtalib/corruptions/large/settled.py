@@ -14,7 +14,7 @@ def margin(terms: int) -> float:
 
 
 def cut(level: np.ndarray, out: np.ndarray, margin: float) -> np.ndarray:
-    """Cut float32 levels, from about 0 and to 255, to uint8 `out`; returns the positions, in a row, that are to be computed again. Overwrites `level`."""
+    """Cut float32 levels from about 0 on to uint8 `out`; returns the positions, in a row, that need another look. Overwrites `level`."""
     np.copyto(out, np.minimum(level, 255), casting="unsafe")
     level -= np.rint(level)
     return np.flatnonzero(np.abs(level, out=level) < margin)
@@ -25,6 +25,19 @@ def again(out: np.ndarray, places: np.ndarray, exact: Callable[[np.ndarray], np.
     for start in range(0, len(places), AGAIN):
         part = places[start : start + AGAIN]
         out[part] = exact(part)
+
+
+def in_bands(
+    shape: tuple[int, int], level_of: Callable[[slice], np.ndarray], exact: Callable[[np.ndarray], np.ndarray], terms: int
+) -> np.ndarray:
+    """uint8 (planes, pixels): `level_of` a slice of the pixels gives float32 (planes, n) levels, each a sum of so many terms."""
+    out, unsure = np.empty(shape, np.uint8), []
+    for start in range(0, shape[1], STRETCH):
+        band = slice(start, min(start + STRETCH, shape[1]))
+        plane, place = np.divmod(cut(level_of(band), out[:, band], margin(terms)), band.stop - start)
+        unsure.append(plane * shape[1] + place + start)
+    again(out.reshape(-1), np.concatenate(unsure), exact)
+    return out
 
 
 def in_order(terms: np.ndarray) -> np.ndarray:
