@@ -17,10 +17,12 @@ def test_the_curve_begins_at_the_published_network_and_keeps_its_rows(tmp_path, 
     monkeypatch.syspath_prepend(str(LOADERS.parent))
     monkeypatch.setattr(sys, "argv", ["natural_failure.py", *f"--budgets 60 --visits 120 --tests 40 --out {out}".split()])
     script = importlib.import_module("natural_failure")
+    monkeypatch.setattr(script, "HELD", 40)
     script.main()
     rows = pd.read_csv(out)
     assert rows["share"].tolist() == list(script.SHARES) and set(rows["budget"]) == {60} and set(rows["epochs"]) == {2}
     assert rows.loc[0, ["copy", "lossless"]].to_dict() == pytest.approx(expected, abs=0.01)
+    assert rows["held"][rows["chosen"]].tolist() == [rows["held"].max()], "other images choose one share"
     assert rows[["copy", "lossless"]].nunique().max() > 1, "training changes the answers"
     monkeypatch.setattr(script, "curve", None)  # a second run trains nothing
     script.main()
