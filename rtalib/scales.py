@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rtalib.data.folders import run_label
-from rtalib.errors import check_name, unknown
+from rtalib.errors import check_kind, check_name, unknown
 from rtalib.infra.data_files import build, read_toml
 from rtalib.scale_settings import OTHER_SHAPES, CorruptionScale, RepairScale, RtaScale, Scale, TogetherScale
 from rtalib.sources.cards import SOURCES
@@ -66,6 +66,7 @@ def get(name: str) -> Scale:
 
 def run_name(scale: str, dataset: str) -> str:
     """Name of the run's folder: the scale on the embedded data set, scale-dataset otherwise; see folders.run_label."""
+    check_kind("dataset", dataset, str, "a name or a path")
     if not dataset:  # an unset variable of a shell script
         raise ValueError("dataset: expected a name or a path, got nothing")
     return get(scale).name if dataset == "shapes10" else f"{get(scale).name}-{run_label(dataset)}"

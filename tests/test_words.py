@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from rtalib import attacks, augment, coreset, corrupt, darts, load_dataset, models, scales, training
+from rtalib import attacks, augment, coreset, corrupt, darts, grid, load_dataset, models, nb, repair, rta, scales, store, training
 from rtalib.data.images import LabeledImages
+from rtalib.experiments.rta.iterative_search import Settings, iterative_search
+from rtalib.report import Notebook
 
 FLOATS = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 BYTES, LABELS, FEATURES = (FLOATS * 255).byte(), torch.zeros(4, dtype=torch.int64), FLOATS.flatten(1)
@@ -20,6 +22,8 @@ steps = {"eps": 0.03, "step_size": 0.01, "steps": 1}
 switches = {"random_start": True, "stop_on_success": False, "targeted": False}
 selected = {"candidates": FEATURES, "centers": FEATURES[:2]}
 drawn = {"images": BYTES, "seed": 0, "index": LABELS}
+table = {"table": "table2", "scale": "smoke", "dataset": "shapes10", "seeds": (), "protocol": "", "only": None, "executor": "serial"}
+RECIPE = training.Recipe(1, 2, 0.1)
 CALLS = {  # {name: (function, arguments that are right)}
     "load_dataset": (load_dataset, {"name": "shapes10", "split": "test", "limit": 4, "seed": 0}),
     "LabeledImages": (LabeledImages, {"images": BYTES, "labels": LABELS, "classes": tuple("abcdefghij"), "name": "d"}),
@@ -70,16 +74,77 @@ CALLS = {  # {name: (function, arguments that are right)}
         | {"on_epoch": None, "epochs": 1, "batch_size": 2, "channels": 4, "layers": 3, "lr": 0.1, "space": "darts"},
     ),
     "scales.get": (scales.get, {"name": "smoke"}),
+    "cutmix": (augment.cutmix, {"data": DATA, "seed": 0, "index": None, "beta": 1.0, "probability": 0.5, "partners": DATA}),
+    "Bank": (
+        augment.Bank,
+        {"sources": {}, "severity": 2, "benchmark": "cifar10-c", "preset": "author", "restarts": 1, "steps": 1, "eps": 0.1, "extra": {}}
+        | {"low_logits": frozenset(), "batch_size": 2, "identity": False, "weights": {}},
+    ),
+    "rta": (augment.rta, {"data": DATA, "sources": {}, "seed": 0, "copy": 0, "index": None, "severity": 2}),
+    "Settings": (
+        Settings,
+        {
+            "pieces": 2,
+            "rule": "any",
+            "recipe": RECIPE,
+            "search_recipe": RECIPE,
+            "start": "scratch",
+            "shuffle": True,
+            "size": 4,
+            "offered": 1,
+        },
+    ),
+    "iterative_search": (
+        iterative_search,
+        {"data": DATA, "targets": ["tiny"], "bank": augment.Bank(), "settings": Settings(pieces=2), "seed": 0},
+    ),
+    "repair": (
+        repair.repair,
+        {"network": NETWORK, "failures": DATA, "train": DATA, "test": DATA, "method": "cf", "extended": False, "iterations": 1, "budget": 1}
+        | {"features": "1", "scale": "smoke", "seed": 0, "on_step": None},
+    ),
+    "rta.run_table": (rta.run_table, table),
+    "repair.run_table": (repair.run_table, table | {"corruption": "fog", "target": ""}),
+    "grid.run": (
+        grid.run,
+        {
+            "function": len,
+            "cells": [],
+            "recipe": "r",
+            "run": "r",
+            "table": "t",
+            "version": 1,
+            "inputs": {},
+            "executor": "serial",
+            "gpus": 0.0,
+        }
+        | {"workers": 1, "retries": 0, "address": None, "ordered": False, "stop": False, "describe": None},
+    ),
+    "store.make": (store.make, {"recipe": "r", "version": 1, "parameters": {}, "build": print, "label": "l"}),
+    "store.find": (store.find, {"recipe": "r", "key": "k"}),
+    "store.key": (store.key, {"recipe": "r", "version": 1, "parameters": {}}),
+    "store.rows": (store.rows, {"run": "r", "table": "t"}),
+    "store.read_row": (store.read_row, {"run": "r", "table": "t", "key": "k"}),
+    "nb.run": (nb.run, {"notebook": "x.ipynb", "output": "y.ipynb", "parameters": {}, "timeout": 1.0}),
+    "nb.declared": (nb.declared, {"notebook": "x.ipynb"}),
+    "Notebook": (Notebook, {"scale": "smoke", "dataset": "shapes10"}),
 }
 WRONG = {"text": "nope", "number": -2.5, "list": [], "object": object(), "array": np.zeros((2, 2, 2), dtype=complex)}
 ALIASES = {
     "name": ("corruption", "model", "scale", "data set"),
+    "dataset": ("data set",),
     "source": ("genotype",),
     "budgets": ("eps",),
     "models": ("model",),
 }
-FINE = {  # wrong values that are right
+FINE = {  # wrong values that are right, of an argument of any name or of one function
     ("checkpoint", "text"), ("centers", "list"), ("selected", "list"), ("eps", "list"), ("classes", "text"), ("classes", "array"),
+    ("only", "list"), ("seeds", "list"), ("run", "text"), ("label", "text"), ("key", "text"),
+    ("grid.run.recipe", "text"), ("grid.run.table", "text"), ("grid.run.cells", "list"), ("grid.run.address", "text"),
+    ("inputs", "text"), ("inputs", "number"), ("inputs", "list"), ("store.rows.table", "text"), ("store.read_row.table", "text"),
+    ("store.make.recipe", "text"), ("store.find.recipe", "text"), ("store.key.recipe", "text"), ("nb.run.output", "text"),
+    *((f"store.{name}.parameters", kind) for name in ("make", "key") for kind in ("text", "number", "list")),
+    ("Notebook.dataset", "text"), ("target", "text"),
 }  # fmt: skip
 
 
@@ -89,7 +154,7 @@ def test_a_wrong_value_is_named_in_one_line(name, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     function, good = CALLS[name]
     for argument in good:
-        if (argument, kind) in FINE or (name, argument) == ("LabeledImages", "name"):
+        if {(argument, kind), (f"{name}.{argument}", kind)} & FINE or (name, argument) == ("LabeledImages", "name"):
             continue
         with pytest.raises((ValueError, TypeError, FileNotFoundError)) as raised:
             function(**good | {argument: WRONG[kind]})

@@ -4,7 +4,7 @@ Everything maps uint8 (N,3,H,W) to uint8 (N,3,H,W), one operation per image; lab
 (seed, copy, its index) and on the operations in the bank, not on the images around it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from rtalib import rng
 from rtalib.attacks import EPS, ODIBIM, attack, has_low_logits, odi_bim_recipe
-from rtalib.corruptions import CORRUPTIONS, corrupt
+from rtalib.corruptions import BENCHMARKS, CORRUPTIONS, corrupt
 from rtalib.data.images import LabeledImages
-from rtalib.errors import check_index, check_number, unknown
+from rtalib.errors import LARGEST_SEED, check_index, check_kind, check_name, check_number, unknown
 from rtalib.models.inference import batch_for, device_of
 
 IDENTITY = "identity"
@@ -48,6 +48,15 @@ class Bank:
     extra: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("sources", "weights", "extra"):
+            check_kind(name, getattr(self, name), Mapping, "a mapping by name")
+        check_number("severity", self.severity, 1, 5, integer=True)
+        check_name("benchmark", self.benchmark, BENCHMARKS)
+        check_kind("identity", self.identity, bool, "True or False")
+        check_kind("low_logits", self.low_logits, Set, "a set of names")
+        if self.batch_size is not None:
+            check_number("batch_size", self.batch_size, 1, integer=True)
+        odi_bim_recipe(self.preset, eps=self.eps, restarts=self.restarts, steps=self.steps)
         shared = sorted(set(self.sources) & set(CORRUPTIONS))
         if shared:
             raise ValueError(f"sources: {shared} are names of corruptions; expected other names")
@@ -68,6 +77,7 @@ class Bank:
         bank = cls(sources, **settings)
         if bank.preset != "author":
             return bank
+        check_kind("data", data, LabeledImages, "LabeledImages")
         at = torch.linspace(0, len(data) - 1, min(PROBED, len(data))).round().long()
         return replace(bank, low_logits=frozenset(name for name, model in sources.items() if _low(model, data.images[at])))
 
@@ -125,8 +135,8 @@ def _low(model: nn.Module, images: Tensor) -> bool:
 
 def copy_seed(seed: int, copy: int) -> int:
     """The seed of the copy-th augmented copy: the copy is the upper half of the random key, so copies never share numbers."""
-    if not 0 <= seed < 2**32 or not 0 <= copy < 2**31:
-        raise ValueError(f"seed, copy: expected 0 <= seed < 2^32 and 0 <= copy < 2^31, got {seed} and {copy}")
+    check_number("seed", seed, 0, LARGEST_SEED, integer=True)
+    check_number("copy", copy, 0, 2**31 - 1, integer=True)
     return seed + (copy << 32)
 
 

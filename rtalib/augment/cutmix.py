@@ -8,7 +8,7 @@ from rtalib.augment.augmix import beta as beta_quantiles
 from rtalib.augment.augmix import check_concentration, midpoints
 from rtalib.augment.cutout import spans
 from rtalib.data.images import LabeledImages, soft_labels
-from rtalib.errors import check_index, check_number
+from rtalib.errors import check_index, check_kind, check_number
 
 
 def cutmix(
@@ -34,6 +34,8 @@ def cutmix(
     Raises TypeError or ValueError that names the argument.
     """
     partners = data if partners is None else partners
+    for name, given in (("data", data), ("partners", partners)):
+        check_kind(name, given, LabeledImages, "LabeledImages")
     if partners.classes != data.classes:
         raise ValueError(f"partners: {partners.name!r} has other classes than {data.name!r}")
     if partners.images.shape[1:] != data.images.shape[1:]:

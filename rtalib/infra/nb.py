@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_number, unknown
 from rtalib.infra import store
 
 FINISHED = ("ok", "failed", "died", "timeout")
@@ -42,6 +42,10 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout:
     timeout: seconds for the whole notebook; the kernel and its workers are interrupted then, and killed if they do not stop.
     What the notebook prints appears on the terminal behind '[name] '. ValueError or TypeError for bad parameters, before anything runs.
     """
+    notebook, output = (checked_path(name, path) for name, path in (("notebook", notebook), ("output", output)))
+    check_kind("parameters", parameters, Mapping, "a mapping of names to values")
+    if timeout is not None:
+        check_number("timeout", timeout, 0, open_low=True, unit=" seconds")
     parameters = coerce(parameters, declared(notebook))
     facts = {"parameters": parameters, "started": _now()}
     temporary = output.with_name(f".{output.stem}.running.json")
@@ -119,6 +123,7 @@ def _publish(temporary: Path, output: Path, result: NotebookResult) -> None:
 
 def declared(notebook: Path) -> dict[str, Any]:
     """Names and default values in the cell tagged 'parameters'; there must be one such cell, and its values must be literals."""
+    notebook = checked_path("notebook", notebook)
     cells = [cell for cell in cells_of(notebook) if "parameters" in cell["metadata"].get("tags", ())]
     if len(cells) != 1:
         raise ValueError(f"{notebook.name}: expected one cell tagged 'parameters', found {len(cells)}")
@@ -198,8 +203,18 @@ def _value(text: str, default: Any) -> Any:
 
 
 def cells_of(notebook: Path) -> list[dict]:
-    """The notebook's cells as they are in the file."""
-    return json.loads(notebook.read_text())["cells"]
+    """The notebook's cells as they are in the file. FileNotFoundError or ValueError that names it."""
+    if not notebook.is_file():
+        raise FileNotFoundError(f"notebook: there is no file {notebook}")
+    try:
+        return json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"notebook: {notebook} cannot be read as a notebook ({type(error).__name__}: {error})") from error
+
+
+def checked_path(argument: str, path: object) -> Path:
+    check_kind(argument, path, (str, Path), "a path")
+    return Path(path)
 
 
 def source_of(cell: dict) -> str:

@@ -110,10 +110,10 @@ def make(
     """
     for kind in kinds:  # before hours of work, not after them
         if kind not in KINDS:
-            raise unknown("kind", kind, KINDS)
+            raise unknown("format", kind, KINDS)
     dataset = prepare(order, skip_unreadable=skip_unreadable)
-    set_folder.check(Path(out), store.plain(order), load_dataset(dataset, "train").digest)
     spec = spec_of(order, dataset)
+    set_folder.check(Path(out), store.plain(order), load_dataset(dataset, "train").digest)
     _check_memory(3 * spec.settings.size, load_dataset(dataset, "train").images.shape[2:])
     checked = rta_search.search_of(replace(spec, attacks=False))  # bad input is refused before anything is trained
     spec.own_sources(checked.data)
@@ -211,7 +211,10 @@ def _picture(file: Path, side: int) -> np.ndarray:
 
 def spec_of(order: SetRequest, dataset: str) -> rta_search.SearchSpec:
     """The search behind a request."""
-    train = load_dataset(dataset, "train")
+    try:
+        train = load_dataset(dataset, "train")
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise type(error)(f"images: {str(error).removeprefix('name: ')}") from error
     size = order.size - (len(train) if order.originals else 0)
     if size < 1:
         raise ValueError(f"size: {order.size} images leave no room for augmented ones beside {len(train)} originals; ask for more")

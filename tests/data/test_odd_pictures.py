@@ -118,6 +118,7 @@ def test_damaged_pictures(trials):
 # ------------------------------------------------------------------------------------------------------- folders
 
 NAMES = st.sampled_from(["a", "b", "Zebra", "x y", "é", "train", "0", "__MACOSX", ".hidden", "c.png", "%s", "test"])
+READ = (".png", ".jpeg", ".tif", ".webp", ".pgm", *([".avif"] if pictures.AVIF else []))
 FILES = st.sampled_from(["0.png", "1.PNG", "2.jpeg", "3.tif", ".4.png", "notes.txt", "5.webp", "6.pgm", "7.avif"])
 
 
@@ -161,7 +162,7 @@ def counted(base: Path) -> Counter:
             seen.add(os.path.realpath(here))
             todo += here.iterdir()
             inside = (entry for entry in here.iterdir() if entry.is_file() and not entry.name.startswith("."))
-            found[path.name] += sum(entry.suffix.lower() in (".png", ".jpeg", ".tif", ".webp", ".pgm") for entry in inside)
+            found[path.name] += sum(entry.suffix.lower() in READ for entry in inside)
     return +found
 
 

@@ -89,6 +89,11 @@ def test_the_command_line(photos, tmp_path, capsys):
     assert "130 images (RTA, 0 of them originals)" in printed and "trained on robust (130 images): score" in printed
     assert json.loads((tmp_path / "card.json").read_text())["score"][0]["score"] >= 0
     assert cli.main([*arguments, "--format", "npy"]) == 2
+    assert "unknown format 'npy'" in capsys.readouterr().err
+    assert cli.main(["rta", "--images", "nope", *arguments[3:]]) == 2
+    assert "images: unknown data set 'nope'" in capsys.readouterr().err
+    assert cli.main(["rta", "--images", "no/such.npz", *arguments[3:]]) == 2
+    assert "images: no such file or folder: 'no/such.npz'" in capsys.readouterr().err
     assert cli.main([*arguments, "--side", "5000"]) == 2
     assert "side: expected 16 to 4000 pixels" in capsys.readouterr().err
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from rtalib import scales
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_name
 from rtalib.experiments import PROTOCOLS
+from rtalib.experiments.arguments import checked
 from rtalib.experiments.repair.images import constants_of, images, target_images
 from rtalib.experiments.repair.rows import Trial, common_row, cost_row, deployed_row, method_row, transfer_row
 from rtalib.infra import grid
@@ -164,11 +165,10 @@ def run_table(
     leaked_base_images, genotype, params, entropy, precision, history. Table 5 adds common_fail; Table 7 has hours instead. The table
     "cf-deployed" of the store has the deployed networks.
     """
-    settings = scales.get(scale)
-    protocol = protocol or settings.protocol
-    for kind, name, known in (("table", table, TABLES), ("protocol", protocol, PROTOCOLS), ("corruption", corruption, CORRUPTIONS)):
-        if name not in known:
-            raise unknown(kind, name, known)
+    given = {"scale": scale, "dataset": dataset, "seeds": seeds, "protocol": protocol, "only": only, "executor": executor}
+    settings, seeds, protocol = checked(table=table, tables=TABLES, protocols=PROTOCOLS, **given)
+    check_name("corruption", corruption, CORRUPTIONS)
+    check_kind("target", target, str, "the name of a data set")
     images.cache_clear()
     inputs = fingerprint(dataset) | constants_of(images(dataset, "test", 1))  # its size alone counts
     common = {"dataset": dataset, "corruption": corruption, "protocol": protocol, "scale": scale}
@@ -177,7 +177,7 @@ def run_table(
         common["target"] = target
         inputs |= {} if target == OTHER_SHAPES else {f"target {split}": digest for split, digest in fingerprint(target).items()}
         inputs |= constants_of(target_images(target, "test", settings.repair))
-    found = table_trials(table, seeds or settings.seeds, settings.repair, **common)
+    found = table_trials(table, seeds, settings.repair, **common)
     found = [trial for trial in found if only is None or (trial.method, trial.seed) in only]
     return run_trials(*COMPUTED.get(table, METHOD), found, f"cf-{table}", common=common, inputs=inputs, executor=executor)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rtalib import augment, models, rng
 from rtalib.data.images import LabeledImages, concat
-from rtalib.errors import check_number, unknown
+from rtalib.errors import LARGEST_SEED, check_kind, check_name, check_number, short
 from rtalib.experiments.rta import selection_rules as rules
 from rtalib.experiments.rta.pool import Pool
 from rtalib.infra import store
@@ -53,10 +53,11 @@ class Settings:
     offered: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rule not in rules.RULES:
-            raise unknown("selection rule", self.rule, rules.RULES)
-        if self.start not in STARTS:
-            raise unknown("start", self.start, STARTS)
+        check_name("selection rule", self.rule, rules.RULES)
+        check_name("start", self.start, STARTS)
+        check_kind("recipe", self.recipe, Recipe, "a Recipe, as RECIPES[...] holds")
+        check_kind("search_recipe", self.search_recipe, (Recipe, type(None)), "a Recipe or None")
+        check_kind("shuffle", self.shuffle, bool, "True or False")
         for name, low in (("pieces", 2), ("size", 1), ("offered", 1)):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), low, integer=True)
@@ -115,10 +116,15 @@ def iterative_search(
     The store keeps the results of all steps; call again to resume. Raises ValueError if `data` has a single class, a class with fewer
     images than pieces, and for unknown names.
     """
+    check_kind("data", data, LabeledImages, "LabeledImages")
+    if isinstance(targets, str) or not isinstance(targets, Sequence | Mapping):
+        raise TypeError(f"targets: expected names of networks, or a mapping of builders, got {short(targets)}")
+    check_kind("bank", bank, (augment.Bank, type(None)), "a Bank or None")
+    check_number("seed", seed, 0, LARGEST_SEED, integer=True)
     if isinstance(settings, str):
-        if settings not in PRESETS:
-            raise unknown("preset of iterative search", settings, PRESETS)
+        check_name("preset in settings", settings, PRESETS)
         settings = PRESETS[settings]
+    check_kind("settings", settings, Settings, "Settings, or the name of a preset")
     if not isinstance(targets, Mapping):
         targets = {name: partial(models.build, name, data.num_classes, side=models.side_for(data)) for name in targets}
     search = Search(data, targets, bank or augment.Bank(), settings, seed)

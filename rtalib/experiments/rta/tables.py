@@ -20,7 +20,7 @@ from torch import nn
 
 from rtalib import attacks, augment, models, scales
 from rtalib.data.images import LabeledImages, concat
-from rtalib.errors import unknown
+from rtalib.experiments.arguments import checked
 from rtalib.experiments.rta import score, search
 from rtalib.experiments.rta.protocols import PROTOCOLS, originals, unmodified, warn_of_leakage
 from rtalib.experiments.rta.source_study import run_sources
@@ -150,14 +150,10 @@ def run_table(
     seed, model, score and score.PARTS in percent, n_train, n_eval, precision, and in Tables 1 to 3 unmodified, the percentage of copies
     that are their original to the byte. Warns under protocol 'paper', whose training images are those that the suite perturbs.
     """
-    if table not in TABLES:
-        raise unknown("table", table, TABLES)
-    settings = scales.get(scale)
-    protocol = protocol or settings.protocol
-    if protocol not in PROTOCOLS:
-        raise unknown("protocol", protocol, PROTOCOLS)
+    given = {"scale": scale, "dataset": dataset, "seeds": seeds, "protocol": protocol, "only": only, "executor": executor}
+    settings, seeds, protocol = checked(table=table, tables=TABLES, protocols=PROTOCOLS, **given)
     warn_of_leakage(protocol)
-    setup, seeds = settings.rta, seeds or settings.seeds
+    setup = settings.rta
     common = {"run": scales.run_name(scale, dataset), "inputs": run_inputs(dataset, setup), "executor": executor}
     run_sources(scale, dataset, setup, common)
     if table == "table4":

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import replace
 from typing import Any
 
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_name, check_number
 from rtalib.infra import store
 from rtalib.infra.grid import processes, ray
 from rtalib.infra.grid.cell import TRANSIENT, GridError, Job, Outcome, compute
@@ -64,7 +64,10 @@ def run(
     next call computes the cell again.
     """
     gpus = _gpus() if gpus is None else gpus
+    _check_kinds(function, cells, address, ordered, stop, describe)
     _check(executor, workers, gpus, retries)
+    store.plain(inputs, "inputs")
+    store.key(recipe, version, None)  # for its errors, also without cells
     jobs = [Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
     if _plans is not None:
         _plans.setdefault(table, {}).update({job.key: job.cell for job in jobs})
@@ -133,19 +136,28 @@ def _failed(run: str, table: str) -> set[str]:
     return {path.name.split("-")[1] for path in store.row_path(run, table, "any").parent.glob("failed-*.txt")}
 
 
+def _check_kinds(function: object, cells: object, address: object, ordered: object, stop: object, describe: object) -> None:
+    check_kind("function", function, Callable, "a function")
+    check_kind("cells", cells, (list, tuple), "a list of cells")
+    check_kind("address", address, (str, type(None)), "a text or None")
+    check_kind("ordered", ordered, bool, "True or False")
+    check_kind("stop", stop, bool, "True or False")
+    check_kind("describe", describe, (Callable, type(None)), "a function or None")
+
+
 def _check(executor: str, workers: int | None, gpus: float | None, retries: int) -> None:
-    if executor not in EXECUTORS:
-        raise unknown("executor", executor, EXECUTORS)
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers: expected at least 1, got {workers}")
+    check_name("executor", executor, EXECUTORS)
+    if workers is not None:
+        check_number("workers", workers, 1, integer=True)
+    if gpus is not None:
+        check_number("gpus (or RTALIB_GPUS)", gpus, 0)
     if gpus is not None and not (gpus == 0 or LEAST <= gpus <= 1 or (1 < gpus < math.inf and gpus == int(gpus))):
         raise ValueError(
             f"gpus (or RTALIB_GPUS): expected 0, a fraction of 1 from {LEAST}, or a whole number, of GPUs per cell, got {gpus}"
         )
     if executor == "processes" and gpus:
         processes.slots(processes.visible_gpus(), workers, gpus)  # raises if there are not so many
-    if retries < 0:
-        raise ValueError(f"retries: expected 0 or more, got {retries}")
+    check_number("retries", retries, 0, integer=True)
 
 
 def _gpus() -> float | None:

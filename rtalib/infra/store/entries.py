@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rtalib.errors import check_kind
 from rtalib.infra.provenance import stamp
 from rtalib.infra.store.ancestry import record_dependency, track_dependencies
 from rtalib.infra.store.files import digest, flush, naming_the_disk, remove, set_aside, write_atomic
@@ -42,6 +43,8 @@ _places: dict[tuple[Path, str], Path] = {}  # by the recipe's folder and key: wh
 
 def find(recipe: str, key: str) -> Entry | None:
     """The finished entry, or None. A corrupt entry is set aside, with a warning, and not returned."""
+    check_kind("recipe", recipe, str, "the name of a recipe")
+    check_kind("key", key, str, "a key")
     home = root() / "store" / recipe
     try:
         entry = _look(home, key)
@@ -60,6 +63,8 @@ def make(recipe: str, version: int, parameters: Any, build: Callable[[Path], Non
     drops them. If `build` raises, nothing but checkpoints stays. DiskFull if there is no room. A process that was suspended until another
     one took over discards its work and returns the other's entry.
     """
+    check_kind("build", build, Callable, "a function of a folder")
+    check_kind("label", label, str, "a text")
     name = key(recipe, version, parameters)
     home = root() / "store" / recipe
     entry = None

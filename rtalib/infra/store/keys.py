@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rtalib.errors import check_kind, check_number
+
 if TYPE_CHECKING:
     import torch
 
@@ -66,6 +68,8 @@ def plain(value: Any, where: str = "parameters") -> Any:
 
 def key(recipe: str, version: int, parameters: Any) -> str:
     """16 hex digits. Equal for any order of names and for tuple or list; 1 and 1.0 differ, and so do versions."""
+    check_kind("recipe", recipe, str, "the name of a recipe")
+    check_number("version", version, 0, integer=True)
     text = json.dumps([recipe, version, plain(parameters)], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, unknown
 from rtalib.infra.store.files import move_aside, write_atomic
 from rtalib.infra.store.keys import root
 from rtalib.infra.store.sealed import seal, unseal
@@ -21,7 +21,14 @@ FACTS = {"key": str, "table": str, "seconds": (int, float), "cpu_seconds": (int,
 
 
 def row_path(run: str | Path, table: str, key: str) -> Path:
-    return root() / run / "rows" / table / f"{key}.json"
+    check_kind("key", key, str, "a key")
+    return _folder(run, "rows", table) / f"{key}.json"
+
+
+def _folder(run: str | Path, kind: str, table: str) -> Path:
+    check_kind("run", run, (str, Path), "the name of a run, or its folder")
+    check_kind("table", table, str, "the name of a table")
+    return root() / run / kind / table
 
 
 def write_row(run: str, table: str, key: str, row: dict) -> None:
@@ -76,11 +83,11 @@ def _read(path: Path | str, check: Callable = check_row) -> Any:
 
 def write_plan(run: str, table: str, keys: list[str]) -> None:
     """Record which cells the table consists of; `rows` and the status read it."""
-    write_atomic(root() / run / "plans" / f"{table}.json", seal({"keys": keys}))
+    write_atomic(_folder(run, "plans", table).with_name(f"{table}.json"), seal({"keys": keys}))
 
 
 def read_plan(run: str | Path, table: str) -> list[str]:
-    return _read(root() / run / "plans" / f"{table}.json", check_plan) or []
+    return _read(_folder(run, "plans", table).with_name(f"{table}.json"), check_plan) or []
 
 
 def tables(run: str) -> list[str]:
