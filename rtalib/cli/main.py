@@ -48,7 +48,7 @@ def commands() -> None:
 
 @commands.command()
 @click.argument("numbers", nargs=-1, metavar="[NN]...")
-@option("--seeds", "Comma-separated, such as 0,1,2.  [default: the scale's own]")
+@table_seeds
 @option("--executor", f"How the cells of tables are computed: {EXECUTORS}.  [default: the notebook's own]")
 @click.option("-p", "--parameter", help="Set a parameter of the notebooks; may be repeated.", multiple=True, metavar="NAME=VALUE")
 @option("--timeout", "Stop a notebook that takes longer.  [default: never]", type=float, metavar="MINUTES")

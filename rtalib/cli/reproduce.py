@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rtalib import scales
-from rtalib.errors import LARGEST_SEED, check_number, unknown
+from rtalib.cli import plan
+from rtalib.corruptions import CORRUPTIONS, HELD_OUT
+from rtalib.data import folders, loading
+from rtalib.errors import LARGEST_SEED, check_name, check_number, unknown
+from rtalib.experiments.rta.protocols import PROTOCOLS
 from rtalib.infra import grid, nb, store
 from rtalib.infra.grid.progress import clock
 from rtalib.scales import run_name
@@ -18,6 +22,7 @@ __all__ = ["Job", "folder_of", "jobs", "numbered", "run", "run_name", "select", 
 
 NOTEBOOKS, NUMBERED = Path(__file__).absolute().parents[2] / "notebooks", "[0-9][0-9]_*.ipynb"  # in a clone
 EARLY = ("00", "10")  # the others wait for them, so that the first table comes after a minute
+VALUES = {"protocol": PROTOCOLS, "corruption": (*CORRUPTIONS, *HELD_OUT)}  # of parameters of notebooks
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ def jobs(
     """The notebooks with their parameters, every argument checked. parameter: texts NAME=VALUE."""
     if executor not in (None, *grid.EXECUTORS):
         raise unknown("executor", executor, grid.EXECUTORS)
+    _check_dataset(dataset)
+    chosen = ",".join(map(str, plan.seeds(seeds)))
     declared = {path: nb.declared(path) for path in notebooks}
     known = sorted({name for defaults in declared.values() for name in defaults})
     special = dict(_pair(text) for text in parameter)
@@ -65,10 +72,12 @@ def jobs(
     for name in special:
         if name not in known:
             raise unknown("parameter", name, known)
+        if name in VALUES and special[name]:
+            check_name(name, special[name], VALUES[name])
     found = []
     for path, defaults in declared.items():
         at = scales.get(scale)
-        own = {"seeds": seeds or ",".join(map(str, at.notebook_seeds(path.stem))), "protocol": at.protocol}
+        own = {"seeds": chosen or ",".join(map(str, at.notebook_seeds(path.stem))), "protocol": at.protocol}
         given = {"scale": scale, "dataset": dataset, **own} | ({"executor": executor} if executor else {}) | special
         try:
             values = nb.coerce({name: nb.parse(name, text, defaults) for name, text in given.items() if name in defaults}, defaults)
@@ -78,6 +87,15 @@ def jobs(
             raise ValueError(f"{path.stem}: {error}") from None
         found.append(Job(path, values, nb.minutes(path).get(scale, 0.0)))
     return found
+
+
+def _check_dataset(name: str) -> None:
+    """Before a kernel starts: a name of load_dataset, or a path that is there."""
+    if name.split("/")[0] not in {known.split("/")[0] for known in folders.NAMES}:
+        try:
+            loading.existing(name, folders.root_folder())
+        except (ValueError, FileNotFoundError) as error:
+            raise type(error)(f"--dataset: {str(error).removeprefix('name: ')}") from error
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -92,6 +110,8 @@ def run(jobs: list[Job], name: str, timeout: float | None) -> int:
     folder, failed, started, stated = store.outputs() / name, 0, time.monotonic(), 0.0
     count = "1 notebook" if len(jobs) == 1 else f"{len(jobs)} notebooks"
     at = "scale {scale}, data {dataset}".format(**jobs[0].parameters)
+    seeds = {tuple(job.parameters.get("seeds", ())) for job in jobs}
+    at += f", seeds {', '.join(map(str, *seeds))}" if len(seeds) == 1 and () not in seeds else ""
     print(f"{count}, {at}{_about(sum(job.minutes for job in jobs))}; results in {_shown(folder)}", flush=True)
     for number, job in enumerate(jobs, 1):
         title = f"[{number}/{len(jobs)}] {job.notebook.stem}"

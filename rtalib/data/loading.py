@@ -121,7 +121,7 @@ def _read(name: str, split: str, root: str | Path | None, side: int | None) -> L
     elif name == "tiny-imagenet":
         raw, label = _read_tiny_imagenet(base, split), name
     else:
-        path = _path(name, base)
+        path = existing(name, base)
         raw, label = _read_path(path, split, side), path.stem
     images, labels, classes = raw
     return LabeledImages(torch.from_numpy(images), torch.from_numpy(labels), classes, label)
@@ -196,8 +196,8 @@ def _read_corrupted(family: str, corruption: str, severity: str, split: str, bas
     return readers.read_cifar_c(folder, corruption, int(severity), classes)
 
 
-def _path(name: str, base: Path) -> Path:
-    """An existing path, as given or below `base`; otherwise the error that helps most."""
+def existing(name: str, base: Path) -> Path:
+    """The path of a data set, as given or below `base`; otherwise the error that helps most."""
     for path in places(name, base):
         if os.path.exists(path):  # False, not an error, for names that are too long
             return path

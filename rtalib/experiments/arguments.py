@@ -23,7 +23,7 @@ def checked(
     check_name("table", table, tables)
     settings = scales.get(scale)
     check_kind("dataset", dataset, str, "a name or a path")
-    check_kind("seeds", seeds, (list, tuple), "a list of integers")
+    check_kind("seeds", seeds, (list, tuple, range), "a list of integers")
     for seed in seeds:
         check_number("seeds", seed, 0, LARGEST_SEED, integer=True)
     check_kind("protocol", protocol, str, "a name")

@@ -207,7 +207,7 @@ def cells_of(notebook: Path) -> list[dict]:
     if not notebook.is_file():
         raise FileNotFoundError(f"notebook: there is no file {notebook}")
     try:
-        return json.loads(notebook.read_text(encoding="utf-8-sig"))["cells"]
+        return json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"notebook: {notebook} cannot be read as a notebook ({type(error).__name__}: {error})") from error
 

@@ -92,7 +92,8 @@ def test_one_seed_is_a_list_of_one(run, capsys):
         (["00", "-p", "budget=3"], "unknown parameter 'budget'."),
         (["-p", "budget=many"], "03_rta: parameter 'budget': expected int (as in 10), got str 'many'"),
         (["-p", "budget"], "-p: expected name=value, got 'budget'"),
-        (["--seeds", "a,b"], "parameter 'seeds[0]': expected int"),
+        (["--seeds", "a,b"], "--seeds: expected integers such as 5 or 0,1,2, got 'a'"),
+        (["--dataset", "cifar"], "--dataset: unknown data set 'cifar'. Did you mean 'cifar10'"),
         (["--executor", "proceses"], "unknown executor 'proceses'. Did you mean 'processes'?"),
     ],
 )
