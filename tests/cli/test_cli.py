@@ -55,7 +55,7 @@ def test_reproduce_runs_in_order_past_a_failure_and_says_where_the_report_is(run
     assert run("reproduce", "--seeds", "0,1", "-p", "budget=20", "--executor", "serial") == 1
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0] == "4 notebooks, scale demo, data shapes10, about 8:00; results in results/demo"
+    assert lines[0] == "4 notebooks, scale demo, data shapes10, seeds 0, 1, about 8:00; results in results/demo"
     assert [line for line in lines if re.search(r"\] \w+, about 2:00$", line)] == [
         f"[{i}/4] {name}, about 2:00" for i, name in enumerate(SOURCES, 1)
     ]
@@ -69,11 +69,12 @@ def test_reproduce_runs_in_order_past_a_failure_and_says_where_the_report_is(run
     assert [record["status"] for record in records] == ["ok", "ok", "failed", "ok"]
 
 
-def test_notebooks_are_chosen_by_number_or_name_and_the_scale_gives_the_seeds(run, capsys):
+def test_notebooks_are_chosen_by_number_or_name_and_the_scale_gives_the_seeds(run, tmp_path, capsys):
+    (tmp_path / "data" / "pets").mkdir(parents=True)
     assert run("reproduce", "3", "00_start", "--dataset", "data/pets", "--scale", "small") == 0
     out = capsys.readouterr().out
     assert '[03_rta] facts ["small", "data/pets", [0, 1, 2], "processes", 10]' in out
-    assert out.splitlines()[0] == "2 notebooks, scale small, data data/pets, about 1:00:00; results in results/small-data_pets"
+    assert re.fullmatch(r"2 notebooks, scale small, data data/pets, seeds 0, 1, 2, about 1:00:00; results in results/small-pets-\w+", out.splitlines()[0])
     assert out.index("[1/2] 00_start") < out.index("[2/2] 03_rta")
 
 
