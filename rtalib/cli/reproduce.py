@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rtalib import scales
-from rtalib.cli import plan
 from rtalib.corruptions import CORRUPTIONS, HELD_OUT
 from rtalib.data import folders, loading
 from rtalib.errors import LARGEST_SEED, check_name, check_number, unknown
@@ -63,6 +62,8 @@ def jobs(
     if executor not in (None, *grid.EXECUTORS):
         raise unknown("executor", executor, grid.EXECUTORS)
     _check_dataset(dataset)
+    from rtalib.cli import plan  # here, because it imports this module
+
     chosen = ",".join(map(str, plan.seeds(seeds)))
     declared = {path: nb.declared(path) for path in notebooks}
     known = sorted({name for defaults in declared.values() for name in defaults})
