@@ -41,8 +41,10 @@ def write(folder: Path, paths: Iterable[str], left_out: list[str]) -> None:
 def html(notebook: Path) -> str:
     """The page of an executed notebook."""
     import nbformat
+    from nbformat.v4.rwbase import rejoin_lines  # files hold lists of lines
 
-    book = nbformat.from_dict({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5} | json.loads(notebook.read_text()))
+    empty = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    book = rejoin_lines(nbformat.from_dict(empty | json.loads(notebook.read_text())))
     book.metadata.pop("widgets", None)
     for cell in book.cells:
         if cell.cell_type == "markdown":
