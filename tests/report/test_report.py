@@ -375,7 +375,7 @@ def test_a_page_of_a_notebook_stands_alone(tmp_path):
     picture = {"text/plain": "VBox()", "text/html": "<img alt='seen'>", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
     shown = {"output_type": "display_data", "data": picture, "metadata": {}}
     cells = [
-        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "$$x^2$$ and `$HOME` ([next](04_next.ipynb))"},
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["$$x^2$$ and `$HOME` ", "([next](04_next.ipynb))"]},
         {"cell_type": "code", "id": "b", "metadata": {}, "source": "ui", "execution_count": 1, "outputs": [shown]},
     ]
     (tmp_path / "03_toy.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
