@@ -103,8 +103,8 @@ def test_the_parts_of_the_gain_use_the_tables_of_the_papers(monkeypatch, tmp_pat
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     rows = together.run_table("gain-parts", scale="smoke", executor="serial")
     assert {row["protocol"] for row in rows} == {"disjoint", "paper"}
-    lines = plan.collect(together.QUESTIONS, scale="smoke", dataset="shapes10").lines
-    assert [(line.cells, line.stored) for line in lines] == [(8, 0), (16, 16), (7, 0), (3, 0), (12, 0)]
+    lines = plan.collect(["gain-parts"], scale="smoke", dataset="shapes10").lines
+    assert (16, 16) in [(line.cells, line.stored) for line in lines]
     made = sorted((tmp_path / "store").glob("*/*"))
     common = {**trial("CF-DARTS cell, RTA").common, "seed": 0}
     table = {found.method: method_row(found) for found in TABLES["table2"](common) if found.method in GAIN_METHODS}
