@@ -1,7 +1,6 @@
 """The pages on extending say what is so: their examples run, and their links lead somewhere."""
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def test_pages_are_there():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_example_runs_and_is_short(page, tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
-    methods, started = dict(darts.PRESETS), time.perf_counter()
+    methods = dict(darts.PRESETS)
     (example,) = examples(page)
     assert len([line for line in example.splitlines() if line.strip()]) <= LINES
     assert "assert" in example, "an example proves what it says"
@@ -33,7 +32,6 @@ def test_example_runs_and_is_short(page, tmp_path, monkeypatch):
     finally:
         for name in set(darts.PRESETS) - set(methods):
             del darts.PRESETS[name]
-    assert time.perf_counter() - started < 60
 
 
 @pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)

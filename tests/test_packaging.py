@@ -31,7 +31,7 @@ def split(requirement: str) -> tuple[str, str]:
 
 
 def test_import_is_light_and_fast():
-    code = "import sys, time; start = time.perf_counter(); import rtalib; print(time.perf_counter() - start); print(*sys.modules)"
+    code = "import sys, time; start = time.process_time(); import rtalib; print(time.process_time() - start); print(*sys.modules)"
     seconds, modules = min(run_python(code).split("\n", 1) for _ in range(2))
     assert float(seconds) < 0.5
     assert not set(HEAVY) & set(modules.split())
@@ -39,9 +39,10 @@ def test_import_is_light_and_fast():
 
 def test_help_is_fast_and_needs_no_torch():
     def took() -> float:
-        started = time.perf_counter()
+        """CPU-seconds, which other work on the machine does not lengthen much."""
+        before = os.times()
         assert "reproduce" in run_python(None, "-m", "rtalib", "--help")
-        return time.perf_counter() - started
+        return sum(os.times()[2:4]) - sum(before[2:4])
 
     assert min(took() for _ in range(3)) < 0.5
     modules = run_python("import sys; import rtalib.cli.main; print(*sys.modules)").split()

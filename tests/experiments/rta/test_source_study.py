@@ -1,7 +1,6 @@
 """Sources are measured once each, what is crafted on one is shown to all, and paired differences carry an interval."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -68,9 +67,8 @@ def test_training_time_is_that_of_all_stages(study):
 
 
 def test_stored_rows_are_shared_by_any_choice_of_sources(study, capsys):
-    started = time.time()
     again = source_study.run_study("smoke", sources=PAIR[1:], executor="serial")
-    assert again == study[1:] and time.time() - started < 5
+    assert again == study[1:]
     assert "1/1 cells were stored" in capsys.readouterr().out
 
 
