@@ -29,7 +29,6 @@ from rtalib.infra.store import is_locked, locked
 
 GRACE = 5.0  # seconds between the interrupt and the kill
 POLL = 0.5  # seconds
-LONGEST_FOLDER = 70  # a socket's path may have about 104 characters on macOS
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any], timeout: float | None) -> tuple[str, str]:
@@ -194,8 +193,7 @@ class _Kernel(AsyncKernelManager):
 @contextlib.contextmanager
 def _private_folder() -> Iterator[str]:
     """A private folder, removed afterwards, whose path is short enough for sockets. Those of killed processes are removed first."""
-    base = Path(tempfile.gettempdir())
-    base = base if len(str(base)) < LONGEST_FOLDER else Path("/tmp")
+    base = Path(fork_server.folder_of_sockets())
     for lock in base.glob("rtalib-*/lock"):
         with contextlib.suppress(FileNotFoundError):  # its owner has just removed it
             if lock.lstat().st_uid == os.getuid() and not is_locked(lock):

@@ -37,8 +37,9 @@ sys.exit(main.run(command, [], "fails"))
 
 
 def ignoring(*numbers: int):
-    """Runs in the child, as a shell does for a job in the background, and nohup."""
-    return lambda: [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    """Runs in the child, as a shell does for a job in the background, and nohup; what the tests' own shell ignores is heard again."""
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return lambda: [signal.signal(number, signal.SIG_IGN if number in numbers else signal.SIG_DFL) for number in every]
 
 
 def start(*arguments: str, ignore: tuple[int, ...] = (), **options) -> subprocess.Popen:

@@ -272,7 +272,7 @@ def test_our_kernels_are_asked_through_that_channel():
 
 
 def test_the_folder_of_a_killed_process_goes_with_the_next_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(nb_engine.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(nb_engine.fork_server, "folder_of_sockets", lambda: str(tmp_path))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     holder = f"{locks.host()}_{dead.pid}_1_abcdef012345"

@@ -11,11 +11,12 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import DupFd
 
@@ -24,11 +25,23 @@ from rtalib.infra.grid.cell import environment
 # Packages of others alone, since modules of ours may read the environment of the process that imports them.
 NUMBERS = ("torch", "torchvision", "scipy.stats")
 NOTEBOOKS = (*NUMBERS, "pandas", "seaborn", "matplotlib.backends.backend_agg", "ipykernel.kernelapp", "ipywidgets", "jinja2")
+LONGEST_FOLDER = 70
+
+
+def folder_of_sockets() -> str:
+    """The folder of temporary files, or /tmp if its path is too long for sockets, which may have about 104 characters."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) < LONGEST_FOLDER else "/tmp"
 
 
 def context(preload: tuple[str, ...] = NUMBERS) -> BaseContext:
     """The context of multiprocessing whose processes the server forks; the server is started with these modules if there is none yet."""
     multiprocessing.set_forkserver_preload(list(preload))
+    usual, tempfile.tempdir = tempfile.tempdir, folder_of_sockets()
+    try:
+        util.get_temp_dir()  # made once, and kept
+    finally:
+        tempfile.tempdir = usual
     with environment(PYTHONPATH=os.pathsep.join(os.path.abspath(folder) for folder in sys.path)):  # the child finds what its parent finds
         forkserver._forkserver.ensure_running()  # as it is on the object, see `enter`
     return multiprocessing.get_context("forkserver")
