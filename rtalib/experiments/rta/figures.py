@@ -96,7 +96,7 @@ def gain_against_distance(rows: Sequence[Mapping]) -> style.Drawing:
             found = frame[frame["panel"] == name]
             axes.axhline(0, color=style.PALE, lw=0.8)
             axes.plot([0, 1], [offset, offset + slope], color=style.GREY, lw=0.8, ls="--")
-            for trained, fill, words in ((True, style.BLUE, "trained by RTA"), (False, "none", "unlike those")):
+            for trained, fill, words in ((True, style.BLUE, "types that RTA trains on"), (False, "none", "types unlike them")):
                 part = found[found["trained"] == trained]
                 axes.scatter(part["distance"], part["gain"], s=12, facecolor=fill, edgecolor=style.BLUE, linewidth=0.8, label=words)
             axes.set(title=name, xlim=(-0.05, 1.05))
