@@ -17,7 +17,7 @@ TOGETHER = ("together", "gain-parts", "severity-budget", "coverage", "neighbours
 
 
 def main() -> None:
-    for run in sorted(path.parent for path in RECORD.glob("*/rows")):
+    for run in sorted(path.parent for path in RECORD.glob("*/tables")):
         found, folder = collect.collect(run), run / "tables"
         for section in found.sections:
             for block in section.blocks[:1]:
