@@ -150,7 +150,8 @@ def test_status_counts_notebooks_and_cells(run, tmp_path, monkeypatch, capsys):
     assert [line[:2] for line in words[2:6]] == [["00_start", "ok"], ["03_rta", "missing"], ["12_bad", "failed"], ["90_last", "missing"]]
     assert words[4][3:] == ["ValueError:", "no", "such", "row"]
     assert words[6:] == [["table", "done", "running", "failed", "missing"], ["rta-table1", "1", "1", "1", "1"]]
-    store.write_row("demo", "rta-table1", "of seed 7", {"score": 1.0})
+    store.write_row("demo", "rta-table1", "of seed 7", {"score": 1.0, "seed": 7})
+    store.write_row("demo", "rta-table1", "of another table", {"score": 1.0})
     assert status.text("demo").endswith("rta-table1: 1 further rows are stored, of seeds that its last plan does not name")
     begun = [line.split()[:2] for line in status.text("demo").splitlines()[3:5]]
     assert begun == [["00_start", "ok"], ["12_bad", "failed"]], "by default those that were begun"

@@ -103,10 +103,19 @@ def rows(run: str, table: str) -> list[dict]:
 
 
 def further(run: str | Path, table: str) -> str:
-    """A line about rows on disk that the table's last plan does not name, or ''. run: its name, or its folder."""
+    """A line about rows on disk of seeds that the table's last plan does not name, or ''. run: its name, or its folder.
+
+    Rows of the planned seeds are parts of other tables, such as the training sets that several tables share.
+    """
     planned, folder = set(read_plan(run, table)), row_path(run, table, "any").parent
-    count = sum(path.stem not in planned for path in folder.glob("[!.]*.json")) if planned else 0
+    others = [path for path in folder.glob("[!.]*.json") if path.stem not in planned] if planned else []
+    seeds = {_seed(folder / f"{key}.json") for key in planned} if others else set()
+    count = sum(_seed(path) not in seeds for path in others)
     return f"{table}: {count} further rows are stored, of seeds that its last plan does not name" if count else ""
+
+
+def _seed(path: Path) -> int | None:
+    return (_read(path) or {}).get("seed")
 
 
 def frame(run: str, tables: Sequence[str] | None = None) -> "pd.DataFrame":
