@@ -15,7 +15,7 @@ from rtalib.errors import check_images, check_index, check_number
 
 ROUNDS, BETA, SEVERITY = 4, 3.0, 3.0  # as published for CIFAR
 PICTURES = 512  # in the mixing set
-MAPS, TURNS, SETTLING = 4, 240, 20  # affine maps of a fractal; turns of its game, of which the first are not drawn
+MAPS, TURNS, SETTLING = 4, 240, 20  # affine maps of a fractal; turns of its game; how many first turns are not drawn
 IMAGES = 1024  # worked on at once
 
 

@@ -109,7 +109,7 @@ class MuonRecipe(Recipe):
 
 
 def _recipes() -> dict[str, Recipe]:
-    """The recipes of recipes.toml; a table's key `optimizer` says of which class."""
+    """The recipes of recipes.toml; the key `optimizer` of a table names its class."""
     kinds, tables = {"sgd": Recipe, "muon": MuonRecipe}, inherited(read_toml(__package__, FILE))
     return {name: build(kinds[table.pop("optimizer", "sgd")], table, f"{FILE}, {name}") for name, table in tables.items()}
 

@@ -45,7 +45,7 @@ def changed() -> list[str]:
 
 def _git(*arguments: str) -> list[str]:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.splitlines()  # nothing where there is no such branch
+    return done.stdout.splitlines()  # empty if there is no such branch
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def defocused(planes: np.ndarray, kernel: np.ndarray, flat_bytes: np.ndarray) ->
 def _defocused_part(
     pixels: np.ndarray, padded: np.ndarray, kernel: np.ndarray, flat_bytes: np.ndarray, disk: torch.Tensor, sides: list[int]
 ) -> np.ndarray:
-    """uint8 of the pixels, of which `padded` has those under the disk, too."""
+    """uint8 levels of the pixels; `padded` also holds their neighbors under the disk."""
     size, width = len(kernel), pixels.shape[1]
     out = np.empty(pixels.size, np.uint8)
     unsure = cut(levels(padded, size, disk, sides).ravel(), out, MARGIN)

@@ -24,9 +24,8 @@ from rtalib.infra import grid
 from rtalib.models.inference import evaluate, extract_features
 
 NULL = "5 × 10,000 Ori"  # the gain is over this set: as many images, no operation
-METHODS = tuple(
-    method for method, kind in tables.TABLE1.items() if kind not in (None, "original", "cutmix")
-)  # CutMix alters no single image
+# CutMix has no operation of a single image
+METHODS = tuple(method for method, kind in tables.TABLE1.items() if kind not in (None, "original", "cutmix"))
 DRAWS, PICTURES = 100, 100  # draws of a random operation, each on the same pictures
 UNLIKE_SEVERITY = 3
 PROTOCOL = "disjoint"
@@ -116,7 +115,7 @@ def relative_distance(target: Tensor, moves: Tensor) -> float:
 
 
 def slopes(rows: list[dict]) -> dict[int, float]:
-    """{seed: points of gain that a distance of 1 costs}: least squares over all methods and types."""
+    """{seed: points of gain per unit of distance}: the slope of least squares over all methods and types."""
     points = {}
     for row in rows:
         points.setdefault(row["seed"], []).extend((row["distance"][name], row["gain"][name]) for name in row["gain"])

@@ -200,7 +200,7 @@ def _begun(folder, stage: str) -> bool:
 
 
 def test_workers_change_nothing(tmp_path):
-    """Three at a time in one store, of which two begin with what comes late."""
+    """Three share one store; two of them begin with what comes late."""
     starts = [None, (2, "fog"), (1, "jpeg_compression")]
     with fork_server.context().Pool(len(starts)) as pool:
         assert set(pool.starmap(_mine, [(str(tmp_path), start) for start in starts])) == {search().training_set().digest}
