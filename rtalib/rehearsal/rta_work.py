@@ -9,7 +9,7 @@ from rtalib import models
 from rtalib.attacks import ODIBIM
 from rtalib.corruptions import CORRUPTIONS
 from rtalib.corruptions import HELD_OUT as HELD_OUT_TYPES
-from rtalib.experiments.rta.overlap import DRAWS, NULL, PICTURES, OverlapTrial
+from rtalib.experiments.rta.overlap import DRAWS, PICTURES, OverlapTrial
 from rtalib.experiments.rta.score import HELD_OUT_SEVERITIES
 from rtalib.experiments.rta.search import ScoreTrial, SearchSpec, StepTrial
 from rtalib.experiments.rta.severity_budget import REPEATED, BudgetTrial
@@ -118,7 +118,7 @@ def _scored(
 def _overlap(work: Work, cell: OverlapTrial, side: int) -> Key:
     """The networks of a set and of the null model on every type, and the features of the set's operations."""
     model, recipe, networks = cell.setup.targets[0], cell.setup.recipe(), []
-    for method in (cell.method, NULL):
+    for method in (cell.method, REPEATED):
         data = training_set(work, method, cell.seed, cell.dataset, cell.protocol, cell.setup, side)
         networks.append(
             _network(work, ("target", model, data, recipe, cell.seed), model, recipe, _size_of(method, cell.setup), side, [data])

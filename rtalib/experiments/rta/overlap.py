@@ -18,17 +18,16 @@ from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
 from rtalib.experiments.rta import tables
 from rtalib.experiments.rta.score import SEED
+from rtalib.experiments.rta.severity_budget import PROTOCOL, REPEATED  # the gain is over this set: as many images, no operation
 from rtalib.experiments.rta.source_study import run_sources
 from rtalib.experiments.rta.unlike import UNLIKE, corrupt_unlike
 from rtalib.infra import grid
 from rtalib.models.inference import evaluate, extract_features
 
-NULL = "5 × 10,000 Ori"  # the gain is over this set: as many images, no operation
 # CutMix has no operation of a single image
 METHODS = tuple(method for method, kind in tables.TABLE1.items() if kind not in (None, "original", "cutmix"))
 DRAWS, PICTURES = 100, 100  # draws of a random operation, each on the same pictures
 UNLIKE_SEVERITY = 3
-PROTOCOL = "disjoint"
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def run(*, scale: str = "demo", dataset: str = "shapes10", seeds: Sequence[int] 
     setup, seeds = settings.rta, seeds or settings.seeds
     common = {"run": scales.run_name(scale, dataset), "inputs": tables.run_inputs(dataset, setup), "executor": executor}
     run_sources(scale, dataset, setup, common)
-    sets = [tables.SetTrial(method, seed, dataset, PROTOCOL, setup) for seed in seeds for method in (NULL, *METHODS)]
+    sets = [tables.SetTrial(method, seed, dataset, PROTOCOL, setup) for seed in seeds for method in (REPEATED, *METHODS)]
     grid.run(tables.set_trial, sets, recipe="rtalib.rta.set_cell", table="rta-sets", **common)
     trials = [OverlapTrial(method, seed, dataset, PROTOCOL, scale, setup) for seed in seeds for method in METHODS]
     return grid.run(overlap_trial, trials, recipe="rtalib.overlap.overlap_trial", table="rta-overlap", **common)
@@ -63,7 +62,7 @@ def run(*, scale: str = "demo", dataset: str = "shapes10", seeds: Sequence[int] 
 def overlap_trial(trial: OverlapTrial) -> dict:
     """Distance and gain of one training set on each type. The network without operations sees both."""
     network, _ = _target(trial, trial.method)
-    null, _ = _target(trial, NULL)
+    null, _ = _target(trial, REPEATED)
     test = load_dataset(trial.dataset, "test", limit=trial.setup.evaluated)
     moves = torch.stack(list(_moves(trial, null)))
     distance, gain = {}, {}
