@@ -104,7 +104,7 @@ def _publish(temporary: Path, output: Path, result: NotebookResult) -> None:
     if not temporary.exists():
         return
     try:
-        book = json.loads(temporary.read_text())
+        book = json.loads(temporary.read_bytes())
     except ValueError:  # the disk was full when it was last saved
         temporary.unlink()
         return

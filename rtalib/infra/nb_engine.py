@@ -87,7 +87,13 @@ def _tail(log: BinaryIO, size: int = 2000) -> str:
 
 
 class _Engine(NBClientEngine):
-    """Papermill's own engine with `_Client` instead of its client."""
+    """Papermill's own engine with `_Client` instead of its client, and without paths of this machine in the executed notebook."""
+
+    @classmethod
+    def execute_notebook(cls, nb, *arguments, **options):
+        for name in ("input_path", "output_path"):  # which in a C locale may be no text
+            del nb.metadata.papermill[name]
+        return super().execute_notebook(nb, *arguments, **options)
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, *, folder, watchdog, stdout_file, stderr_file, **unused):
@@ -150,7 +156,7 @@ class _Process:
     stdin = stdout = stderr = None
 
     def __init__(self, child: BaseProcess) -> None:
-        with fork_server.starting():
+        with fork_server.starting(), fork_server.without_script():
             child.start()
         self.child, self.pid, self.kill, self.terminate = child, child.pid, child.kill, child.terminate
 

@@ -44,7 +44,7 @@ def html(notebook: Path) -> str:
     from nbformat.v4.rwbase import rejoin_lines  # files hold lists of lines
 
     empty = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    book = rejoin_lines(nbformat.from_dict(empty | json.loads(notebook.read_text())))
+    book = rejoin_lines(nbformat.from_dict(empty | json.loads(notebook.read_bytes())))
     book.metadata.pop("widgets", None)
     for cell in book.cells:
         if cell.cell_type == "markdown":

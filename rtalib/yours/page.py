@@ -28,7 +28,7 @@ def check_folder(out: str | Path, provenance: Mapping) -> None:
     if not path.exists():
         return
     try:
-        made = json.loads(path.read_text())["provenance"]
+        made = json.loads(path.read_bytes())["provenance"]
         other = next((name for name in SAME if made[name] != provenance[name]), None)
     except (ValueError, KeyError, TypeError):
         other = "format"

@@ -57,7 +57,7 @@ def uniform_from(values):
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-@pytest.mark.parametrize("size", [(32, 32), (40, 56)])
+@pytest.mark.parametrize("size", [(32, 32), (40, 56), (101, 300)])
 def test_fog_equals_the_package(monkeypatch, peer, severity, size):
     images = make_images(8, *size)
     constants = constants_of("imagecorruptions", "fog", severity)
@@ -70,7 +70,9 @@ def test_fog_equals_the_package(monkeypatch, peer, severity, size):
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_motion_blur_equals_the_package(monkeypatch, peer, images, severity):
+@pytest.mark.parametrize("size", [(32, 32), (101, 300)])
+def test_motion_blur_equals_the_package(monkeypatch, peer, severity, size):
+    images = make_images(12 if size == (32, 32) else 1, *size)
     constants = constants_of("imagecorruptions", "motion_blur", severity)
     (angle,) = draws_of("motion_blur", images, constants)
     expected = []
@@ -81,7 +83,9 @@ def test_motion_blur_equals_the_package(monkeypatch, peer, images, severity):
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_snow_equals_the_package(monkeypatch, peer, images, severity):
+@pytest.mark.parametrize("size", [(32, 32), (101, 300)])
+def test_snow_equals_the_package(monkeypatch, peer, severity, size):
+    images = make_images(12 if size == (32, 32) else 1, *size)
     constants = constants_of("imagecorruptions", "snow", severity)
     layer, angle = draws_of("snow", images, constants)
     expected = []
@@ -92,7 +96,9 @@ def test_snow_equals_the_package(monkeypatch, peer, images, severity):
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_elastic_transform_equals_the_package(monkeypatch, peer, images, severity):
+@pytest.mark.parametrize("size", [(32, 32), (101, 300)])
+def test_elastic_transform_equals_the_package(monkeypatch, peer, severity, size):
+    images = make_images(12 if size == (32, 32) else 1, *size)
     constants = constants_of("imagecorruptions", "elastic_transform", severity)
     _, dx, dy = draws = draws_of("elastic_transform", images, constants)
     expected = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -161,6 +162,35 @@ def test_two_runs_of_one_notebook_take_turns(tmp_path):
     for thread in threads:
         thread.join()
     assert [result.status for result in results] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_the_kernel_does_not_run_the_script_that_asks_for_it(tmp_path, piped):
+    """Whether the script has a guard for its own work, and a file, or not; in a folder whose name a C locale cannot read."""
+    folder = tmp_path / "für {mich} 100%"
+    folder.mkdir()
+    write(folder, "pass")
+    script = tmp_path / "script.py"
+    script.write_text("from rtalib import nb\nprint('once', nb.run('01_toy.ipynb', 'out.ipynb', {}).status)")
+    how = {"cwd": folder, "env": os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}, "capture_output": True, "text": True, "check": True}
+    with script.open() as source:
+        done = subprocess.run([sys.executable, "-" if piped else script], stdin=source, **how)
+    assert done.stdout == "once ok\n"
+    assert str(tmp_path) not in (folder / "out.ipynb").read_text()
+
+
+def test_a_notebook_that_fills_the_disk(tmp_path):
+    """It has failed of what the system says, and no half notebook stays."""
+    disk, book = tmp_path / "disk", write(tmp_path, "print('y' * 600_000)")
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("no right to mount a file system")
+    try:
+        result = nb.run(book, disk / "out.ipynb", {})
+        assert (result.status, result.error) == ("failed", "[Errno 28] No space left on device")
+        assert [path.name for path in disk.iterdir()] == ["out.json"] and nb.status(disk / "out.ipynb")["status"] == "failed"
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_declared_parameters(tmp_path):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import DupFd
+from types import ModuleType
 
 from rtalib.infra.grid.cell import environment
 
@@ -26,6 +27,7 @@ from rtalib.infra.grid.cell import environment
 NUMBERS = ("torch", "torchvision", "scipy.stats")
 NOTEBOOKS = (*NUMBERS, "pandas", "seaborn", "matplotlib.backends.backend_agg", "ipykernel.kernelapp", "ipywidgets", "jinja2")
 LONGEST_FOLDER = 70
+_HIDING = threading.Lock()
 
 
 def folder_of_sockets() -> str:
@@ -58,6 +60,17 @@ def starting() -> Iterator[None]:
             os.kill(server._forkserver_pid, signal.SIGKILL)
             server._stop()
         raise
+
+
+@contextmanager
+def without_script() -> Iterator[None]:
+    """Around the start of a child that needs nothing of the caller's script, which would run in it again, or fail if it came by a pipe."""
+    with _HIDING:
+        script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
 
 
 class Copy:

@@ -343,7 +343,7 @@ def save(found: Ladder, folder: Path | str, how: str = "") -> list[Path]:
     else:
         save_file({name: value.cpu().contiguous() for name, value in inner.state_dict().items()}, file)
         loading = MODULE.format(how=how or "...  # your module, before its repair", file=file)
-    (folder / "README.md").write_text(LOADING.format(rung=found.rung, loading=loading))
+    (folder / "README.md").write_text(LOADING.format(rung=found.rung, loading=loading), encoding="utf-8")
     return [*paths, file, folder / "README.md"]
 
 

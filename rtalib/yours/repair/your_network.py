@@ -225,8 +225,8 @@ def _advice(network: nn.Module, core: LabeledImages, failures: LabeledImages, wr
     return (
         f"{type(network).__name__} is not built of DARTS cells, so there is no architecture to refine. You have {len(core)} examples that "
         f"stand for the {wrong} failures among {len(failures)} images, far from the training images and from each other. Label and check "
-        "these first; add them to the training set and train again (the E variant without the search); or train a darts.Network on your "
-        "images and repair that."
+        "these first; `python -m rtalib repair` (repair.ladder) trains this network with them and says what it gained on failures that it "
+        "has not seen; or train a darts.Network on your images and repair that."
     )
 
 

@@ -55,7 +55,7 @@ def test_core_failures_are_those_of_k_center_greedy_and_more_iterations_search_a
 def test_another_network_gets_its_core_set_and_the_truth():
     found = repair.repair(PLAIN, POOL, TRAIN, features="body", budget=5, scale="smoke")
     assert len(found.rows) == 5 and found.network is None and found.genotype is None and found.after == {}
-    assert "not built of DARTS cells" in found.explanation
+    assert "not built of DARTS cells" in found.explanation and "repair.ladder" in found.explanation
     tapped = your_network.featured(PLAIN, "body")
     x = POOL.images[:3] / 255
     assert torch.equal(tapped.features(x), PLAIN.body(x).mean(dim=(2, 3)))
