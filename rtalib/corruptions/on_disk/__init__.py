@@ -125,7 +125,7 @@ def _write(task: Task, left: list[str], facts: dict) -> None:
         waiting[row["part"]] -= 1
         if not waiting[row["part"]]:
             manifest.commit(task, facts, row)
-        return ""
+        return _limit(row)
 
     if LABELS in left:
         layouts.write_labels(task)
@@ -149,6 +149,15 @@ def _write(task: Task, left: list[str], facts: dict) -> None:
         if waiting[row["part"]]:
             waiting[row["part"]] = 0
             manifest.commit(task, facts, row)
+
+
+def _limit(row: dict) -> str:
+    """Which step a folder's seconds went to, nothing for arrays."""
+    spent = {step: row[step] for step in ("reading", "corrupting", "writing") if step in row}
+    if not spent:
+        return ""
+    slowest = max(spent, key=spent.get)
+    return f"{row['part']}, {slowest} limits ({100 * spent[slowest] / max(sum(spent.values()), 1e-9):.0f} % of the time)"
 
 
 def report(out: str | Path, facts: dict, root: str | Path | None = None) -> list[str]:

@@ -6,11 +6,14 @@ A block is one severity of one type, and a cell of the grid. It is written in a 
 import hashlib
 import os
 import shutil
+import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,12 +79,25 @@ def write(task: Task, block: Block) -> dict:
     return (_write_array_block if task.layout == "arrays" else _write_folder)(task, block)
 
 
-def _corrupted(task: Task, block: Block) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-    """(rows int64 (B,), corrupted images uint8 (B,H,W,3)), a batch at a time."""
-    for rows, images in task.source.batches(BATCH_PIXELS[task.device]):
-        options = {"seed": task.seed, "index": task.source.index[rows], "benchmark": task.benchmark}
-        out = corrupt(images.to(task.device), block.type, block.severity, **options)
-        yield rows, out.permute(0, 2, 3, 1).cpu().contiguous().numpy()
+def _corrupted(task: Task, block: Block, waited: Counter) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    """(rows int64 (B,), corrupted images uint8 (B,H,W,3)), a batch at a time; a thread reads the next batch meanwhile."""
+    batches = task.source.batches(BATCH_PIXELS[task.device])
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while batch := _awaited(coming, waited, "reading"):
+            coming = reader.submit(next, batches, None)
+            rows, images = batch
+            options = {"seed": task.seed, "index": task.source.index[rows], "benchmark": task.benchmark}
+            out = corrupt(images.to(task.device), block.type, block.severity, **options)
+            yield rows, out.permute(0, 2, 3, 1).cpu().contiguous().numpy()
+
+
+def _awaited(future: Future, waited: Counter, step: str) -> Any:
+    """The result; `waited` gains the seconds until it is there."""
+    began = time.perf_counter()
+    result = future.result()
+    waited[step] += time.perf_counter() - began
+    return result
 
 
 # Arrays: uint8 (5 N,H,W,3), severity 1 first.
@@ -102,7 +118,7 @@ def claim_arrays(task: Task, parts: list[str]) -> None:
 
 def _write_array_block(task: Task, block: Block) -> dict:
     array = _part_of_array(task, block, "r+")
-    for rows, images in _corrupted(task, block):
+    for rows, images in _corrupted(task, block, Counter()):
         array[rows.numpy()] = images
     array.flush()
     return {"sha256": hashlib.sha256(array).hexdigest()}
@@ -138,18 +154,24 @@ def _write_folder(task: Task, block: Block) -> dict:
     """One picture file per image. 'sha256' is that of the folder's sorted list of digests, as sha256sum prints it:
 
     find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
+
+    'reading', 'corrupting', 'writing': seconds of each. While one batch is corrupted, threads read the next and write the one before.
     """
+    began, waited = time.perf_counter(), Counter(reading=0.0, writing=0.0)
     folder, names, facts = task.work / block.part, task.source.names(task.format), {}
     shutil.rmtree(folder, ignore_errors=True)
     # every class, also one without images: class numbers come from the sorted names of these folders
     for name in {*task.source.classes, *map(os.path.dirname, names)}:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for rows, images in _corrupted(task, block):
-            chosen = [names[row] for row in rows]
-            facts |= zip(chosen, pool.map(lambda name, image: _save(folder / name, image, task.format), chosen, images), strict=True)
+    with ThreadPoolExecutor(torch.get_num_threads()) as writers:
+        pending: list[Future] = []
+        for rows, images in _corrupted(task, block, waited):
+            facts |= [_awaited(file, waited, "writing") for file in pending]
+            pending = [writers.submit(_save, folder, names[row], image, task.format) for row, image in zip(rows, images, strict=True)]
+        facts |= [_awaited(file, waited, "writing") for file in pending]
+    waited["corrupting"] = time.perf_counter() - began - waited.total()
     os.sync()  # once for all files instead of one fsync each
-    return _sum(facts)
+    return _sum(facts) | {step: round(seconds, 2) for step, seconds in waited.items()}
 
 
 def folder_facts(folder: Path) -> dict:
@@ -165,9 +187,9 @@ def _sum(facts: dict[str, tuple[int, str]]) -> dict:
     return {"files": len(facts), "bytes": sum(size for size, _ in facts.values()), "sha256": sha}
 
 
-def _save(path: Path, image: np.ndarray, format: str) -> tuple[int, str]:
-    """Encode uint8 (H,W,3) and write it; returns size and SHA-256 of the file."""
+def _save(folder: Path, name: str, image: np.ndarray, format: str) -> tuple[str, tuple[int, str]]:
+    """Encode uint8 (H,W,3) and write it; returns the name, and size and SHA-256 of the file."""
     stream = BytesIO()
     Image.fromarray(image).save(stream, format, **(JPEG_OPTIONS if format == "jpeg" else {}))
-    path.write_bytes(stream.getvalue())
-    return stream.tell(), hashlib.sha256(stream.getvalue()).hexdigest()
+    (folder / name).write_bytes(stream.getvalue())
+    return name, (stream.tell(), hashlib.sha256(stream.getvalue()).hexdigest())

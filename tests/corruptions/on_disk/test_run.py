@@ -1,6 +1,7 @@
 """A corrupted data set on disk, whatever interrupts the run, and however many processes write."""
 
 import errno
+import itertools
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -20,7 +22,7 @@ from corrupted_sets import N, content, hidden, write
 from rtalib import generate
 from rtalib.cli import main as cli
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.corruptions.on_disk import layouts
+from rtalib.corruptions.on_disk import inputs, layouts
 
 
 def die(out: Path, dataset: Path, layout: str, where: str, calls: int) -> None:
@@ -285,3 +287,30 @@ def test_an_interrupted_command_stops_at_once_and_keeps_finished_parts(tmp_path)
     assert "Traceback" not in err and err.splitlines()[-1].startswith("interrupted; what is finished is kept")
     finished = set(json.loads((tmp_path / "out" / "manifest.json").read_text())["files"])
     assert set(content(tmp_path / "out")) <= finished and len(finished) < 16
+
+
+@pytest.mark.parametrize(("slow", "module"), [("reading", inputs), ("writing", layouts), ("corrupting", layouts)])
+def test_a_folder_says_which_step_limits(photos, tmp_path, monkeypatch, capfd, slow, module):
+    name = {"reading": "_decoded", "writing": "_save", "corrupting": "corrupt"}[slow]
+    real = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a, **k: (time.sleep(0.1), real(*a, **k))[1])
+    monkeypatch.setattr(layouts, "BATCH_PIXELS", {"cpu": 1})
+    write(photos, tmp_path / "out", corruptions=("brightness",), severities=(1,))
+    assert f"brightness/1, {slow} limits" in capfd.readouterr().err
+
+
+def test_reading_corrupting_and_writing_overlap(photos, tmp_path, monkeypatch):
+    """Each step waits for a moment when all three are at work; if they took turns, it would not come."""
+    at_work = threading.Barrier(3, timeout=30)
+    monkeypatch.setattr(layouts, "BATCH_PIXELS", {"cpu": 1})
+    for module, name, first in ((inputs, "_decoded", 3), (layouts, "corrupt", 2), (layouts, "_save", 1)):
+        real, calls = getattr(module, name), itertools.count(1)
+
+        def meet(*arguments, real=real, calls=calls, first=first, **options):
+            if next(calls) == first:
+                at_work.wait()
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(module, name, meet)
+    write(photos, tmp_path / "out", corruptions=("brightness",), severities=(1,))
+    assert not at_work.broken
