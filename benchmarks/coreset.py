@@ -39,8 +39,8 @@ CONTESTANTS: dict[str, dict[str, Select]] = {
     "selection": {"rtalib": k_center_greedy, "google/active-learning": coreset_peers.google, "DeepCore": coreset_peers.deepcore},
     "greedy": {"rtalib": k_center_greedy, "anomalib": coreset_peers.anomalib},
 }
-if importlib.util.find_spec("fpsample"):
-    CONTESTANTS["greedy"]["fpsample"] = coreset_peers.fpsample
+PACKAGES = {"fpsample": coreset_peers.fpsample, "torch-quickfps": coreset_peers.torch_quickfps, "torch-fps": coreset_peers.torch_fps}
+CONTESTANTS["greedy"] |= {name: select for name, select in PACKAGES.items() if importlib.util.find_spec(name.replace("-", "_"))}
 
 
 def features(size: Size) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,5 @@
-"""k-center greedy as three public implementations do it, written for the benchmark from what they are known to compute; and fpsample."""
+"""k-center greedy by others: the algorithms of google/active-learning, DeepCore and anomalib, written for the benchmark from what they are
+known to compute, and three packages as they are: fpsample, torch-quickfps, torch-fps."""
 
 import importlib.util
 
@@ -68,3 +69,18 @@ def fpsample(x: Tensor, centers: Tensor, budget: int) -> Tensor:
     import fpsample
 
     return torch.from_numpy(fpsample.fps_sampling(x.numpy(), budget + 1, start_idx=0).astype(np.int64))[1:]
+
+
+def torch_quickfps(x: Tensor, centers: Tensor, budget: int) -> Tensor:
+    """The package torch-quickfps (C++, CUDA), likewise."""
+    import torch_quickfps
+
+    return torch_quickfps.sample_idx(x[None], budget + 1, start_idx=0)[0, 1:].cpu()
+
+
+def torch_fps(x: Tensor, centers: Tensor, budget: int) -> Tensor:
+    """The package torch-fps (C++ compiled at the first call, Triton on CUDA), likewise."""
+    from torch_fps import farthest_point_sampling
+
+    every, first = torch.ones(1, len(x), dtype=torch.bool, device=x.device), torch.zeros(1, dtype=torch.long, device=x.device)
+    return farthest_point_sampling(x[None], every, budget + 1, start_idx=first)[0, 1:].cpu()

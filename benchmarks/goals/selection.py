@@ -1,4 +1,4 @@
-"""Goals of k-center greedy: C1 to C4, G1."""
+"""Goals of k-center greedy: C1 to C4, C15, C16, G1."""
 
 import torch
 

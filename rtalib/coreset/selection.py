@@ -15,7 +15,7 @@ from rtalib.corruptions import kernels
 from rtalib.errors import as_tensor, check_integers, check_number
 
 BLOCKS = {"cpu": (512, 1024), "cuda": (2048, 8192)}  # of distances at a time: what stays in a processor's cache, or fills a GPU
-POOL = 512  # candidates among which the greedy picks between two updates of all distances
+POOL = 1024  # candidates among which the greedy picks between two updates of all distances
 TAKEN = -1.0  # below every squared distance
 FEATURES = "floating-point features (rows, dimensions)"
 COARSE = 1e-4  # least squared distance, relative to the largest squared feature, that products in float32 can tell
@@ -30,8 +30,8 @@ def _features(features: object, argument: str) -> torch.Tensor:
     if not features.is_floating_point() or features.ndim != 2 or not features.shape[1]:
         raise ValueError(f"{argument}: expected {FEATURES}, got {features.dtype} {tuple(features.shape)}")
     features = features.float() if features.element_size() < 4 else features
-    bad = ~torch.isfinite(features).all(dim=1)
-    if bad.any():
+    if len(features) and not math.isfinite(_largest(features)):
+        bad = ~torch.isfinite(features).all(dim=1)
         count, first = int(bad.sum()), int(bad.int().argmax())
         raise ValueError(f"{argument}: expected finite features; {count} of {len(bad)} rows hold NaN or infinity, the first is row {first}")
     return features
@@ -76,8 +76,9 @@ class _Space:
         sets = [candidates] if centers is None else [candidates, centers]
         self.count, self.device = len(candidates), candidates.device
         wide = any(each.dtype == torch.float64 or _largest(each) > HUGE for each in sets)
-        kind, mean = torch.float64 if wide else torch.float32, candidates.mean(dim=0, dtype=torch.float64)
-        self.moved = [each.to(kind) - mean.to(kind) for each in sets]
+        kind = torch.float64 if wide else torch.float32
+        mean = candidates.mean(dim=0, dtype=kind)
+        self.moved = [each.to(kind) - mean for each in sets]
         exponent = math.frexp(max(map(_largest, self.moved)))[1]
         self.exponent = exponent if abs(exponent) > SAFE else 0
 
@@ -104,7 +105,7 @@ def _squared(x: torch.Tensor, x_norm: torch.Tensor, y: torch.Tensor, y_norm: tor
     return torch.addmm(x_norm[:, None] + y_norm, x, y.T, alpha=-2).clamp_(min=0)
 
 
-def _nearest(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def _nearest(x: torch.Tensor, y: torch.Tensor, x_norm: torch.Tensor | None = None) -> torch.Tensor:
     """Squared distance (n,) from each row of x to the nearest row of y (m,D), in blocks: never n x m at once."""
     nearest, y_norm = x.new_full((len(x),), torch.inf), y.square().sum(dim=1)
     rows, columns = BLOCKS.get(x.device.type, BLOCKS["cuda"])
@@ -116,7 +117,7 @@ def _nearest(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             block = buffer[: len(part) * len(centers)].view(len(part), len(centers))
             torch.addmm(y_norm[other : other + columns], part, centers.T, alpha=-2, out=block)
             torch.minimum(nearest[start : start + rows], block.amin(dim=1), out=nearest[start : start + rows])
-    return nearest.add_(x.square().sum(dim=1)).clamp_(min=0)
+    return nearest.add_(x.square().sum(dim=1) if x_norm is None else x_norm).clamp_(min=0)
 
 
 def _greedy_in_pool(
@@ -194,7 +195,7 @@ def _greedy(x: torch.Tensor, fixed: torch.Tensor | None, budget: int, groups: to
         picks = [norm.argmax().view(1)]  # the mean is the origin
         distance = _taken(_squared(x, norm, x[picks[0]], norm[picks[0]])[:, 0], picks[0], groups)
     else:
-        picks, distance = [], _nearest(x, fixed)
+        picks, distance = [], _nearest(x, fixed, norm)
     left = budget - len(picks)
     if left and groups is None and _on_device(x):
         from rtalib.coreset.kernel import greedy
@@ -202,7 +203,7 @@ def _greedy(x: torch.Tensor, fixed: torch.Tensor | None, budget: int, groups: to
         return torch.cat([*picks, greedy(x, distance, left, TAKEN)])
     while left:
         chosen = _greedy_in_pool(x, norm, distance, left, groups)
-        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen])), chosen, groups)
+        distance = _taken(torch.minimum(distance, _nearest(x, x[chosen], norm)), chosen, groups)
         picks.append(chosen)
         left -= len(chosen)
     return torch.cat(picks)
