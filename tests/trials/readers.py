@@ -42,12 +42,16 @@ ROW = {
 
 @dataclass(frozen=True)
 class Reader:
-    """name: the file's name in a folder of its own; read(path): what a command does with it; refuses: its errors for bad content."""
+    """name: the file's name in a folder of its own; read(path): what a command does with it; refuses: its errors for bad content.
+
+    stated(data): bytes of memory that an honest file with this header takes.
+    """
 
     name: str
     read: Callable[[Path], object]
     whole: Callable[[], list[bytes]]
     refuses: tuple[type[Exception], ...] = (ValueError,)
+    stated: Callable[[bytes], int] = lambda data: 0
 
 
 def written(write: Callable) -> bytes:
@@ -63,6 +67,15 @@ def dataset(name: str = "") -> Callable[[Path], object]:
         return data
 
     return read
+
+
+def decoded(data: bytes) -> int:
+    """Bytes of the picture that a header states, four for a pixel, as decoders hold it; 0 if it states none."""
+    try:
+        width, height = pictures.size("it", data)
+    except ValueError:
+        return 0
+    return 4 * width * height
 
 
 def parquet() -> list[bytes]:
@@ -114,7 +127,9 @@ def card() -> list[bytes]:
 
 
 READERS = {
-    "picture": Reader("1.png", lambda path: pictures.read("it", path), lambda: [encode(PIXELS[0], kind) for kind in pictures.FORMATS]),
+    "picture": Reader(
+        "1.png", lambda path: pictures.read("it", path), lambda: [encode(PIXELS[0], kind) for kind in pictures.FORMATS], stated=decoded
+    ),
     "npz": Reader(
         "a.npz", dataset(), lambda: [written(partial(how, images=PIXELS, labels=LABELS)) for how in (np.savez, np.savez_compressed)]
     ),
