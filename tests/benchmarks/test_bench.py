@@ -69,7 +69,7 @@ def keep(goal: Goal, **row) -> dict:
 
 def test_every_goal_has_a_function_that_takes_its_arguments():
     known = bench.goals()
-    assert {goal.id for goal in known} == {f"C{n}" for n in range(1, 15)} | {f"G{n}" for n in range(1, 11)}
+    assert {goal.id for goal in known} == {f"C{n}" for n in range(1, 17)} | {f"G{n}" for n in range(1, 11)}
     assert len({goal.name for goal in known}) == len(known)
     for one in known:
         assert one.device == {"C": "cpu", "G": "cuda"}[one.id[0]] and one.sense in bench.SENSES and one.goal > 0
