@@ -26,14 +26,25 @@ from rtalib.report import record  # noqa: E402
 
 PLUMBING = ("page.stamp()", "assert ")  # cells of the foot, which the book leaves out
 BEGIN = "import explorers, no_training\n\nexplorers.install()\nno_training.install()"
-SHOWN_ALONE = ("30", "31", "32")  # notebooks that want the reader's own pictures and networks: none of their cells is run
+SHOWN_ALONE = "30"  # the notebook that has nothing recorded, for it wants the reader's own pictures: none of its cells is run
+ALONE = "**Nothing on this page is run in the book**: it is about your own pictures, and everything here trains. `make lab` runs it."
 PAGES = ("docs/*.md", "notebooks/*.ipynb", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "outputs/record/README.md")
 STATIC = [
     *(HERE / name for name in ("explorers.js", "book.css")),
     ROOT / "rtalib/report/templates/claims.css",
-    *(ROOT / f"docs/images/{name}.png" for name in ("corruptions", "core-failures")),
-    ROOT / "outputs/record/night-cifar10/figures/cf-figure3.png",
+    *(ROOT / f"docs/images/{name}.png" for name in ("corruptions", "core-failures", "published-measured")),
 ]
+GROUP = r'tabindex="0" role="group" aria-label'
+READABLE = {  # in pages as Sphinx writes them: {pattern: what can be read by everybody, and scrolled by keyboard}
+    'role="heading"': 'role="heading" aria-level="2"',
+    "<pre>": '<pre tabindex="0">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="the book">',
+    '<aside class="toc-drawer[^"]*"': r'\g<0> aria-label="this page"',
+    '<div class="table-wrapper[^"]*"': rf'\g<0> {GROUP}="table"',
+    '<div class="output text_html"(?=>\\s*<(div>|style|table))': rf'\g<0> {GROUP}="table"',
+    '<p>(?=<img [^>]*src="[^"]*/(corruptions|attacks|core-failures)\\.png")': f'<p class="drawn pixels" {GROUP}="figure">',
+    "<p>(?=<img )": f'<p class="drawn chart" {GROUP}="figure">',
+}
 COPIED = {".csv", ".png", ".svg", ".tex", ".cff", ".bib"}  # of what pages link to and the book does not render
 
 
@@ -58,9 +69,11 @@ def main() -> None:
             str(Path(folder) / "html"),
         ]
         subprocess.run(sphinx, check=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{HERE}"})
-        for page in Path(folder).glob("html/**/*.html"):  # captions say which level of heading they are, code can be scrolled by keyboard
-            text = page.read_text().replace('role="heading"', 'role="heading" aria-level="2"')
-            page.write_text(text.replace("<pre>", '<pre tabindex="0">'))
+        for page in Path(folder).glob("html/**/*.html"):
+            text = page.read_text()
+            for pattern, better in READABLE.items():
+                text = re.sub(pattern, better, text)
+            page.write_text(text)
         shutil.rmtree(arguments.out, ignore_errors=True)
         shutil.copytree(Path(folder) / "html", arguments.out, ignore=shutil.ignore_patterns(".doctrees", "_sources"))
     print(f"The book: {(arguments.out / 'index.html').resolve()}")
@@ -103,6 +116,8 @@ def execute(notebook: Path, target: Path, pictures: Path) -> None:
     book = json.loads(notebook.read_text())
     alone = notebook.name.startswith(SHOWN_ALONE)
     book["cells"] = [shown for cell in book["cells"] if (shown := _shown(cell, alone))]
+    if alone:
+        book["cells"].insert(1, {"cell_type": "markdown", "id": "alone", "metadata": {}, "source": ALONE})
     begin = {
         "cell_type": "code",
         "id": "begin",

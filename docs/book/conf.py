@@ -33,7 +33,7 @@ def inline(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
 
 def displayed(translator: nodes.NodeVisitor, node: nodes.Element) -> None:
     formula = convert(" ".join(node.astext().split()), display="block")
-    translator.body.append(f'<div class="formula" tabindex="0" role="region" aria-label="formula">{formula}</div>')
+    translator.body.append(f'<div class="formula" tabindex="0" role="group" aria-label="formula">{formula}</div>')
     raise nodes.SkipNode
 
 

@@ -3,7 +3,7 @@
 
 function explorer(box) {
   const controls = [...box.querySelectorAll("[data-control]")];
-  const image = box.querySelector(".shown > img"), said = box.querySelector(".said"), save = box.querySelector(".save");
+  const image = box.querySelector(".shown > img"), said = box.querySelector(".said"), save = box.querySelector(".save"), code = box.querySelector(".code");
   const words = JSON.parse(box.querySelector("script").textContent);
   const position = control => Number(control.matches("select") ? control.selectedIndex : control.value);
   const place = (control, at) => control.matches("select") ? (control.selectedIndex = at) : (control.value = at);
@@ -19,6 +19,7 @@ function explorer(box) {
       control.nextElementSibling.textContent = JSON.parse(control.dataset.labels)[position(control)];
       control.setAttribute("aria-valuetext", control.nextElementSibling.textContent);
     }
+    code.textContent = controls.reduce((text, one) => text.replaceAll(`{${one.dataset.control}}`, JSON.parse(one.dataset.codes)[position(one)]), box.dataset.code);
     if (remember) history.replaceState(null, "", `#${box.id}:${name}`);
     for (const control of controls.filter(one => one.type === "range")) fetchNeighbours(control);
   }

@@ -16,7 +16,7 @@ from ipywidgets import IntSlider, VBox
 from PIL import Image, ImageDraw, ImageFont
 
 from rtalib import widgets
-from rtalib.results.figures.style import BLUE, PAGE, PALE_BLUE, Drawing, use_style
+from rtalib.results.figures.style import BLUE, PAGE, PALE_BLUE, Drawing, describe, use_style
 from rtalib.widgets import base, coreset
 from rtalib.widgets.comparison import Comparison
 
@@ -38,6 +38,7 @@ STATES = {
     "explore_results": {"table": ALL, "show": ALL},
 }
 SIDE, GAP = 224, 12  # of a picture among pixels, and to the next
+GREY = (122, 122, 122)  # letters on a transparent ground, as well seen on a light page as on a dark one
 PIXELS_PER_INCH, QUALITY = 120, 82  # of the pictures, which are WebP
 Overlay = Callable[[Path], str]
 
@@ -52,7 +53,7 @@ class Explorer:
         self.name, self.box = name, box
         self.values = {key: _values(box.controls[key], wanted) for key, wanted in states.items()}
         self.fixed = {key: control.value for key, control in box.controls.items() if key not in states}
-        self.overlay = overlay(self.folder) if overlay else ""
+        self.overlay, self.look = overlay(self.folder) if overlay else "", ""
 
     def _repr_html_(self) -> str:
         words = {}
@@ -61,40 +62,49 @@ class Explorer:
             name = "-".join(map(str, places))
             words[name] = self._draw(state | self.fixed, self.folder / f"{name}.webp")
         start = [_position(self.box.controls[key].value, options) for key, options in self.values.items()]
-        width, height = Image.open(self.folder / f"{'-'.join(map(str, start))}.webp").size
         where, first = f"../_static/explorers/{self.id}", "-".join(map(str, start))
         controls = "".join(
             _control(self.box.controls[key], key, options, at) for (key, options), at in zip(self.values.items(), start, strict=True)
         )
-        scale = PIXELS_PER_INCH / base.SCREEN
-        picture = (
-            f'<img src="{where}/{first}.webp" alt="{html.escape(words[first])}" width="{width / scale:.0f}" height="{height / scale:.0f}">'
-        )
+        picture = _picture(self.folder / f"{first}.webp", where, words[first], self.look, self.overlay)
         foot = '<p class="said" aria-live="polite"></p><p><a class="save" download>Save the picture</a> · the address keeps the state</p>'
+        foot += '<details><summary>The code that makes it</summary><pre class="code"></pre></details>'
         data = json.dumps(words).replace("</", "<\\/")
+        code = html.escape(
+            self.box.code.format_map({key: f"{{{key}}}" for key in self.values} | {k: repr(v) for k, v in self.fixed.items()})
+        )
         return (
-            f'<div class="explorer" id="{self.id}" data-folder="{where}"><div class="controls">{controls}</div>'
-            f'<div class="shown">{picture}{self.overlay}</div>{foot}<script type="application/json">{data}</script></div>'
+            f'<div class="explorer" id="{self.id}" data-folder="{where}" data-code="{code}"><div class="controls">{controls}</div>'
+            f'{picture}{foot}<script type="application/json">{data}</script></div>'
         )
 
     def _draw(self, state: dict, path: Path) -> str:
         """Write the picture of a state; returns it in words."""
         if hasattr(self.box, "compared"):  # of images: pixels side by side, which takes a tenth of a figure's time
             return _compose(self.box.compared(**state), path)
-        return _save(self.box.view(**state), path)
+        drawing = self.box.view(**state)
+        self.look = _look(drawing)
+        return _save(drawing, path)
 
 
 def _compose(found: Comparison, path: Path) -> str:
     """Clean, changed, difference and the network's bars."""
-    sheet = Image.new("RGB", (4 * (SIDE + GAP) if found.chances is not None else 3 * (SIDE + GAP), SIDE + 30), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 14)
+    sheet = Image.new("RGBA", (4 * (SIDE + GAP) if found.chances is not None else 3 * (SIDE + GAP), SIDE + 30))
+    pen, font = (
+        ImageDraw.Draw(sheet),
+        ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), 14),
+    )
     for number, (text, image) in enumerate(found.pictures.items()):
-        pen.text((number * (SIDE + GAP), 4), text, "black", font)
+        pen.text((number * (SIDE + GAP), 4), text, GREY, font)
         tile = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((SIDE, SIDE), Image.Resampling.NEAREST)
         sheet.paste(tile, (number * (SIDE + GAP), 30))
+    legend = zip(("clean", found.change), (PALE_BLUE, BLUE), (0, 70), strict=True) if found.chances is not None else ()
+    for text, tint, right in legend:
+        pen.rectangle((3 * (SIDE + GAP) + right, 8, 3 * (SIDE + GAP) + right + 9, 17), tint)
+        pen.text((3 * (SIDE + GAP) + right + 14, 4), text, GREY, font)
     for line, k in enumerate(found.shown if found.chances is not None else ()):
         left, top = 3 * (SIDE + GAP) + 90, 36 + 34 * line
-        pen.text((left - 6, top), found.classes[k], "black", font, anchor="ra")
+        pen.text((left - 6, top), found.classes[k], GREY, font, anchor="ra")
         for half, (value, tint) in enumerate(zip(found.chances[:, k].tolist(), (PALE_BLUE, BLUE), strict=True)):
             pen.rectangle((left, top + 11 * half, left + 120 * value, top + 11 * half + 9), tint)
     sheet.save(path, "WEBP", quality=QUALITY, method=2)
@@ -115,13 +125,14 @@ def _position(value: object, options: list[tuple[str, object]]) -> int:
 
 
 def _control(control: object, key: str, options: list[tuple[str, object]], at: int) -> str:
-    name = html.escape(control.description)
+    name, codes = html.escape(control.description), html.escape(json.dumps([repr(value) for _, value in options]))
+    known = f'data-control="{key}" data-codes="{codes}"'
     if isinstance(control, IntSlider):
         labels = html.escape(json.dumps([label for label, _ in options]))
-        slider = f'<input type="range" data-control="{key}" data-labels="{labels}" min="0" max="{len(options) - 1}" value="{at}">'
+        slider = f'<input type="range" {known} data-labels="{labels}" min="0" max="{len(options) - 1}" value="{at}">'
         return f"<label>{name} {slider}<output>{options[at][0]}</output></label>"
     lines = "".join(f"<option{' selected' if i == at else ''}>{html.escape(label)}</option>" for i, (label, _) in enumerate(options))
-    return f'<label>{name} <select data-control="{key}">{lines}</select></label>'
+    return f"<label>{name} <select {known}>{lines}</select></label>"
 
 
 def _save(drawing: Drawing, path: Path) -> str:
@@ -133,10 +144,31 @@ def _save(drawing: Drawing, path: Path) -> str:
     return drawing.get_label()
 
 
-def _next_id() -> str:
-    """explorer-<notebook>-<number>."""
-    _next_id.count = getattr(_next_id, "count", 0) + 1
-    return f"explorer-{os.environ['RTALIB_BOOK_PAGE'][:2]}-{_next_id.count}"
+def _next_id(kind: str = "explorer", counts: dict = {}) -> str:  # noqa: B006  (counts on)
+    """<kind>-<notebook>-<number>."""
+    counts[kind] = counts.get(kind, 0) + 1
+    return f"{kind}-{os.environ['RTALIB_BOOK_PAGE'][:2]}-{counts[kind]}"
+
+
+def _look(drawing: Drawing) -> str:
+    """Whether a dark page may turn the colors of a figure: 'pixels' if there are pictures in it, else 'chart'."""
+    return "pixels" if any(axes.images for axes in drawing.axes) else "chart"
+
+
+def _picture(path: Path, where: str, words: str, look: str, overlay: str = "") -> str:
+    """A picture that scrolls where the page is narrow, with its words."""
+    width, height = (round(side * base.SCREEN / PIXELS_PER_INCH) for side in Image.open(path).size)
+    image = f'<img src="{where}/{path.name}" alt="{html.escape(words)}" width="{width}" height="{height}">'
+    least = f' style="min-width:min({width}px, 40rem)"'
+    return f'<div class="drawn {look}" tabindex="0" role="group" aria-label="figure"><div class="shown"{least}>{image}{overlay}</div></div>'
+
+
+def _figure(drawing: Drawing) -> str:
+    """What a cell of the book shows of a figure."""
+    folder = Path(os.environ["RTALIB_BOOK_PICTURES"])
+    path = folder / f"{_next_id('figure')}.webp"
+    _save(drawing, path)
+    return _picture(path, f"../_static/{folder.name}", describe(drawing), _look(drawing))
 
 
 # ------------------------------------------------------------------------------------------------------- the core map
@@ -168,7 +200,8 @@ def points(found: coreset.CoreMap) -> Overlay:
 
 
 def install() -> None:
-    """Replace the explorers of rtalib.widgets."""
+    """Replace the explorers of rtalib.widgets, and show figures with their words."""
+    Drawing._repr_html_ = _figure
     for name, states in (STATES | (FEWER if os.environ["RTALIB_BOOK_PAGE"].startswith("00") else {})).items():
         setattr(widgets, name, _replacement(name, getattr(widgets, name), states))
 

@@ -76,7 +76,7 @@ def around(
             HBox([_foot(view, values, code, name), *more], layout=Layout(flex_flow="row wrap")),
         ]
     )
-    box.view, box.controls = view, dict(controls)
+    box.view, box.controls, box.code = view, dict(controls), code
     shown = box._repr_mimebundle_
     box._repr_mimebundle_ = lambda **options: shown(**options) | {"text/html": picture.value}  # where no widget can be shown
     return box

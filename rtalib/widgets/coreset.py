@@ -123,7 +123,7 @@ def _looked_at(drawing: Drawing, found: CoreMap, chosen: Tensor, failure: int) -
 
 
 def _map(axes: Axes, found: CoreMap, rule: str, chosen: Tensor, failure: int) -> None:
-    axes.scatter(*found.background.T, s=3, color=PALE, linewidths=0, label="training images, centres from the start", rasterized=True)
+    axes.scatter(*found.background.T, s=3, color=PALE, linewidths=0, label="training images, centers from the start", rasterized=True)
     axes.scatter(*found.places.T, s=6, color=PALE_BLUE, linewidths=0, label="failures", rasterized=True)
     axes.scatter(*found.places[chosen].T, s=16, color=RED, edgecolors="white", linewidths=0.4, label=f"chosen: {len(chosen)}", zorder=3)
     axes.scatter(*found.places[failure], s=60, color="none", edgecolors=BLACK, linewidths=1.2, zorder=5)
