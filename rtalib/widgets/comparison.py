@@ -68,9 +68,9 @@ class Comparison:
         """The same as HTML: pictures from arrays, bars as boxes, letters in the page's own color."""
         alts = [self.words, "", ""]
         images = "".join(
-            f"<figure style='margin:0'><figcaption>{html.escape(text)}</figcaption>"
+            f"<figure style='margin:0; flex:1 1 120px; max-width:{PIXELS}px'><figcaption>{html.escape(text)}</figcaption>"
             f"<img alt='{html.escape(alt)}' width='{PIXELS}' height='{PIXELS}' decoding='sync' src='{png(picture)}' "
-            "style='image-rendering:pixelated; object-fit:contain; max-width:100%'></figure>"
+            "style='image-rendering:pixelated; object-fit:contain; width:100%; height:auto; aspect-ratio:1'></figure>"
             for alt, (text, picture) in zip(alts, self.pictures.items(), strict=True)
         )
         look = "display:flex; flex-wrap:wrap; gap:12px; line-height:1.4; font-size:13px"

@@ -90,6 +90,9 @@ def test_no_overflow_and_text_that_can_be_read(page, width):
     for scheme in SCHEMES:
         tab.emulate_media(color_scheme=scheme)
         assert tab.evaluate(CONTRAST) == [], scheme
+    assert tab.evaluate("[...document.querySelectorAll('.tally li')].every(tile => tile.scrollWidth <= tile.clientWidth)")
+    narrowest = tab.evaluate("Math.min(...[...document.querySelectorAll('figure img')].map(image => image.width))")
+    assert narrowest >= 600  # pixels, on a phone, too: the box around a figure scrolls
     tab.add_style_tag(content="h1 { opacity: .4 }")
     assert [line.split()[1] for line in tab.evaluate(CONTRAST)] == ["H1.:"]  # the check can fail
 
@@ -104,6 +107,15 @@ def test_button_turns_the_page_dark_and_light_again(page):
     assert tab.evaluate("getComputedStyle(document.querySelector('figure img')).backgroundColor") == "rgb(255, 255, 255)"  # a light card
     tab.get_by_role("button", name="Light page").click()
     assert color() == before
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_axe_finds_nothing_serious(page, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (pip install rtalib[browser])")
+    tab = page(400)
+    tab.emulate_media(color_scheme=scheme)
+    found = axe.Axe().run(tab, options={"preload": False}).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"][:150]) for each in found if each["impact"] in ("serious", "critical")] == []
 
 
 def test_structure_that_a_screen_reader_can_follow(page):
