@@ -79,15 +79,16 @@ def _kind(value: object) -> str:
 
 
 def check_images(images: object, argument: str = "images") -> torch.Tensor:
-    """`images` as a uint8 tensor (N,3,H,W), the form of images at rest; an array of that form becomes one, anything else is refused."""
+    """`images` as a uint8 tensor (N,3,H,W), the form of images at rest, also of an array; one channel becomes RGB by repetition."""
     import torch
 
     images = as_tensor(images, argument, "torch.uint8 (N,3,H,W)")
     if images.dtype != torch.uint8:
         raise TypeError(f"{argument}: expected dtype torch.uint8 with values 0-255, got {images.dtype}")
+    if images.ndim == 4 and images.shape[1] == 1:
+        return images.expand(-1, 3, -1, -1).contiguous()
     if images.ndim != 4 or images.shape[1] != 3:
-        hint = " (channels last: permute to NCHW first)" if images.ndim == 4 and images.shape[3] == 3 else ""
-        hint = " (one channel: images.expand(-1, 3, -1, -1) makes it RGB)" if images.ndim == 4 and images.shape[1] == 1 else hint
+        hint = " (channels last: permute to NCHW first)" if images.ndim == 4 and images.shape[3] in (1, 3) else ""
         raise ValueError(f"{argument}: expected shape (N,3,H,W), got {tuple(images.shape)}{hint}")
     return images
 

@@ -188,7 +188,7 @@ def test_the_table_follows_the_signatures(name):
         (lambda: attacks.fgsm(NETWORK, FLOATS, LABELS, eps=8), "8/255, not 8"),
         (lambda: attacks.fgsm(NETWORK, BYTES, LABELS), "divide uint8 by 255"),
         (lambda: corrupt(BYTES.permute(0, 2, 3, 1), "fog", 3), "permute to NCHW"),
-        (lambda: corrupt(BYTES[:, :1], "fog", 3), "makes it RGB"),
+        (lambda: corrupt(BYTES[:, :1].permute(0, 2, 3, 1), "fog", 3), "permute to NCHW"),
     ],
 )
 def test_the_nearest_right_thing_is_said(call, words):

@@ -14,7 +14,7 @@ from rtalib.attacks.memory import MEASURED, images_at_once
 from rtalib.attacks.steps import EPS, JUDGED, Attack, AttackResult, share_of
 from rtalib.data.images import LabeledImages, pixels
 from rtalib.errors import as_tensor, check_images, check_index, check_integers, check_kind, check_name, check_number
-from rtalib.models.inference import device_of, predict
+from rtalib.models.inference import device_of, in_its_channels, predict
 
 RECIPE = "a recipe such as attacks.PGD()"
 
@@ -32,18 +32,20 @@ def attack(
 ) -> AttackResult:
     """Attack images at rest: uint8 (N,3,H,W) in, a result with uint8 (N,3,H,W) out, on the device of the input.
 
-    data: LabeledImages, or uint8 images with int64 `labels` (N,), also as arrays. A targeted recipe needs `labels`, the classes to be
-    reached, in either case. Results are rounded and kept inside the ball as integers (see quantize), and `success` is measured on these
+    data: LabeledImages, or uint8 images with int64 `labels` (N,), also as arrays. Gray images, (N,1,H,W) or of three equal channels, are
+    attacked as one channel if the first layer of the model takes one, and as RGB if not. A targeted recipe needs `labels`, the classes to
+    be reached, in either case. Results are rounded and kept inside the ball as integers (see quantize), and `success` is measured on these
     bytes, of a prepared model with the exact one behind it, and of one that answers at random by JUDGED calls. index: int64 (N,), each
     image's random stream, default 0..N-1. batch_size: default as many images as memory bears, at most 128 on the CPU and 1024 elsewhere
     (see images_at_once). name: of the model in the result, default its class.
     """
     check_kind("recipe", recipe, Attack, RECIPE)
-    images, labels = _at_rest(recipe, data, labels)
-    index, device, parts = check_index(index, len(images)), device_of(model), []
+    given, labels = _at_rest(recipe, data, labels)
+    index, device, parts = check_index(index, len(given)), device_of(model), []
+    images = in_its_channels(model, given)
     exact = model.exact if isinstance(model, FastModel) else model
     if isinstance(data, LabeledImages):
-        _check_width(model, data)
+        _check_width(model, images, data.num_classes)
     check_lengths(recipe, len(images))
     if batch_size is None:
         batch_size = images_at_once(model, images[:MEASURED].to(device).float() / 255)
@@ -55,6 +57,8 @@ def attack(
         stored = quantize(result.images, clean, part.eps, part.norm)
         parts.append((stored, _share(part, exact, stored, truth, result, seed), result.restarts, result.gradients))
     stored, share, *facts = (torch.cat(column).to(images.device) for column in zip(*parts, strict=True))
+    if isinstance(data, LabeledImages):
+        stored = stored.expand_as(given)
     return AttackResult(stored.contiguous(), share > 0.5, *facts, name or type(exact).__name__, None if result.share is None else share)
 
 
@@ -78,11 +82,11 @@ def _at_rest(recipe: Attack, data: object, labels: object) -> tuple[Tensor, Tens
     return images, check_integers("labels", labels, len(images))
 
 
-def _check_width(model: nn.Module, data: LabeledImages) -> None:
+def _check_width(model: nn.Module, images: Tensor, classes: int) -> None:
     with attackable(model), torch.no_grad():
-        width = logits_of(model, pixels(data.images[:MEASURED]).to(device_of(model))).shape[1]
-    if width != data.num_classes:
-        raise ValueError(f"model: it returns {width} logits, but the data has {data.num_classes} classes")
+        width = logits_of(model, pixels(images[:MEASURED]).to(device_of(model))).shape[1]
+    if width != classes:
+        raise ValueError(f"model: it returns {width} logits, but the data has {classes} classes")
 
 
 def with_eps(recipe: Attack, eps: float | tuple[float, ...]) -> Attack:

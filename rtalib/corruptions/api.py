@@ -67,7 +67,7 @@ def corrupt(
 ) -> torch.Tensor:
     """Corrupt a batch of images as the published benchmarks do.
 
-    images: uint8 (N,3,H,W), any device with float64, sides from 16 px, square or not.
+    images: uint8 (N,3,H,W), or (N,1,H,W), which become RGB; any device with float64, sides from 16 px, square or not.
     name: one of CORRUPTIONS or HELD_OUT. severity: 1 to 5, or an integer tensor (N,) with one per image.
     index: integer tensor (N,), the identity of each image for the random numbers, default 0..N-1. The result for an image depends on
     (seed, name, severity, index[i]) and the image alone, never on the rest of the batch; to corrupt a part of a data set, give the indices

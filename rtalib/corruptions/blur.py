@@ -125,7 +125,7 @@ def glass_sources(offsets: torch.Tensor, height: int, width: int, reach: int) ->
         for move in moves[:, ::-1]:  # from the order of the scan, which is backwards, to that of the image
             dx, dy = move.reshape(rows, columns, 2).transpose(2, 0, 1)
             shift = dy * np.int32(width) + dx
-            target, handed = own.astype(np.int64), np.zeros(own.shape, dtype=bool)
+            target, handed = own.copy(), np.zeros(own.shape, dtype=bool)
             target.reshape(height, width)[window] += shift
             handed.reshape(height, width)[window] = (shift > 0) & (y + dy < rows) & (x + dx >= 0) & (x + dx < columns)
             end, site = target.copy(), np.flatnonzero(handed)

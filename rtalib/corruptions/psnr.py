@@ -27,8 +27,7 @@ def psnr(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     images, clean: uint8 (N,3,H,W). The mean squared difference counts as LEAST_ERROR at least, so the result is 68.1 dB at most.
     Raises TypeError or ValueError that name the argument.
     """
-    check_images(images)
-    check_images(clean, "clean")
+    images, clean = check_images(images), check_images(clean, "clean")
     if images.shape != clean.shape:
         raise ValueError(f"clean: expected the shape of images, {tuple(images.shape)}, got {tuple(clean.shape)}")
     error = (images.double() - clean.double()).square().mean((1, 2, 3))

@@ -1,6 +1,6 @@
 """Snow, fog and brightness (frost has its own file). uint8 (N,3,H,W) in and out."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ from rtalib.corruptions.filters import (
     zoom_taps,
     zoomed,
 )
+from rtalib.corruptions.large import fog as in_bands
 from rtalib.corruptions.large import settled
 
 LUMA = (0.299, 0.587, 0.114)
 STEP = 16_000  # words of snow that are drawn at a time
+SPARE = 1.5  # pixels of fog's square for one of the picture, from which on the square is computed in bands
 
 
 @lru_cache(maxsize=4)
@@ -125,9 +127,14 @@ def plasma_side(height: int, width: int) -> int:
     return 1 << (max(height, width) - 1).bit_length()
 
 
-def draw_fog(words: Words, height: int, width: int, constants: Fog) -> tuple[torch.Tensor]:
-    """side^2 - 1 numbers in [0, 1), float64 (N, side^2 - 1), coarsest level first: centres, then the two kinds of edge middles."""
-    return (units(words, plasma_side(height, width) ** 2 - 1),)
+def draw_fog(words: Words, height: int, width: int, constants: Fog) -> tuple[torch.Tensor | Words]:
+    """side^2 - 1 numbers in [0, 1), float64 (N, side^2 - 1), coarsest level first: centres, then the two kinds of edge middles.
+
+    On a CPU, for pictures that are much smaller than a large square, their words, of which parts are drawn when they are needed.
+    """
+    side = plasma_side(height, width)
+    sparse = words.index.device.type == "cpu" and side**2 > max(in_bands.LEAST // 2, SPARE * height * width)
+    return (words if sparse else units(words, side**2 - 1),)
 
 
 def plasma(noise: torch.Tensor, side: int, constants: Fog) -> torch.Tensor:
@@ -168,10 +175,26 @@ def plasma(noise: torch.Tensor, side: int, constants: Fog) -> torch.Tensor:
     return field.div_(field.amax((1, 2), keepdim=True))
 
 
-def fog(images: torch.Tensor, constants: Fog, noise: torch.Tensor) -> torch.Tensor:
+def plasma_of_words(words: Words, height: int, width: int, constants: Fog) -> torch.Tensor:
+    """The part (N, height, width) that a picture shows of the same height map, in memory that follows the picture."""
+
+    def draw(one: Words, start: int, count: int) -> np.ndarray:
+        near = start // 4 * 4  # words are drawn from multiples of 4 on
+        return units(one._replace(start=near), start - near + count)[0, start - near :].numpy()
+
+    shape = plasma_side(height, width), constants.decay, np.float32 if constants.single else np.float64, height, width
+    each = [partial(draw, words._replace(index=index[None])) for index in words.index]
+    return torch.from_numpy(np.stack([in_bands.plasma(draw, *shape) for draw in each]))
+
+
+def fog(images: torch.Tensor, constants: Fog, noise: torch.Tensor | Words) -> torch.Tensor:
     """clip((x + weight * plasma) * m / (m + weight)), m the brightest value of the image."""
     height, width = images.shape[2:]
-    mist = plasma(noise, plasma_side(height, width), constants)[:, None, :height, :width].mul_(constants.weight)
+    if isinstance(noise, Words):
+        mist = plasma_of_words(noise, height, width, constants)[:, None]
+    else:
+        mist = plasma(noise, plasma_side(height, width), constants)[:, None, :height, :width]
+    mist.mul_(constants.weight)
     brightest = unit_floats(images.amax((1, 2, 3), keepdim=True))
     if not alone(images):
         return fogged(images, mist, brightest, constants.weight)

@@ -25,8 +25,6 @@ class LabeledImages:
     name: str
 
     def __post_init__(self) -> None:
-        if isinstance(self.images, torch.Tensor) and self.images.ndim == 4 and self.images.shape[1] == 1:
-            object.__setattr__(self, "images", self.images.expand(-1, 3, -1, -1).contiguous())
         object.__setattr__(self, "images", check_images(self.images))
         check_kind("classes", self.classes, Iterable, "class names")
         object.__setattr__(self, "classes", tuple(self.classes))

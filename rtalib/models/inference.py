@@ -54,15 +54,26 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _batched(model: nn.Module, call: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, batch_size: int | None) -> torch.Tensor:
-    images = check_images(images)
+    images, device = check_images(images), device_of(model)
     if not images.numel():
         raise ValueError(f"images: expected at least one image, got {tuple(images.shape)}")
-    device = device_of(model)
+    images = in_its_channels(model, images)
     batch_size = batch_for(device, *images.shape[2:]) if batch_size is None else batch_size
     check_number("batch_size", batch_size, 1, integer=True)
     with evaluating(model), torch.inference_mode():
         parts = [call(pixels(batch.to(device))).float() for batch in images.split(int(batch_size))]
     return torch.cat(parts).cpu()  # joined outside inference mode, so that autograd accepts the result
+
+
+def in_its_channels(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """RGB images (N,3,H,W) as they are; gray ones, of three equal channels, as (N,1,H,W) if the first layer of `model` takes one channel.
+
+    That is its first convolution or, if it has none, its first linear layer.
+    """
+    layers = [module for kind in (nn.Conv2d, nn.Linear) for module in model.modules() if isinstance(module, kind)]
+    wanted = [getattr(layer, "in_channels", None) or layer.in_features / images[0, 0].numel() for layer in layers[:1]]
+    gray = wanted == [1] and bool((images == images[:, :1]).all())
+    return images[:, :1].contiguous() if gray else images
 
 
 def batch_for(device: torch.device, height: int, width: int) -> int:

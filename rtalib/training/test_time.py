@@ -95,7 +95,7 @@ def minimize_entropy(
 def _prepared(network: nn.Module, images: torch.Tensor) -> tuple[nn.Module, list[nn.modules.batchnorm._BatchNorm]]:
     """A copy in eval mode whose BatchNorm layers alone are in train mode, and these layers: dropout stays off."""
     batch_norms(network)
-    check_images(images)
+    images = check_images(images)
     if len(images) < 2:
         raise ValueError(f"images: expected at least 2 to estimate statistics from, got {len(images)}")
     adapted = copy.deepcopy(network).eval().to(best_device(network))

@@ -205,5 +205,4 @@ def _one(image: torch.Tensor) -> torch.Tensor:
     """uint8 (1,3,H,W) on the CPU, of one image (3,H,W)."""
     if image.ndim != 3:
         raise ValueError(f"image: expected shape (3,H,W), got {tuple(image.shape)}")
-    check_images(image[None], "image")
-    return image[None].cpu()
+    return check_images(image[None], "image").cpu()

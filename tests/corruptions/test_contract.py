@@ -69,7 +69,7 @@ GOOD = {"images": make_images(2), "name": "fog", "severity": 1}
         ({"images": GOOD["images"].float() / 255}, TypeError, "images.*uint8.*float32"),
         ({"images": GOOD["images"][0]}, ValueError, "images.*N,3,H,W"),
         ({"images": GOOD["images"].permute(0, 2, 3, 1)}, ValueError, "channels last"),
-        ({"images": GOOD["images"][:, :1]}, ValueError, "images.*2, 1, 32, 32"),
+        ({"images": GOOD["images"][:, :2]}, ValueError, "images.*2, 2, 32, 32"),
         ({"images": GOOD["images"].numpy() / 255}, TypeError, "images.*uint8.*float64"),
         ({"images": GOOD["images"][:, :, :15]}, ValueError, "images.*at least 16 px.*15x32"),
         ({"name": "fogg"}, ValueError, "Did you mean 'fog'"),

@@ -8,7 +8,7 @@ from pictures import chw, differing, hwc, make_images
 from rtalib import rng
 from rtalib.corruptions import api, blur, digital, frost, weather
 from rtalib.corruptions.constants import CONSTANTS
-from rtalib.corruptions.draws import Words
+from rtalib.corruptions.draws import Words, units
 
 SEVERITIES = range(1, 6)
 
@@ -62,8 +62,9 @@ def test_fog_equals_the_package(monkeypatch, peer, severity, size):
     images = make_images(8, *size)
     constants = constants_of("imagecorruptions", "fog", severity)
     (noise,) = draws_of("fog", images, constants)
+    count = weather.plasma_side(*size) ** 2 - 1
     expected = []
-    for image, row in zip(hwc(images), noise, strict=True):
+    for image, row in zip(hwc(images), units(noise, count) if isinstance(noise, Words) else noise, strict=True):
         feed(monkeypatch, uniform=uniform_from(row))
         expected.append(peer.fog(image, severity))
     assert torch.equal(weather.fog(images, constants, noise), chw(np.stack(expected)))

@@ -153,7 +153,7 @@ def corrupt_unlike(images: Tensor, name: str, severity: int, *, seed: int = 0, i
 
     Raises TypeError or ValueError that name the argument.
     """
-    check_images(images)
+    images = check_images(images)
     if name not in TYPES:
         raise unknown("corruption", name, TYPES)
     if severity not in SEVERITIES:
