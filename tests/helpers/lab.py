@@ -19,10 +19,7 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or ""
 READY = 120  # seconds for the server, and for a notebook
 NOISE = re.compile(r"/lsp/|/api/me\b|favicon|AudioContext|ResizeObserver loop")  # JupyterLab's own: what it asks for and need not get
-SETTINGS = {
-    "notebook-extension/tracker": '{"windowingMode": "none"}',
-    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
-}
+SETTINGS = {"notebook-extension/tracker": '{"windowingMode": "none"}'}  # beside those of `make lab`
 # The kernel is connected: what is run before that is lost.
 CONNECTED = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
 BEGUN = r"() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /\[[\d*]+\]/.test(p.textContent))"
@@ -105,7 +102,8 @@ def server(folder: Path, outputs: Path) -> Iterator[str]:
     }
     environment |= {f"JUPYTER_{name}_DIR": str(folder / f".{name.lower()}") for name in ("CONFIG", "RUNTIME")}
     options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=", "--ServerApp.password=", "--ip=127.0.0.1"]
-    options += ["--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={folder / '.settings'}", "--LabApp.news_url="]
+    options += ["--LabApp.expose_app_in_browser=True", f"--LabApp.app_settings_dir={ROOT / 'docs' / 'lab' / 'settings'}"]
+    options += [f"--LabApp.user_settings_dir={folder / '.settings'}", "--LabApp.news_url="]
     options += [f"--LabApp.workspaces_dir={folder / '.workspaces'}", f"--ServerApp.root_dir={folder}"]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log, cwd=folder)
@@ -189,8 +187,8 @@ class Page:
             self.page.keyboard.press(key)
 
     def shot(self, explorer, path: Path) -> None:
-        """A screenshot of an explorer, as wide as its picture, without the frame of what has the focus."""
+        """A screenshot of an explorer, as wide as its controls, without the frame of what has the focus."""
         self.page.evaluate("() => document.activeElement.blur()")
-        box, picture = explorer.bounding_box(), explorer.locator("img").first.bounding_box()
-        width = picture["x"] + picture["width"] - box["x"] + 4
-        self.page.screenshot(path=path, clip={**box, "width": width})
+        explorer.scroll_into_view_if_needed()
+        box, controls = explorer.bounding_box(), explorer.locator(".widget-hbox").first.bounding_box()
+        self.page.screenshot(path=path, clip={**box, "width": controls["x"] + controls["width"] - box["x"] + 4})

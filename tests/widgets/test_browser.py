@@ -120,6 +120,14 @@ def test_the_play_button_runs_through_the_epochs(lab):
     assert change.text.startswith("Mixing weights of a search after epoch ")
 
 
+def test_a_saved_notebook_keeps_the_state_of_its_explorers(lab):
+    page, explorer = found(lab, "search")
+    moved = page.after(explorer, lambda: page.press(page.controls(explorer)[0])).text
+    save = "async () => { await window.jupyterapp.commands.execute('docmanager:save'); return JSON.stringify(MODEL.getMetadata('widgets')); }"
+    kept = page.page.evaluate(save.replace("MODEL", "window.jupyterapp.shell.currentWidget.context.model"))
+    assert f'alt=\\"{moved[:41]}' in kept  # "Mixing weights of a search after epoch 2:"
+
+
 def test_the_true_notebook_ran_without_an_error(lab, shots):
     page = lab[0]["01_corruptions"]
     assert page.page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0
