@@ -114,18 +114,19 @@ def test_a_click_on_the_map_shows_that_failure(lab, shots):
     assert picture["x"] < button["x"] < picture["x"] + picture["width"] and picture["y"] < button["y"] < picture["y"] + picture["height"]
 
 
+def test_a_saved_notebook_keeps_the_state_of_its_explorers(lab):
+    page, explorer = found(lab, "search")
+    moved = page.after(explorer, lambda: page.press(page.controls(explorer)[0])).text
+    page.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    model = "window.jupyterapp.shell.currentWidget.context.model"
+    kept = page.page.evaluate(f"() => JSON.stringify({model}.getMetadata('widgets'))")
+    assert f'alt=\\"{moved[:41]}' in kept  # "Mixing weights of a search after epoch 2:"
+
+
 def test_the_play_button_runs_through_the_epochs(lab):
     page, explorer = found(lab, "search")
     change = page.after(explorer, explorer.locator("button").first.click)
     assert change.text.startswith("Mixing weights of a search after epoch ")
-
-
-def test_a_saved_notebook_keeps_the_state_of_its_explorers(lab):
-    page, explorer = found(lab, "search")
-    moved = page.after(explorer, lambda: page.press(page.controls(explorer)[0])).text
-    save = "async () => { await window.jupyterapp.commands.execute('docmanager:save'); return JSON.stringify(MODEL.getMetadata('widgets')); }"
-    kept = page.page.evaluate(save.replace("MODEL", "window.jupyterapp.shell.currentWidget.context.model"))
-    assert f'alt=\\"{moved[:41]}' in kept  # "Mixing weights of a search after epoch 2:"
 
 
 def test_the_true_notebook_ran_without_an_error(lab, shots):
