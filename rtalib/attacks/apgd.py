@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rtalib.attacks.checks import check_recipe, warn_if_chance
 from rtalib.attacks.steps import EPS, LOSSES, Attack, AttackResult, AttackRun, project
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number
 
 MOMENTUM = 0.75  # alpha of equation 2: the part of the plain step; the rest is the previous change
 RISING = 0.75  # rho of condition 1: the step is halved if the loss rose in no more than this part of the steps since the last check
@@ -129,8 +129,7 @@ class APGD(Attack):
     def __post_init__(self) -> None:
         check_recipe(self, ("steps", "restarts"))
         check_number("targets", self.targets, 0, integer=True)
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
+        check_name("loss", self.loss, LOSSES)
         if self.targets and self.targeted:
             raise ValueError("targets: expected 0 with targeted=True, where the labels are the targets")
 

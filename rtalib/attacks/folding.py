@@ -33,6 +33,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     spectral norm), whose weights are computed anew at each call. The copy is for inference and attacks: it cannot be trained like the
     original. Raises ValueError if the model as a whole cannot be traced or copied.
     """
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     folded = replica(model).eval()
     for conv, norm in list(_pairs(folded, _trace(folded))):
         first, second = (copy.deepcopy(folded.get_submodule(name)) for name in (conv, norm))  # weights may be shared with other layers

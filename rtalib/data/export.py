@@ -15,7 +15,7 @@ import torch
 
 from rtalib.data.images import LabeledImages
 from rtalib.data.readers import DATA_FILE, LABEL_FILE
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_name, check_number
 from rtalib.infra.store.files import replacing
 
 KINDS = ("competition", "npz", "parquet")
@@ -37,14 +37,15 @@ def export(
     A file of that name is replaced at once; a killed export leaves the old file, or none, but never a part. Raises ValueError for an
     unknown kind, for soft labels in 'parquet' and for a label_smoothing out of range or without 'competition'; OSError of the disk.
     """
-    kinds = tuple(dict.fromkeys(kinds))
+    check_kind("data", data, LabeledImages, "LabeledImages")
+    check_kind("folder", folder, (str, Path), "a path")
+    check_kind("kinds", kinds, (list, tuple), "a list of names")
     for kind in kinds:
-        if kind not in KINDS:
-            raise unknown("kind", kind, KINDS)
+        check_name("kind", kind, KINDS)
+    kinds = tuple(dict.fromkeys(kinds))
     if not kinds:
         raise ValueError(f"kinds: expected at least one of {', '.join(KINDS)}")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: expected 0 to 1, got {label_smoothing}")
+    check_number("label_smoothing", label_smoothing, 0, 1)
     if label_smoothing and "competition" not in kinds:
         raise ValueError(f"label_smoothing: only kind 'competition' smooths its labels, got kinds {', '.join(kinds)}")
     if "parquet" in kinds and data.labels.ndim == 2:

@@ -34,7 +34,7 @@ def adapt(
     if not isinstance(network, nn.Module):
         raise TypeError(f"network: expected a torch.nn.Module, got {type(network).__name__}")
     if (mean is None) != (std is None):
-        raise ValueError(f"mean, std: expected both or none, got mean {mean!r} and std {std!r}")
+        raise ValueError(f"mean, std: expected both or none, got mean {short(mean)} and std {short(std)}")
     if size is not None:
         check_number("size", size, 1, integer=True, unit=" pixel")
     if features is not None and features not in (known := _names(network)):

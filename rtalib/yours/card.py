@@ -14,7 +14,7 @@ import torch
 from rtalib.corruptions import benchmark_for
 from rtalib.corruptions.on_disk.published_md5 import cifar10_origin
 from rtalib.data.images import LabeledImages
-from rtalib.errors import check_number
+from rtalib.errors import check_kind, check_number
 from rtalib.infra import provenance, store
 from rtalib.infra.grid.progress import seconds
 from rtalib.training.artefacts import frost_kind
@@ -46,9 +46,15 @@ class CardRequest:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("limit", "attack_limit"):
+        check_kind("network", self.network, NetworkSpec, "a NetworkSpec")
+        check_kind("dataset", self.dataset, str, "the name of a data set")
+        for name in ("limit", "attack_limit", "side"):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 1, integer=True, unit=" image")
+                check_number(name, getattr(self, name), 1, integer=True, unit=" pixel" if name == "side" else " image")
+        for name in ("corruptions", "attacks", "eps"):
+            if getattr(self, name) is not None:
+                check_kind(name, getattr(self, name), (list, tuple), "a list")
+        check_number("seed", self.seed, integer=True)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from rtalib.errors import check_number
+from rtalib.errors import check_kind, check_number
 from rtalib.yours import cells as card_cells
 from rtalib.yours.card import Card, CardRequest, evaluate
 from rtalib.yours.metrics import Z
@@ -119,6 +119,9 @@ def gate(old: CardRequest, new: CardRequest, points: float, *, early: bool = Fal
     early: the anytime test is asked after every block of images, and the gate ends as soon as a cell is worse; else the fixed test sees
     all images. grid_options: executor, workers.
     """
+    check_kind("old", old, CardRequest, "a CardRequest")
+    check_kind("new", new, CardRequest, "a CardRequest")
+    check_kind("early", early, bool, "True or False")
     check_number("gate", points, 0, 100, unit=" points")
     if not early:
         before, after = (evaluate(request, **grid_options) for request in (old, new))

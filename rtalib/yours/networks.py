@@ -15,7 +15,7 @@ from torch import nn
 
 from rtalib import models
 from rtalib.data.bounds import one_line
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_number, unknown
 from rtalib.infra.grid.cell import environment
 from rtalib.models import weights as weights_of
 from rtalib.models.adapt import Adapted, adapt
@@ -46,6 +46,11 @@ def open_network(
 
     Raises ValueError, TypeError or FileNotFoundError that names the argument or the file.
     """
+    check_kind("spelling", spelling, str, "the name of a network")
+    if weights is not None:
+        check_kind("weights", weights, (str, Path), "a path")
+    if classes is not None:
+        check_number("classes", classes, 2, integer=True)
     kind, _, name = spelling.rpartition(":")
     form = {"mean": mean, "std": std, "size": size, "output": output}
     if kind.endswith(".py"):

@@ -22,7 +22,7 @@ from rtalib.data import export, pictures, readers
 from rtalib.data.bounds import check_memory
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import SPLITS, load_dataset
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_kind, check_number, unknown
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta import tables as rta
@@ -53,6 +53,10 @@ class SetRequest:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_kind("images", self.images, str, "a folder or the name of a data set")
+        for name in ("iterative", "originals"):
+            check_kind(name, getattr(self, name), bool, "True or False")
+        check_number("seed", self.seed, integer=True)
         check_number("side", self.side, *SIDES, integer=True, unit=" pixels")
         check_number("size", self.size, 1, integer=True, unit=" image")
         scales.get(self.scale)

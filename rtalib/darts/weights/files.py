@@ -10,7 +10,7 @@ from rtalib.darts.genotype import Genotype
 from rtalib.darts.network import Network
 from rtalib.darts.operations import STEMS, reduction_positions
 from rtalib.darts.weights.published import NORMALIZATION, published_names
-from rtalib.errors import unknown
+from rtalib.errors import check_kind, check_name
 from rtalib.models.adapt import per_channel
 from rtalib.models.weights import check_fit, read
 
@@ -20,8 +20,8 @@ def save_network(network: Network, path: Path | str) -> Path:
     normalization follow from the tensors."""
     from safetensors.torch import save_file
 
-    if not isinstance(network, Network):
-        raise TypeError(f"network: expected a darts.Network, got {type(network).__name__}")
+    check_kind("network", network, Network, "a darts.Network")
+    check_kind("path", path, (str, Path), "a path")
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(state, Path(path), {"genotype": str(network.genotype), "stem": network.stem_name})
     return Path(path)
@@ -42,6 +42,9 @@ def load_network(
     and hold none; by default they get that of their training script, CIFAR-10's, or ImageNet's with its stem. ValueError for a file
     without the genotype or the stem, for one that says another, and for tensors that do not fit, by name.
     """
+    check_kind("path", path, (str, Path), "a path")
+    if stem is not None:
+        check_kind("stem", stem, str, "the name of a stem")
     genotype = None if genotype is None else str(Genotype.of(genotype))
     found, said = read(path)
     published = any("._ops." in name or name.startswith(("stem0.", "auxiliary_head.")) for name in found)
@@ -49,8 +52,7 @@ def load_network(
         said = {"stem": "imagenet" if "stem0.0.weight" in found else "cifar"} if stem is None else {}
     genotype = _told(path, "genotype", said.get("genotype"), genotype)
     stem = _told(path, "stem", said.get("stem"), stem)
-    if stem not in STEMS:
-        raise unknown("stem", stem, STEMS)
+    check_name("stem", stem, STEMS)
     network = Network(Genotype.parse(genotype), *_size(path, found), auxiliary=_has_head(found), stem=stem)
     own = network.state_dict()
     names = published_names(network) if published else {name: name for name in own}

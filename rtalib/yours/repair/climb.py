@@ -23,7 +23,7 @@ from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS, benchmark_for, corrupt
 from rtalib.data.images import LabeledImages, balanced, concat
 from rtalib.data.loading import load_dataset
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_kind, check_name, check_number
 from rtalib.experiments.repair.images import TEST_SEED, stratified_halves
 from rtalib.infra import store
 from rtalib.infra.provenance import stamp
@@ -87,11 +87,18 @@ def case_of_corruption(
 
     train: clean images of yours; None takes the first half of the test images.
     """
-    if corruption not in CORRUPTIONS:
-        raise unknown("corruption", corruption, CORRUPTIONS)
+    _check_images(train=train, test=test)
+    check_name("corruption", corruption, CORRUPTIONS)
+    check_number("seed", seed, integer=True)
     first, second = (test.subset(rows) for rows in stratified_halves(test.hard_labels, seed))
     failing = [_corrupted(part, corruption, severity, f"{test.name}/{corruption}") for part in (first, second)]
     return Case(train or first, *failing, second)
+
+
+def _check_images(**sets: object) -> None:
+    for name, given in sets.items():
+        if name != "train" or given is not None:
+            check_kind(name, given, LabeledImages, "LabeledImages")
 
 
 def _corrupted(data: LabeledImages, corruption: str, severity: int, name: str) -> LabeledImages:
@@ -107,6 +114,9 @@ def case_of_failures(
 
     train: clean images of yours; None takes one half of the test images.
     """
+    _check_images(train=train, test=test, failures=failures)
+    check_kind("labeled", labeled, bool, "True or False")
+    check_number("seed", seed, integer=True)
     labels = failures.hard_labels if labeled else torch.zeros(len(failures), dtype=torch.int64)
     if len(failures) < 4:
         raise ValueError(f"failures: expected at least 4 images, half to repair with and half to measure on, got {len(failures)}")
@@ -135,10 +145,16 @@ def ladder(
     images whose 15 corrupted copies at severity 3 give the change of the mean over corruptions; 0 leaves it out. on_rung(row): called
     after each rung. ValueError naming the argument: images of another form, no failure, a goal that cannot be reached.
     """
-    settings = settings or Settings()
+    settings = Settings() if settings is None else settings
+    check_kind("network", network, nn.Module, "a torch.nn.Module")
+    check_kind("case", case, Case, "a case, see case_of_corruption and case_of_failures")
+    check_kind("settings", settings, Settings, "repair.Settings")
+    check_kind("rungs", rungs, (list, tuple), "a list of names")
+    check_kind("all_rungs", all_rungs, bool, "True or False")
+    check_kind("on_rung", on_rung, (Callable, type(None)), "a function of a row")
     for name in rungs:
-        if name not in RUNGS:
-            raise unknown("rung", name, RUNGS)
+        check_name("rung", name, RUNGS)
+    check_number("others", others, 0, integer=True)
     check_number("goal", goal, 0, 100, open_low=True, unit=" points")
     network = copy.deepcopy(network).eval().to(best_device(network))
     _check_fits(network, case)
