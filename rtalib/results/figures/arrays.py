@@ -120,12 +120,12 @@ def difference_dots(differences: Mapping[str, np.ndarray], names: Sequence[str],
     for series, found in differences.items():
         if np.shape(found) != (len(names), 3):
             raise ValueError(f"differences[{series!r}]: expected shape ({len(names)}, 3), got {np.shape(found)}")
-    with style.sheet(style.PAGE, 0.23 * len(names) + 1.0, foot) as (drawing, axes):
+    with style.sheet(style.PAGE, max(0.23, 0.1 * len(differences)) * len(names) + 1.0, foot) as (drawing, axes):
         for line in range(1, len(names), 2):
             axes.axhspan(line - 0.5, line + 0.5, color="#F4F4F4", lw=0, zorder=0)
         for k, (series, found) in enumerate(differences.items()):
             value, low, high = np.asarray(found, float).T
-            places = np.arange(len(names)) + 0.3 * (k - (len(differences) - 1) / 2)
+            places = np.arange(len(names)) + min(0.3, 0.8 / len(differences)) * (k - (len(differences) - 1) / 2)
             reach = np.maximum([value - low, high - value], 0)
             look = {"fmt": style.MARKERS[k], "color": style.CYCLE[k % len(style.CYCLE)], "ms": 3.4, "elinewidth": 0.9}
             axes.errorbar(value, places, xerr=reach, label=series, **look)

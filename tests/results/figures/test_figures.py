@@ -247,6 +247,12 @@ def test_difference_dots_lie_at_their_values():
         figures.difference_dots({"one": np.zeros((2, 2))}, ["a", "b"], axis="points")
 
 
+def test_dots_of_many_series_stay_on_the_line_of_their_name():
+    axes = figures.difference_dots({str(k): np.zeros((2, 3)) for k in range(6)}, ["a", "b"], axis="points").axes[0]
+    places = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == 2 and line.get_marker() in plot_style.MARKERS]
+    assert len(places) == 6 and all(abs(y - line) < 0.5 for pair in places for line, y in enumerate(pair))
+
+
 def test_published_differences_beyond_a_panel_stand_at_its_edge_with_their_number():
     rows = [{"method": m, "seed": 0, "clean": 50.0, "fail": 1.0 * (m != "Org. DNN")} for m in ("Org. DNN", "CF-DARTSE")]
     axes = figures.difference_bars(rows, papers.CF_DARTS["table2"]).axes[0]
