@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.context import BaseContext
@@ -71,6 +71,12 @@ def without_script() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = script
+
+
+def without_piped_script() -> AbstractContextManager:
+    """Around the start of a child whose parent's script may have come by a pipe, from which no child can read it again."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return without_script() if file and not os.path.exists(file) else nullcontext()
 
 
 class Copy:

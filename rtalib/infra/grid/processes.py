@@ -91,7 +91,7 @@ class _Slot:
         """With a GPU the worker is spawned: its GPU is chosen before it imports anything."""
         context = multiprocessing.get_context("spawn") if self.gpus else fork_server.context()
         others = multiprocessing.active_children()
-        with environment(CUDA_VISIBLE_DEVICES=self.gpus), fork_server.starting():
+        with environment(CUDA_VISIBLE_DEVICES=self.gpus), fork_server.starting(), fork_server.without_piped_script():
             pool = ProcessPoolExecutor(1, context, _begin, (self.threads, fork_server.Surroundings()))
             self.started = pool.submit(int)  # starts the worker
             (self.process,) = (child for child in multiprocessing.active_children() if child not in others)

@@ -169,7 +169,8 @@ grid.run(test_grid.slow_square, cells, recipe="slow_square", run="demo", table="
 
 
 @pytest.mark.slow
-def test_workers_end_with_their_driver(cells):
+@pytest.mark.parametrize("piped", [False, True])
+def test_workers_end_with_their_driver(cells, piped):
     code = f"""
 import test_grid
 from rtalib import grid
@@ -177,7 +178,10 @@ if __name__ == "__main__":
     cells = [test_grid.Cell(n, {cells[0].folder!r}) for n in range(2)]
     grid.run(test_grid.write_pid_and_wait, cells, recipe="wait", run="demo", table="t", executor="processes", workers=2)
 """
-    driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
+    where = {"cwd": Path(__file__).parent, "stdout": subprocess.DEVNULL}
+    driver = subprocess.Popen([sys.executable, *(["-"] if piped else ["-c", code])], stdin=subprocess.PIPE, text=True, **where)
+    with driver.stdin as script:
+        script.write(code if piped else "")
     folder = Path(cells[0].folder)
     assert eventually(lambda: len(list(folder.glob("pid-*"))) == 2)
     driver.kill()
