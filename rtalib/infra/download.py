@@ -1,13 +1,14 @@
 """The two data sets that can be fetched: an archive each, written whole or not at all, and checked by its published MD5."""
 
-import hashlib
 import os
 import shutil
+import tempfile
 import urllib.request
-import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from rtalib.infra.store.files import digest, replacing
 
 CHUNK = 1 << 20
 
@@ -18,7 +19,6 @@ class Archive:
 
     url: str
     md5: str
-    megabytes: int
     folder: str = ""
 
     @property
@@ -27,10 +27,8 @@ class Archive:
 
 
 ARCHIVES = {
-    "cifar10": Archive("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", 170),
-    "tiny-imagenet": Archive(
-        "http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", 248, "tiny-imagenet-200"
-    ),
+    "cifar10": Archive("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+    "tiny-imagenet": Archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de", "tiny-imagenet-200"),
 }
 
 
@@ -42,8 +40,7 @@ def fetch(name: str, base: Path) -> Path:
     """
     archive = ARCHIVES[name]
     file = base / archive.file
-    if not (file.is_file() and _md5(file) == archive.md5):
-        base.mkdir(parents=True, exist_ok=True)
+    if not (file.is_file() and digest(file, "md5") == archive.md5):
         _copy(archive, file)
     if not archive.folder:
         return file
@@ -53,32 +50,19 @@ def fetch(name: str, base: Path) -> Path:
 
 
 def _copy(archive: Archive, file: Path) -> None:
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
+    with replacing(file) as (part,):
         with urllib.request.urlopen(archive.url, timeout=60) as answer, open(part, "wb") as out:
             shutil.copyfileobj(answer, out, CHUNK)
-        if (found := _md5(part)) != archive.md5:
+        if (found := digest(part, "md5")) != archive.md5:
             raise ValueError(f"download: {archive.url} has the MD5 {found}, expected {archive.md5}; nothing was kept")
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _md5(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _unpack(file: Path, folder: Path) -> None:
     """The members below `folder.name`, all of them or none. ValueError for a member that would be written elsewhere."""
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
-    try:
-        with zipfile.ZipFile(file) as opened:
-            for member in opened.namelist():
-                path = PurePosixPath(member)
-                if path.is_absolute() or ".." in path.parts or path.parts[0] != folder.name:
-                    raise ValueError(f"download: {file} has a member {member!r}, expected all of them below {folder.name}/")
-            opened.extractall(part)
-        os.replace(part / folder.name, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as part, zipfile.ZipFile(file) as opened:
+        for member in opened.namelist():
+            path = PurePosixPath(member)
+            if path.is_absolute() or ".." in path.parts or path.parts[0] != folder.name:
+                raise ValueError(f"download: {file} has a member {member!r}, expected all of them below {folder.name}/")
+        opened.extractall(part)
+        os.replace(Path(part) / folder.name, folder)

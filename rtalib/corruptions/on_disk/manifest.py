@@ -4,7 +4,6 @@ A part is written in the hidden work folder, entered in the manifest and renamed
 and in the manifest, whatever dies when. A file that the manifest does not name is somebody else's and is never touched.
 """
 
-import hashlib
 import os
 
 from rtalib.corruptions.on_disk import layouts
@@ -52,7 +51,7 @@ def is_finished(task: Task, part: str, manifest: dict) -> bool:
     path, facts = task.out / part, manifest["files"].get(part)
     if facts is None or not path.exists():
         return False
-    found = layouts.folder_facts(path) if path.is_dir() else {"bytes": path.stat().st_size, "sha256": _digest(path, "sha256")}
+    found = layouts.folder_facts(path) if path.is_dir() else {"bytes": path.stat().st_size, "sha256": store.digest(path)}
     different = [f"{name} {found[name]}, not {facts[name]}" for name in found if found[name] != facts.get(name)]
     if different:
         store.set_aside(path, f"{different[0]}")
@@ -65,16 +64,11 @@ def commit(task: Task, manifest: dict, row: dict) -> None:
     if work.is_dir():
         facts = {name: row[name] for name in ("files", "bytes", "sha256")}
     else:
-        facts = {"bytes": work.stat().st_size} | {kind: _digest(work, kind) for kind in ("sha256", "md5")}
+        facts = {"bytes": work.stat().st_size} | {kind: store.digest(work, kind) for kind in ("sha256", "md5")}
     manifest["files"][row["part"]] = facts
     save(task, manifest)
     path.parent.mkdir(exist_ok=True)
     os.replace(work, path)
-
-
-def _digest(path: os.PathLike, kind: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def save(task: Task, manifest: dict) -> None:

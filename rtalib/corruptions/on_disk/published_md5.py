@@ -12,6 +12,7 @@ import numpy as np
 
 from rtalib.data.loading import find_cifar10, root_folder
 from rtalib.data.parquet_npz import parquet_pictures
+from rtalib.infra import store
 
 # MD5s of the files <name>.npy in that record's archive, as torch-uncertainty checks them (datasets/classification/cifar/cifar_c.py)
 MD5 = {
@@ -76,8 +77,6 @@ def cifar10_origin(root: str | Path | None) -> str:
             return "JPEG-recompressed copies (parquet), so every type is expected to differ"
         return "from parquet, not known to be the original ones"
     file, wanted = (files[0] / "test_batch", TEST_BATCH_MD5) if kind == "folder" else (files[0], TAR_MD5)
-    with open(file, "rb") as stream:
-        original = hashlib.file_digest(stream, "md5").hexdigest() == wanted
-    if original:
+    if store.digest(file, "md5") == wanted:
         return "the original ones, so a difference is an error"
     return f"not known to be the original ones ({file.name} has another MD5), so a difference may be theirs"

@@ -78,10 +78,10 @@ def move_aside(path: Path) -> Path | None:
         return aside
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+def digest(path: Path, kind: str = "sha256") -> str:
+    """SHA-256 of a file, or with 'md5' what published files are checked by, in hex."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def size_of(path: Path) -> int:
