@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from rtalib.darts.operations import CELL_OPERATIONS, OPERATIONS
-from rtalib.darts.weights.texts import FIELDS, fields_of, fields_of_json, quoted
-from rtalib.errors import check_number, unknown
+from rtalib.darts.weights.texts import FIELDS, fields_of, quoted
+from rtalib.errors import check_name, check_number, unknown
 from rtalib.infra.data_files import read_toml
 
 Edge = tuple[str, int]
@@ -22,8 +22,7 @@ def _check_cell(cell: str, edges: tuple[Edge, ...], concat: tuple[int, ...]) -> 
     nodes = 2 + len(edges) // 2
     for position, (name, source) in enumerate(edges):
         node = 2 + position // 2
-        if name not in CELL_OPERATIONS:
-            raise unknown("operation", name, CELL_OPERATIONS)
+        check_name("operation", name, CELL_OPERATIONS)
         if not 0 <= source < node:
             raise ValueError(f"{cell}: node {node} takes {name} of node {source}; expected a source in 0..{node - 1}")
     if not concat or len(set(concat)) < len(concat) or not all(0 <= node < nodes for node in concat):
@@ -84,11 +83,6 @@ class Genotype:
     def to_json(self) -> str:
         """A JSON object with the four fields; edges are [operation, source] pairs."""
         return json.dumps({field: getattr(self, field) for field in FIELDS})
-
-    @classmethod
-    def from_json(cls, text: str) -> "Genotype":
-        """The inverse of to_json(). ValueError if the text is no JSON object with exactly the four fields."""
-        return cls(**fields_of_json(text))
 
     def skips(self, cell: str = "normal") -> int:
         """How many inputs of a cell ('normal' or 'reduce') are skip connections: many of them announce a collapsed search."""

@@ -19,7 +19,6 @@ class Step:
     seconds: float
     guess: bool = False
     needs: tuple[int, ...] = ()
-    size: float = 0.0
 
 
 def steps(work: Work, stored: Collection[Cell], prices: Prices, known: Mapping[Cell, float]) -> list[Step]:
@@ -40,7 +39,7 @@ def steps(work: Work, stored: Collection[Cell], prices: Prices, known: Mapping[C
             found = [(count, *prices.of(kind)) for kind, count in task.units]
             needs = tuple(place[need] for need in task.needs if place[need] is not None)
             seconds = sum(count * each for count, each, _ in found)
-            left.append(Step(table, seconds, any(guess for *_, guess in found), needs, task.size))
+            left.append(Step(table, seconds, any(guess for *_, guess in found), needs))
             return len(left) - 1
 
         _enter(work, tasks, place, price)

@@ -39,10 +39,6 @@ class Work:
             self.tasks.append(Task(name[0], kept, tuple(dict.fromkeys(needs)), size))
         return self.numbers[name]
 
-    def kinds(self) -> list[Kind]:
-        """Each kind once, in the order of the tasks."""
-        return list(dict.fromkeys(kind for task in self.tasks for kind, _ in task.units))
-
 
 def of_cells(planned: Mapping[str, Mapping[str, Any]], side: int = 32, classes: int = 10) -> Work:
     """The work of cells {table: {key: cell}}, as grid.planning gives them. side, classes: of the data set's images.

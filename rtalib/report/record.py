@@ -48,8 +48,3 @@ def claims() -> pd.DataFrame:
     """Every claim as `report.claims` has it, each from the largest recorded run that measured it; those that none measured are left out."""
     found = pd.concat([collect.claims(folder).assign(run=folder.name) for folder in runs()])
     return found[found["verdict"] != "missing"].drop_duplicates("claim").sort_index(kind="stable").reset_index(drop=True)
-
-
-def figure(name: str) -> Path | None:
-    """figures/<name>.png of the largest recorded run that has it."""
-    return next((path for folder in runs() if (path := folder / "figures" / f"{name}.png").exists()), None)

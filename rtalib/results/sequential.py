@@ -93,25 +93,3 @@ def next_cells(
         if missing and not standing.decided and whole <= best[0] and standing.needed < math.inf:
             best = whole, missing
     return best[1]
-
-
-def replay(rows: Sequence[Mapping], claims: Sequence[Claim], hours: Mapping[str, float], *, equal: bool) -> list[tuple[float, int]]:
-    """(hours spent, claims decided) step by step, as if the stored rows came one after the other, from two seeds of each method on.
-
-    equal: all methods get the next seed in turn, as a table does; otherwise the seeds go where `next_cells` says. Ends when the rows do.
-    """
-    stored = {(str(row["method"]), row["seed"]): row for row in rows}
-    known = {pair: row for pair, row in stored.items() if pair[1] < 2}
-    in_turn = iter(sorted(set(stored) - set(known), key=lambda pair: pair[1]))
-    spent, steps = 0.0, []
-    while True:
-        steps.append((spent, sum(standing.decided for standing in standings(list(known.values()), claims))))
-        chosen = (
-            [pair for pair in [next(in_turn, None)] if pair]
-            if equal
-            else next_cells(list(known.values()), claims, hours, possible=stored.__contains__)
-        )
-        if not chosen:
-            return steps
-        known |= {pair: stored[pair] for pair in chosen}
-        spent += sum(hours.get(method, 0.0) for method, _ in chosen)

@@ -19,7 +19,7 @@ def cell(name="skip_connect"):
 @pytest.mark.parametrize("genotype", [*GENOTYPES.values(), random_genotype(3)], ids=[*GENOTYPES, "random"])
 def test_text_and_json_read_back_to_an_equal_value(genotype):
     assert Genotype.parse(str(genotype)) == genotype
-    assert Genotype.from_json(genotype.to_json()) == genotype
+    assert Genotype.parse(genotype.to_json()) == genotype
     assert len({genotype, Genotype.parse(str(genotype))}) == 1
 
 
@@ -48,7 +48,7 @@ def test_invalid_cells_are_named():
     with pytest.raises(ValueError, match="expected the fields normal, .* got normal"):
         Genotype.parse("Genotype(normal=[])")
     with pytest.raises(ValueError, match="fields"):
-        Genotype.from_json('{"normal": []}')
+        Genotype.parse('{"normal": []}')
 
 
 def test_random_genotypes_depend_on_the_seed_alone():
@@ -116,7 +116,7 @@ def test_wrong_alphas_and_spaces_are_named():
 )
 def test_json_that_is_no_genotype_is_refused(text):
     with pytest.raises(ValueError, match="genotype"):
-        Genotype.from_json(text)
+        Genotype.parse(text)
 
 
 @pytest.mark.parametrize(

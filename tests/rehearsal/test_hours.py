@@ -56,7 +56,7 @@ def example() -> Work:
     work = Work()
     shared = work.add(("network", "shared"), [(KIND, 10)])
     for name in "ab":
-        own = work.add(("network", name), [(KIND, 5)], [shared], size=7)
+        own = work.add(("network", name), [(KIND, 5)], [shared])
         work.cells["t", name] = (own,)
     return work
 
@@ -65,7 +65,7 @@ def test_shared_work_counts_once_and_is_done_when_a_stored_row_needed_it():
     price = prices.Prices({text_of(KIND): {"unit_seconds": 2.0}})
     assert [step.seconds for step in steps(example(), [], price, {})] == [20, 10, 10]
     left = steps(example(), [("t", "a")], price, {})
-    assert [(step.seconds, step.needs, step.size, step.guess) for step in left] == [(10, (), 7, False)]
+    assert [(step.seconds, step.needs, step.guess) for step in left] == [(10, (), False)]
 
 
 def test_a_cell_of_known_cost_needs_no_price():

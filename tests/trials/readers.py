@@ -153,7 +153,7 @@ READERS = {
     ),
     "genotype": Reader("g.txt", lambda path: Genotype.parse(path.read_text("latin-1")), lambda: [str(GENOTYPES["darts_v2"]).encode()]),
     "genotype-json": Reader(
-        "g.json", lambda path: Genotype.from_json(path.read_text("latin-1")), lambda: [GENOTYPES["darts_v2"].to_json().encode()]
+        "g.json", lambda path: Genotype.parse(path.read_text("latin-1")), lambda: [GENOTYPES["darts_v2"].to_json().encode()]
     ),
     "notebook-record": Reader(
         "n.json",

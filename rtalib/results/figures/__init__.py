@@ -7,7 +7,7 @@ __getattr__, __dir__ = lazily(
     {
         "rows": "score_bars proxy_parts difference_bars corruption_dots accuracy_curves severity_curves",
         "samples": "short_name student tidy",
-        "arrays": "heat show_pixels alpha_heatmap image_grid transfer_heatmap difference_dots severity_gallery selection_map",
+        "arrays": "heat show_pixels image_grid transfer_heatmap difference_dots severity_gallery selection_map",
         "claims": "published_against_measured",
         "cells": "HasCells draw_cell used circuit",
         "style": "Drawing use_style sheet figure place color save describe",

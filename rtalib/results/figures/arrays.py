@@ -53,21 +53,6 @@ def show_pixels(axes: Axes, image: np.ndarray) -> None:
     axes.axis("off")
 
 
-def alpha_heatmap(weights: np.ndarray, ops: Sequence[str]) -> style.Drawing:
-    """Weights (E,K) in [0,1] of K operations on E edges; a frame marks the greatest of each edge. ValueError for another shape."""
-    weights = np.asarray(weights, dtype=float)
-    if weights.ndim != 2 or weights.shape[1] != len(ops):
-        raise ValueError(f"weights: expected shape (edges, {len(ops)}) for {len(ops)} ops, got {weights.shape}")
-    texts = [[f"{value:.2f}".lstrip("0") for value in line] for line in weights]
-    with style.sheet(style.COLUMN, 0.2 * len(weights) + 1.0) as (drawing, axes):
-        names = [op.replace("_", " ") for op in ops]
-        heat(axes, list(map(str, range(len(weights)))), names, weights / max(weights.max(), 1e-12), texts)
-        for edge, op in enumerate(weights.argmax(axis=1)):
-            frame_cell(axes, edge, op)
-        axes.set(ylabel="edge", title="Operation weights")
-    return drawing
-
-
 def image_grid(
     images: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 8, size: float = 0.85, title: str | None = None
 ) -> style.Drawing:

@@ -9,6 +9,7 @@ from typing import Protocol
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyBboxPatch
 
+from rtalib.errors import check_name
 from rtalib.results.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PINK, Drawing, figure, use_style
 
 # Beginning of an operation's name -> color of its family.
@@ -26,8 +27,7 @@ class HasCells(Protocol):
 
 def draw_cell(genotype: HasCells, *, cell: str = "both", title: str | None = None) -> Drawing:
     """The normal cell, the reduction cell, or both side by side. `cell`: "normal" | "reduce" | "both"."""
-    if cell not in ("normal", "reduce", "both"):
-        raise ValueError(f"cell: got {cell!r}, expected 'normal', 'reduce' or 'both'")
+    check_name("cell", cell, ("normal", "reduce", "both"))
     names = ("normal", "reduce") if cell == "both" else (cell,)
     nodes = max(len(getattr(genotype, name)) // 2 for name in names)
     with use_style():

@@ -18,7 +18,7 @@ pytest.importorskip("triton")
 
 from rtalib import rng
 from rtalib.corruptions import kernels
-from rtalib.corruptions.constants import CONSTANTS
+from rtalib.corruptions.constants import CONSTANTS, CORRUPTIONS
 from rtalib.corruptions.draws import Words
 
 # two levels, since the code bases disagree on some rules
@@ -38,7 +38,7 @@ def findings(tmp_path_factory):
     return json.loads(run.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", kernels.FILES)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 def test_compiles_without_inexact_arithmetic(name, findings):
     found = findings[name]
     assert not found["error"], found["error"]
@@ -113,5 +113,5 @@ def _pick():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    found = {name: _compile(partial(_corrupt, name)) for name in kernels.FILES}
+    found = {name: _compile(partial(_corrupt, name)) for name in CORRUPTIONS}
     print(json.dumps(found | {"k_center": _compile(_pick)}))
