@@ -44,13 +44,8 @@ def evaluate(dataset: str, out: str, executor: str, workers: int | None, **given
     against, weights, points, early = (given.pop(name) for name in ("against", "against_weights", "gate", "early"))
     found = []
     with one_line_errors():
-        options = {
-            "limit": given.pop("limit"),
-            "side": given.pop("side"),
-            "attack_limit": given.pop("attack_limit"),
-            "seed": given.pop("seed"),
-        }
-        options |= {"corruptions": names(given.pop("corruptions")), "eps": given.pop("eps")}
+        options = {name: given.pop(name) for name in ("limit", "side", "attack_limit", "seed", "eps")}
+        options["corruptions"] = names(given.pop("corruptions"))
         attacks = given.pop("attacks")
         options["attacks"] = {"none": (), "all": tuple(cells.ATTACKS)}.get(attacks, names(attacks))
         request = card.CardRequest(cells.NetworkSpec(**given), dataset, **options)

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 SHOWN, SIDE = 20, 64  # pictures of a set, and the pixels of a page for the height of each
 
 
-def png(image: Tensor) -> str:
-    """A data address, for <img src>, of an image: uint8 (3,H,W)."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.cpu().permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG", compress_level=1)
+def png(image: Tensor, most: int | None = None) -> str:
+    """A data address, for <img src>, of an image: uint8 (3,H,W), at most `most` pixels on a side."""
+    buffer, picture = io.BytesIO(), Image.fromarray(image.cpu().permute(1, 2, 0).contiguous().numpy())
+    picture.thumbnail((most, most) if most else picture.size)
+    picture.save(buffer, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

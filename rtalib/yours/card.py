@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rtalib.corruptions import benchmark_for
+from rtalib.corruptions import SEVERITIES, benchmark_for
 from rtalib.corruptions.on_disk.published_md5 import cifar10_origin
 from rtalib.data.images import LabeledImages
 from rtalib.errors import check_kind, check_number
@@ -20,7 +20,7 @@ from rtalib.infra.grid.progress import seconds
 from rtalib.training.artefacts import frost_kind
 from rtalib.yours import cells as card_cells
 from rtalib.yours import metrics
-from rtalib.yours.cells import CLEAN, SEVERITIES, NetworkSpec
+from rtalib.yours.cells import CLEAN, NetworkSpec
 
 EPS = (1.0, 2.0, 4.0, 8.0)  # in units of 1/255
 ATTACKED = 500  # images under attack, unless the caller says how many

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rtalib import attacks
-from rtalib.corruptions import CORRUPTIONS, corrupt
+from rtalib.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.data.loading import load_dataset
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number
 from rtalib.infra import grid, store
 from rtalib.models.inference import best_device, predict
 from rtalib.training.artefacts import frost_kind, network_digest
@@ -28,7 +28,6 @@ from rtalib.yours.networks import open_network
 
 BLOCK = 500  # images
 CLEAN = "clean"
-SEVERITIES = (1, 2, 3, 4, 5)
 ATTACKS: dict[str, attacks.Attack] = {  # in the store a name stands for its recipe: give a changed recipe a new name
     "pgd": attacks.PGD(steps=20, stop_on_success=True),
     "odi_pgd": attacks.ODIPGD(keep="first"),
@@ -177,19 +176,25 @@ def identity(spec: NetworkSpec, network: nn.Module, data: LabeledImages) -> str:
     return store.content_digest(network_digest(network), source, answers)
 
 
-def examine(network: nn.Module, data: LabeledImages) -> None:
-    """ValueError in one line unless the network gives finite logits of the data's classes, the same for the same image each time."""
+def answers(network: nn.Module, data: LabeledImages) -> Tensor:
+    """Logits of the first eight images; ValueError in one line unless they are finite and of the data's classes."""
     few = data.images[:8]
     height, width = few.shape[2:]
     try:
-        first, second = predict(network, few), predict(network, few)
+        logits = predict(network, few)
     except RuntimeError as error:
         text = str(error).strip().partition("\n")[0]
         raise ValueError(f"network: it cannot take images of {width}x{height} px ({text}); --resize PX resizes them for it") from error
-    if first.shape[1] != data.num_classes:
-        raise ValueError(f"network: it gives {first.shape[1]} logits, but {data.name} has {data.num_classes} classes")
-    finite(first)
-    if not torch.equal(first, second):
+    if logits.shape[1] != data.num_classes:
+        raise ValueError(f"network: it gives {logits.shape[1]} logits, but {data.name} has {data.num_classes} classes")
+    return finite(logits)
+
+
+def examine(network: nn.Module, data: LabeledImages) -> None:
+    """ValueError in one line unless the network gives finite logits of the data's classes, the same for the same image each time."""
+    few = data.images[:8]
+    first = answers(network, data)
+    if not torch.equal(first, predict(network, few)):
         raise ValueError("network: its logits for the same images differ from one call to the next; expected no random parts in eval mode")
     alone = torch.cat([predict(network, few[i : i + 1]) for i in range(2)])
     if not torch.allclose(alone, first[:2], rtol=1e-2, atol=1e-2 * float(first.abs().max())):
@@ -214,11 +219,9 @@ def kinds_of(corruptions: Sequence[str] | None, attacked: Sequence[str], eps: Se
     if not chosen:
         raise ValueError(f"corruptions: expected at least one of {', '.join(CORRUPTIONS)}")
     for name in chosen:
-        if name not in CORRUPTIONS:
-            raise unknown("corruption", name, CORRUPTIONS)
+        check_name("corruption", name, CORRUPTIONS)
     for name in attacked:
-        if name not in ATTACKS:
-            raise unknown("attack", name, ATTACKS)
+        check_name("attack", name, ATTACKS)
     for radius in eps:
         check_number("eps", radius, 0, 255, open_low=True, unit=" in units of 1/255")
     return {CLEAN: ()} | dict.fromkeys(chosen, SEVERITIES), dict.fromkeys(attacked, tuple(sorted(eps)))

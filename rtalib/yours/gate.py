@@ -99,18 +99,11 @@ def compare(old: Card, new: Card, points: float, p: np.ndarray | None = None) ->
     lost, won, counts = differing(old, new)
     p = fixed_p(lost, won, counts, points / 100) if p is None else p
     columns = (*difference_interval(lost, won, counts), p, holm(p))
-    return [
-        Cell(
-            before["what"],
-            before["level"],
-            before["n"],
-            before["accuracy"],
-            after["accuracy"],
-            after["accuracy"] - before["accuracy"],
-            *one,
-        )
-        for before, after, *one in zip(old.cells, new.cells, *(column.tolist() for column in columns), strict=True)
-    ]
+    found = []
+    for was, now, *one in zip(old.cells, new.cells, *(column.tolist() for column in columns), strict=True):
+        gain = now["accuracy"] - was["accuracy"]
+        found.append(Cell(was["what"], was["level"], was["n"], was["accuracy"], now["accuracy"], gain, *one))
+    return found
 
 
 def gate(old: CardRequest, new: CardRequest, points: float, *, early: bool = False, **grid_options: Any) -> tuple[Card, list[Cell]]:

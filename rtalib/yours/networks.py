@@ -15,7 +15,7 @@ from torch import nn
 
 from rtalib import models
 from rtalib.data.bounds import one_line
-from rtalib.errors import check_kind, check_number, unknown
+from rtalib.errors import check_kind, check_name, check_number, unknown
 from rtalib.infra.grid.cell import environment
 from rtalib.models import weights as weights_of
 from rtalib.models.adapt import Adapted, adapt
@@ -125,8 +125,7 @@ def _call(path: Path, function: str) -> nn.Module:
 def _torchvision(name: str, published: bool, classes: int | None) -> tuple[nn.Module, dict]:
     from torchvision import models as zoo
 
-    if name not in zoo.list_models(module=zoo):
-        raise unknown("network of torchvision", name, zoo.list_models(module=zoo))
+    check_name("network of torchvision", name, zoo.list_models(module=zoo))
     if not published:
         return zoo.get_model(name, weights=None, **({} if classes is None else {"num_classes": classes})), {}
     weights = zoo.get_model_weights(name).DEFAULT

@@ -1,16 +1,14 @@
 """The files of a card: card.json, cells.csv, summary.csv, images.csv, card.md, and card.html, one page that opens without a network."""
 
-import base64
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
-from PIL import Image
 
 from rtalib.corruptions import corrupt
+from rtalib.data.thumbnails import png
 from rtalib.infra import store
 from rtalib.results.papers import CORRUPTION_LABELS
 from rtalib.yours import metrics
@@ -19,6 +17,7 @@ from rtalib.yours.gate import Cell
 
 FILES = ("card.json", "cells.csv", "summary.csv", "images.csv", "card.md", "card.html")
 SAME = ("network_identity", "images", "benchmark", "frost", "seed")  # of the provenance: cards that agree in these may replace each other
+SHOWN = 96  # pixels of the longer side of a picture on the page
 ATTACK_LABELS = {"pgd": "PGD-20", "odi_pgd": "ODI-PGD", "apgd_ce": "APGD-CE", "apgd_t": "APGD-T"}
 
 
@@ -77,13 +76,7 @@ def write(card: Card, out: str | Path, compared: Sequence[Cell] = ()) -> Path:
 
 
 def _csv(lines: Sequence[Mapping]) -> str:
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for line in lines:
-        writer.writerow({name: round(value, 3) if isinstance(value, float) else value for name, value in line.items()})
-    return text.getvalue()
+    return pd.DataFrame(lines).round(3).to_csv(index=False, lineterminator="\n")
 
 
 def standing(card: Card) -> list[dict]:
@@ -102,12 +95,5 @@ def pictures(card: Card, line: Mapping) -> list[dict]:
         clean, index = card.data.images[at : at + 1], torch.tensor([at])
         how = {"seed": card.request.seed, "benchmark": card.facts["provenance"]["benchmark"]}
         after = corrupt(clean, line["what"], severity, index=index, **how)
-        found.append({"before": _address(clean[0]), "after": _address(after[0]), "severity": severity})
+        found.append({"before": png(clean[0], SHOWN), "after": png(after[0], SHOWN), "severity": severity})
     return found
-
-
-def _address(image: torch.Tensor, most: int = 96) -> str:
-    picture, stream = Image.fromarray(image.permute(1, 2, 0).numpy()), io.BytesIO()
-    picture.thumbnail((most, most))
-    picture.save(stream, "png")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

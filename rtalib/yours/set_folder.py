@@ -1,11 +1,10 @@
 """A robust data set as class folders, its manifest, and the card beside it: which picture was made of what, and by what."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from PIL import Image
 
 from rtalib.corruptions import CORRUPTIONS
@@ -65,11 +64,7 @@ def write(data: LabeledImages, lines: Sequence[Mapping], out: Path) -> None:
 
 
 def write_manifest(lines: Sequence[Mapping], out: Path) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    store.write_atomic(out / MANIFEST, text.getvalue())
+    store.write_atomic(out / MANIFEST, pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
 
 
 def add_score(out: Path, rows: Sequence[Mapping]) -> None:

@@ -22,7 +22,7 @@ from rtalib.data import export, pictures, readers
 from rtalib.data.bounds import check_memory
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import SPLITS, load_dataset
-from rtalib.errors import check_kind, check_number, unknown
+from rtalib.errors import check_kind, check_name, check_number, unknown
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta import tables as rta
@@ -113,8 +113,7 @@ def make(
     iterative_search.
     """
     for kind in kinds:  # before hours of work, not after them
-        if kind not in KINDS:
-            raise unknown("format", kind, KINDS)
+        check_name("format", kind, KINDS)
     dataset = prepare(order, skip_unreadable=skip_unreadable)
     spec = spec_of(order, dataset)
     set_folder.check(Path(out), store.plain(order), load_dataset(dataset, "train").digest)

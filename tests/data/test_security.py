@@ -22,7 +22,6 @@ from rtalib.data.loading import load_dataset
 from rtalib.scales import run_name
 from rtalib.sources import public_weights
 from rtalib.training import checkpoints
-from rtalib.yours.repair import your_network
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +62,7 @@ def published_weights(folder, evil):
 
 def own_weights(folder, evil):
     torch.save({"weight": evil}, folder / "weights.safetensors")
-    your_network.load(str(darts.random_genotype(0)), folder / "weights.safetensors", 4, 2, load_dataset("shapes10", "test", limit=10))
+    darts.load_network(folder / "weights.safetensors", darts.random_genotype(0))
 
 
 def checkpoint(folder, evil):
@@ -91,7 +90,7 @@ def test_the_pickle_would_act(tmp_path):
 def test_a_genotype_is_parsed_and_not_evaluated(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="genotype"):
-        your_network.load(text, tmp_path / "weights.safetensors", 4, 2, load_dataset("shapes10", "test", limit=10))
+        darts.load_network(tmp_path / "weights.safetensors", text)
     assert not (tmp_path / "executed").exists()
 
 

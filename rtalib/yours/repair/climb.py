@@ -25,13 +25,15 @@ from rtalib.data.images import LabeledImages, balanced, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import check_kind, check_name, check_number
 from rtalib.experiments.repair.images import TEST_SEED, stratified_halves
+from rtalib.experiments.repair.protocol import correct
 from rtalib.infra import store
 from rtalib.infra.provenance import stamp
 from rtalib.models.adapt import Adapted
-from rtalib.models.inference import best_device, check_classes, predict
+from rtalib.models.inference import best_device
 from rtalib.training.artefacts import frost_kind, network_digest
+from rtalib.yours.cells import answers
 from rtalib.yours.repair.rungs import RUNGS, Case, NotApplicable, Settings
-from rtalib.yours.repair.your_network import resized
+from rtalib.yours.repair.your_network import check_failing, resized
 
 SEVERITY = 3  # of the corruptions in the mean over all of them
 OTHERS = 200  # clean images whose corrupted copies give that mean
@@ -161,7 +163,8 @@ def ladder(
     copies = _copies(case.clean, others)
     source = _Measures.of(network, case, copies)
     _check_goal(source, case, goal)
-    inputs = _inputs(network, case)
+    inputs = {"labeled": case.labeled, "frost": frost_kind()}  # what a repair depends on besides its settings
+    inputs |= {"network": network_digest(network), "own": case.own.digest, "pool": case.pool.digest}
     rows, chosen = [], None
     for name in (name for name in RUNGS if name in rungs):
         row, repaired = _climb(name, network, case, settings, source, copies, inputs)
@@ -198,9 +201,9 @@ class _Measures:
     @classmethod
     def of(cls, network: nn.Module, case: Case, copies: LabeledImages | None) -> "_Measures":
         return cls(
-            _right(network, case.held) if case.labeled else None,
-            _right(network, case.clean),
-            _right(network, copies) if copies else None,
+            correct(network, case.held) if case.labeled else None,
+            correct(network, case.clean),
+            correct(network, copies) if copies else None,
         )
 
     def summary(self) -> dict:
@@ -213,10 +216,6 @@ def _copies(clean: LabeledImages, others: int) -> LabeledImages | None:
         return None
     few = clean.subset(torch.arange(min(others, len(clean))))
     return concat([_corrupted(few, name, SEVERITY, name) for name in CORRUPTIONS], "corrupted")
-
-
-def _right(network: nn.Module, data: LabeledImages) -> Tensor:
-    return predict(network, data.images).argmax(1) == data.hard_labels
 
 
 def _percent(right: Tensor) -> float:
@@ -264,7 +263,7 @@ def _with_weights(network: nn.Module, entry: store.Entry) -> nn.Module:
     """The network of a stored rung; that of `architecture` has other cells than the given one."""
     repaired = copy.deepcopy(network)
     if (cells := entry.path / "genotype.json").exists():
-        genotype = darts.Genotype.from_json(cells.read_text())
+        genotype = darts.Genotype.parse(cells.read_text())
         repaired = resized(network, genotype).to(best_device(network))
     repaired.load_state_dict(load_file(entry.path / "weights.safetensors"))
     return repaired.eval()
@@ -284,12 +283,6 @@ def _measured(before: _Measures, after: _Measures) -> dict:
     return found
 
 
-def _inputs(network: nn.Module, case: Case) -> dict:
-    """What a repair depends on besides its settings."""
-    labels = {"labeled": case.labeled, "frost": frost_kind()}
-    return labels | {"network": network_digest(network), "own": case.own.digest, "pool": case.pool.digest}
-
-
 # --------------------------------------------------------------------------------------------------------------- checks
 
 
@@ -302,16 +295,7 @@ def _check_fits(network: nn.Module, case: Case) -> None:
             raise ValueError(f"{part}: expected images of {wanted} like the clean ones of yours, got {came}")
         if data.num_classes != case.own.num_classes and (case.labeled or part == "clean"):
             raise ValueError(f"{part}: expected {case.own.num_classes} classes like the clean images of yours, got {data.num_classes}")
-    try:
-        logits = predict(network, case.own.images[:2])
-    except RuntimeError as error:
-        side, first = case.own.images.shape[-1], str(error).splitlines()[0]
-        raise ValueError(f"network: it does not take images of {side} px ({first}); give the size that it wants") from error
-    if logits.ndim != 2 or logits.shape[1] != case.own.num_classes:
-        raise ValueError(f"network: it has {logits.shape[-1]} logits, the data set {case.own.name!r} has {case.own.num_classes} classes")
-    if not torch.isfinite(logits).all():
-        raise ValueError("network: its logits are NaN or infinite; expected finite ones")
-    check_classes(case.own, logits.shape[1])
+    answers(network, case.own)
 
 
 def _check_goal(source: _Measures, case: Case, goal: float) -> None:
@@ -319,16 +303,10 @@ def _check_goal(source: _Measures, case: Case, goal: float) -> None:
         text = "failures: they have no labels, so the rungs without labels are tried, and what they gain cannot be measured"
         warnings.warn(text, stacklevel=3)
         return
-    wrong, right = int((~source.held).sum()), _percent(source.held)
-    if not wrong:
-        raise ValueError(f"failures: the network is right on all {len(source.held)} images of {case.held.name!r}, so it needs no repair")
+    check_failing(~source.held, case.held)
+    right = _percent(source.held)
     if goal > 100 - right + 1e-9:
         raise ValueError(f"goal: at most {100 - right:.1f} points can be gained, as {right:.1f} % are right already; got {goal:g}")
-    classes = case.held.hard_labels[~source.held].unique()
-    if len(classes) == 1 < case.held.num_classes:
-        name = case.held.classes[int(classes)]
-        text = f"failures: all {wrong} are of class {name!r}; a repair guided by them knows nothing of the other classes"
-        warnings.warn(text, stacklevel=3)
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -1,14 +1,12 @@
 """Figures of repairs: what each rung gains against what it costs, and core failures against those of other selectors."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.axes import Axes
 
 from rtalib.results.figures import style
 from rtalib.results.figures.arrays import difference_dots
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
 
 
 def ladder_figure(rows: Sequence[Mapping], facts: Mapping) -> style.Drawing:
@@ -43,12 +41,12 @@ def ladder_figure(rows: Sequence[Mapping], facts: Mapping) -> style.Drawing:
     return drawing
 
 
-def _interval(axes: "Axes", line: int, value: float, low: float, high: float, color: str) -> None:
+def _interval(axes: Axes, line: int, value: float, low: float, high: float, color: str) -> None:
     axes.plot([low, high], [line, line], color=color, lw=1.4)
     axes.plot([value], [line], "o", color=color, ms=5)
 
 
-def selector_dots(differences: "pd.DataFrame", foot: str) -> style.Drawing:
+def selector_dots(differences: pd.DataFrame, foot: str) -> style.Drawing:
     """Core minus each selector by budget, with 95 % intervals; differences: of core_or_random.differences."""
     table = differences.reset_index()
     names, budgets = list(dict.fromkeys(table["selector"])), list(dict.fromkeys(table["budget"]))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rtalib import darts
 from rtalib.augment.bank import rta
 from rtalib.data.images import LabeledImages, concat
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number
 from rtalib.models.inference import evaluate, extract_features, predict
 from rtalib.training.loop import train
 from rtalib.training.recipes import Recipe
@@ -66,8 +66,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.select not in selectors.SELECTORS:
-            raise unknown("selector", self.select, selectors.SELECTORS)
+        check_name("selector", self.select, selectors.SELECTORS)
         check_number("budget", self.budget, 1, integer=True, unit=" failure")
         check_number("keep", self.keep, 0, 100, unit=" points")
         check_number("prior", self.prior, 0)

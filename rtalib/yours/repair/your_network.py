@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,12 +21,8 @@ from rtalib.models.base import seeded
 from rtalib.models.inference import evaluate, extract_features
 from rtalib.training.loop import train as train_network
 
-if TYPE_CHECKING:
-    from rtalib.results.figures.style import Drawing
-
 METHODS = {"rf": "random failures", "au": "augmented training images", "cf": "core failures"}
 HEAD_START = 1.0  # of the deployed architecture's operations among the alphas: softmax weight .28, the others .10
-SHOWN = 40  # core failures in a figure
 
 
 @dataclass(frozen=True)
@@ -78,14 +73,24 @@ def repair(
     operations, and takes as many epochs as a first search. ValueError naming the argument: no failure at all, fewer than `budget`,
     features that cannot be found or are not finite, other classes. Warns if all failures belong to one class.
     """
-    _check(network, method, extended, iterations, budget, features, seed, on_step)
+    check_kind("network", network, nn.Module, "a torch.nn.Module")
+    check_name("method", method, METHODS)
+    check_kind("extended", extended, bool, "True or False")
+    check_number("iterations", iterations, 1, integer=True)
+    if budget is not None:
+        check_number("budget", budget, 1, integer=True)
+    check_kind("features", features, (str, type(None)), "the name of a module or None")
+    check_number("seed", seed, 0, integer=True)
+    check_kind("on_step", on_step, (Callable, type(None)), "a function or None")
     setup, tell = scales.get(scale).repair, on_step or (lambda text: None)
     for name, data in (("train", train), ("failures", failures), ("test", failures if test is None else test)):
         check_kind(name, data, LabeledImages, "LabeledImages")
         if data.classes != train.classes:
             raise ValueError(f"{name}: expected the classes of train, {train.classes}, got {data.classes}")
     tell("looking for the failures")
-    wrong = _failing(network, failures)
+    failing = ~correct(network, failures)
+    check_failing(failing, failures)
+    wrong = failing.nonzero().flatten()
     if budget is None:
         budget = min(len(wrong), max(2, min(len(wrong) // 2, round(len(train) * setup.failures / setup.images))))
     check_budget(budget, len(wrong), failures.name)
@@ -107,34 +112,18 @@ def repair(
     return RepairResult(core, rows, radius, genotype, repaired, before, after, _summary(before, after, method, extended, budget))
 
 
-def _check(
-    network: object, method: object, extended: object, iterations: object, budget: object, features: object, seed: object, on_step: object
-) -> None:
-    check_kind("network", network, nn.Module, "a torch.nn.Module")
-    check_name("method", method, METHODS)
-    check_kind("extended", extended, bool, "True or False")
-    check_number("iterations", iterations, 1, integer=True)
-    if budget is not None:
-        check_number("budget", budget, 1, integer=True)
-    check_kind("features", features, (str, type(None)), "the name of a module or None")
-    check_number("seed", seed, 0, integer=True)
-    check_kind("on_step", on_step, (Callable, type(None)), "a function or None")
-
-
 # ------------------------------------------------------------------------------------------------- failures and selection
 
 
-def _failing(network: nn.Module, failures: LabeledImages) -> torch.Tensor:
-    """Rows that the network misclassifies; warns if all belong to one class."""
-    wrong = (~correct(network, failures)).nonzero().flatten()
-    if not len(wrong):
+def check_failing(wrong: torch.Tensor, failures: LabeledImages) -> None:
+    """ValueError unless the network is wrong, bool (N,), on some of the images; warns if all that it fails on are of one class."""
+    if not wrong.any():
         raise ValueError(f"failures: the network is right on all {len(failures)} images of {failures.name!r}, so it needs no repair")
     classes = failures.hard_labels[wrong].unique()
     if len(classes) == 1 < failures.num_classes:
         name = failures.classes[int(classes)]
-        text = f"failures: all {len(wrong)} are of class {name!r}; a repair guided by them knows nothing of the other classes"
+        text = f"failures: all {int(wrong.sum())} are of class {name!r}; a repair guided by them knows nothing of the other classes"
         warnings.warn(text, stacklevel=3)
-    return wrong
 
 
 def featured(network: nn.Module, name: str | None = None) -> nn.Module:
@@ -233,40 +222,9 @@ def _advice(network: nn.Module, core: LabeledImages, failures: LabeledImages, wr
 # ------------------------------------------------------------------------------------------------- reading and writing
 
 
-def load(
-    genotype: darts.Genotype | str | Path | None,
-    weights: Path | str,
-    channels: int,
-    layers: int,
-    train: LabeledImages,
-    stem: str | None = None,
-) -> darts.Network:
-    """A darts.Network in eval mode for the classes of `train`, from a file that darts.load_network reads.
-
-    genotype: a genotype, what darts.Genotype.of reads, or None if the file says it. channels, layers: of the network that the file has to
-    hold. stem: of a file that does not say it. ValueError naming what does not fit.
-    """
-    network = darts.load_network(weights, genotype, stem=stem)
-    held = {"channels": network.channels, "layers": len(network.cells), "classes": network.classifier.out_features}
-    for name, wanted in {"channels": channels, "layers": layers, "classes": train.num_classes}.items():
-        if held[name] != wanted:
-            raise ValueError(f"weights: {weights} holds a network of {held[name]} {name}, expected {wanted}")
-    network.auxiliary = None
-    return network
-
-
 def stand_in(study: Study) -> nn.Module:
     """The deployed network of the tables, if you have none at hand."""
     return deploy(study).model
-
-
-def core_figure(found: RepairResult, *, columns: int = 10) -> "Drawing":
-    """The first SHOWN selected examples, in order of selection, with their labels."""
-    from rtalib.results.figures.arrays import image_grid
-
-    few = found.core.subset(range(min(SHOWN, len(found.core))))
-    names = [few.classes[label] for label in few.hard_labels]
-    return image_grid(few.images.numpy(), names, columns=columns, title=f"{len(few)} of {len(found.core)} selected")
 
 
 def save(found: RepairResult, folder: Path | str) -> Sequence[Path]:

@@ -225,7 +225,7 @@ def test_cells_get_another_architecture_and_the_readme_loads_it(case, tmp_path):
 @pytest.mark.parametrize(
     ("change_case", "network_of", "goal", "message"),
     [
-        ({}, lambda: Plain(7), 1, "network: it has 7 logits, the data set 'shapes10' has 10 classes"),
+        ({}, lambda: Plain(7), 1, "network: it gives 7 logits, but shapes10 has 10 classes"),
         ({}, Plain, 99.5, r"goal: at most .* points can be gained"),
         ({}, Plain, 0, "goal: expected above 0"),
         ({"held": TEST.with_images(TEST.images[:, :, :16, :16].contiguous())}, Plain, 1, "held: expected images of 32x32 px"),

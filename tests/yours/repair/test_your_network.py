@@ -109,18 +109,7 @@ def test_no_failure_and_failures_of_one_class():
         repair.repair(NETWORK, type(POOL)(POOL.images, POOL.labels, tuple("abcdefghij"), "x"), TRAIN, scale="smoke")
 
 
-def test_a_network_is_read_back_and_weights_of_another_are_refused(tmp_path):
-    darts.save_network(NETWORK, tmp_path / "weights.safetensors")
-    same = your_network.load(None, tmp_path / "weights.safetensors", 4, 2, TRAIN)
-    (tmp_path / "cells.json").write_text(NETWORK.genotype.to_json())
-    again = your_network.load(str(tmp_path / "cells.json"), tmp_path / "weights.safetensors", 4, 2, TRAIN)
-    assert all(torch.equal(a, b) for a, b in zip(same.state_dict().values(), again.state_dict().values(), strict=True))
-    with pytest.raises(ValueError, match="weights: .* holds a network of 4 channels, expected 8"):
-        your_network.load(str(NETWORK.genotype), tmp_path / "weights.safetensors", 8, 2, TRAIN)
-
-
 def test_what_is_found_is_written(tmp_path):
     found = repair.repair(NETWORK, POOL, TRAIN, budget=4, scale="smoke")
     assert [path.name for path in your_network.save(found, tmp_path)] == ["core.npy", "genotype.json", "weights.safetensors"]
-    assert darts.Genotype.from_json((tmp_path / "genotype.json").read_text()) == found.genotype
-    assert your_network.core_figure(found).get_size_inches()[0] > 1
+    assert darts.Genotype.parse((tmp_path / "genotype.json").read_text()) == found.genotype
