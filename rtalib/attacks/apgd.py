@@ -76,7 +76,7 @@ class APGDRun(AttackRun):
                 x, before = project(x + part * (plain - x) + (1 - part) * (x - before), self.clean[active], here.eps), x
             logits, gradient = self.gradient(active, x, self._loss(active, targets), first=restart == step == 0)
             new = self._loss(active, targets)(logits).double()
-            going = ~self._freeze(active, x, logits)
+            going = ~self.freeze(active, x, logits)
             kept = (active, x, before, best, best_gradient, gradient, new, loss, top, checked, rises, halved, size)
             active, x, before, best, best_gradient, gradient, new, loss, top, checked, rises, halved, size = (one[going] for one in kept)
             if not len(active):
@@ -99,12 +99,6 @@ class APGDRun(AttackRun):
                 since, rises, checked = 0, torch.zeros_like(rises), top
         higher = top > self.best[active]
         self.best[active[higher]], self.out.images[active[higher]] = top[higher], best[higher]
-
-    def _freeze(self, active: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-        """Store the iterates that fool the model; bool (n,), which they are."""
-        fooled = self.fooled(active, x, logits)
-        self.out.images[active[fooled]], self.out.success[active[fooled]] = x[fooled], True
-        return fooled
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """How many images an attack takes at once: by the memory that the network keeps for its backward pass, not by their number alone."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ def images_at_once(model: nn.Module, images: Tensor) -> int:
     Twice the activations that autograd keeps, and OWN images, fit BYTES and half of the memory that is free; at least 1, at most MOST.
     """
     kind = images.device.type
-    most, budget = MOST.get(kind, MOST["cuda"]), min(BYTES.get(kind, BYTES["cuda"]), _free(images.device) // 2)
+    most, budget = MOST.get(kind, MOST["cuda"]), min(BYTES.get(kind, BYTES["cuda"]), free(images.device) // 2)
     kept = 2 * kept_per_image(model, images[:MEASURED]) + OWN * images[0].numel() * images.element_size()
     fits = max(1, min(most, budget // max(1, kept)))
     return 1 << (int(fits).bit_length() - 1)
@@ -42,12 +43,12 @@ def kept_per_image(model: nn.Module, images: Tensor) -> int:
     return sum(kept.values()) // len(images)
 
 
-def _free(device: torch.device) -> int:
-    """Bytes of memory that are free on a device."""
+def free(device: torch.device) -> int:
+    """Bytes of memory that are free on a device; elsewhere than on Linux, all that a machine has."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:  # not on Linux
-        return BYTES["cpu"] * 2
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

@@ -22,7 +22,7 @@ class PGDRun(AttackRun):
             logits = self.logits(active, self.clean)
             if not recipe.targeted:
                 warn_if_chance(self.model, logits, self.labels)
-            self._freeze(active, self.clean, logits)
+            self.freeze(active, self.clean, logits)
         for restart in range(recipe.restarts):
             active = active[~self.out.success[active]]
             if len(active):
@@ -38,7 +38,7 @@ class PGDRun(AttackRun):
             score = partial(recipe.score, labels=self.labels[active])
             logits, gradient = self.gradient(active, x, score, first=restart == step == 0)
             if recipe.stop_on_success:
-                going = ~self._freeze(active, x, logits)
+                going = ~self.freeze(active, x, logits)
                 active, clean, x, gradient, direction = (kept[going] for kept in (active, clean, x, gradient, direction))
                 if not len(active):
                     return
@@ -59,12 +59,6 @@ class PGDRun(AttackRun):
             self.best[active[better]] = score[better]
             self.out.success[active] = fooled
         self.out.images[active[better]] = x[better]
-
-    def _freeze(self, active: Tensor, x: Tensor, logits: Tensor) -> Tensor:
-        """Store the iterates that fool the model; bool (n,), which they are."""
-        fooled = self.fooled(active, x, logits)
-        self.out.images[active[fooled]], self.out.success[active[fooled]] = x[fooled], True
-        return fooled
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,12 @@ class AttackRun:
             fooled[at] = (self.model.predicted(x[at]) == labels[at]) == targeted
         return fooled
 
+    def freeze(self, active: Tensor, x: Tensor, logits: Tensor) -> Tensor:
+        """Store the iterates that fool the model; bool (n,), which they are."""
+        fooled = self.fooled(active, x, logits)
+        self.out.images[active[fooled]], self.out.success[active[fooled]] = x[fooled], True
+        return fooled
+
 
 def share_of(judge: Callable[[], Tensor], calls: int = JUDGED) -> Tensor:
     """float64 (N,): the share of calls of `judge`, bool (N,), that are true."""

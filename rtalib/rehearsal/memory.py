@@ -1,13 +1,14 @@
 """Peak and free memory of the device that a rehearsal runs on, in GiB."""
 
 import gc
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+
+from rtalib.attacks import memory as attacks_memory
 
 T = TypeVar("T")
 GIB = 2**30
@@ -37,7 +38,7 @@ def most() -> float:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (GIB if sys.platform == "darwin" else 2**20)
-    return _kilobytes("/proc/self/status", "VmHWM") / 2**20
+    return _gibibytes("VmHWM")
 
 
 def resting() -> float:
@@ -45,17 +46,15 @@ def resting() -> float:
     gc.collect()
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated() / GIB
-    return _kilobytes("/proc/self/status", "VmRSS") / 2**20 if sys.platform == "linux" else most()
+    return _gibibytes("VmRSS") if sys.platform == "linux" else most()
 
 
 def free() -> float:
     """What may be taken."""
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0] / GIB
-    if sys.platform == "linux":
-        return _kilobytes("/proc/meminfo", "MemAvailable") / 2**20
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    return attacks_memory.free(torch.device("cuda" if torch.cuda.is_available() else "cpu")) / GIB
 
 
-def _kilobytes(file: str, name: str) -> int:
-    return next(int(line.split()[1]) for line in Path(file).read_text().splitlines() if line.startswith(f"{name}:"))
+def _gibibytes(name: str) -> float:
+    """Of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 2**20

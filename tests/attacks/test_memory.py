@@ -21,9 +21,9 @@ def test_a_batch_is_a_power_of_two_that_fits(monkeypatch):
     kept = memory.kept_per_image(model, images) + memory.OWN * 4 * 3 * 8 * 8 // 2
     for budget, expected in ((1, 1), (2 * kept, 1), (11 * kept, 4), (2**40, 128)):
         monkeypatch.setitem(memory.BYTES, "cpu", budget)
-        monkeypatch.setattr(memory, "_free", lambda device, most=2 * budget: most)
+        monkeypatch.setattr(memory, "free", lambda device, most=2 * budget: most)
         assert memory.images_at_once(model, images) == expected
-    monkeypatch.setattr(memory, "_free", lambda device: 11 * 2 * kept)
+    monkeypatch.setattr(memory, "free", lambda device: 11 * 2 * kept)
     assert memory.images_at_once(model, images) == 4, "half of what is free, if that is less"
 
 
