@@ -43,12 +43,6 @@ def warn(section: str, text: str) -> None:
     warnings.warn(f"{text} See {PAGE}#{section}.", AttackWarning, stacklevel=level)
 
 
-def warn_if_training(model: nn.Module) -> None:
-    """Warn that a model with BatchNorm or dropout is in train mode: attacks run in eval mode."""
-    if any(module.training for module in model.modules() if isinstance(module, _BatchNorm | _DropoutNd)):
-        warn("train-mode", f"model: {type(model).__name__} is in train mode; it is attacked in eval mode, so call model.eval() first.")
-
-
 def warn_if_flat(gradient: Tensor) -> None:
     """Warn if many gradients are zero: saturated losses underflow, and sign steps cannot follow."""
     flat = (gradient.flatten(1) == 0).all(1).float().mean().item()
@@ -84,7 +78,8 @@ def attackable(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """
     flags = [(parameter, parameter.requires_grad) for _, parameter in _parameters(model)]
     devices = sorted({"cpu", *(parameter.device.type for parameter, _ in flags)})
-    warn_if_training(model)
+    if any(module.training for module in model.modules() if isinstance(module, _BatchNorm | _DropoutNd)):
+        warn("train-mode", f"model: {type(model).__name__} is in train mode; it is attacked in eval mode, so call model.eval() first.")
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rtalib import rng
 from rtalib.augment import pil_ops
-from rtalib.errors import check_images, check_index, check_number, unknown
+from rtalib.errors import check_images, check_index, check_name, check_number
 
 LEAST_LEVEL, MOST_LEVEL = 0.1, 10.0
 RANDOM_DEPTHS = 3  # depth -1: 1, 2 or 3 operations with equal chance
@@ -47,8 +47,7 @@ def magnitude_of(operation: str, level: Tensor, height: int, width: int) -> Tens
         "solarize": 256,
         "posterize": 4,
     }
-    if operation not in OPERATIONS:
-        raise unknown("operation", operation, OPERATIONS)
+    check_name("operation", operation, OPERATIONS)
     scaled = level * most.get(operation, 0) / MOST_LEVEL
     return scaled if operation.startswith("shear") else scaled.trunc()
 
@@ -84,7 +83,7 @@ def augmix(
     check_number("width", width, 1, integer=True)
     if depth != -1:
         check_number("depth", depth, 1, integer=True, unit=" operation, or -1 to draw it")
-    check_concentration(alpha, "alpha")
+    check_number("alpha", alpha, LEAST_CONCENTRATION)
     if twins is not None:
         twins = check_images(twins, "twins")
         if twins.shape != images.shape:
@@ -183,8 +182,3 @@ def beta(uniform: Tensor, alpha: float) -> Tensor:
     from scipy.special import betaincinv
 
     return torch.from_numpy(betaincinv(alpha, alpha, uniform.numpy()))
-
-
-def check_concentration(value: float, argument: str) -> None:
-    """Raise unless `value`, the parameter of a Beta or Dirichlet law, is finite and at least 0.05."""
-    check_number(argument, value, LEAST_CONCENTRATION)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from rtalib import rng
+from rtalib.augment.augmix import LEAST_CONCENTRATION, midpoints
 from rtalib.augment.augmix import beta as beta_quantiles
-from rtalib.augment.augmix import check_concentration, midpoints
 from rtalib.augment.cutout import spans
 from rtalib.data.images import LabeledImages, soft_labels
 from rtalib.errors import check_index, check_kind, check_number
@@ -41,7 +41,7 @@ def cutmix(
     if partners.images.shape[1:] != data.images.shape[1:]:
         expected, came = tuple(data.images.shape[1:]), tuple(partners.images.shape[1:])
         raise ValueError(f"partners: expected images {expected}, as in {data.name!r}, got {came}")
-    check_concentration(beta, "beta")
+    check_number("beta", beta, LEAST_CONCENTRATION)
     check_number("probability", probability, 0, 1)
     index, device = check_index(index, len(data)), data.images.device
     at = (rng.uniform(seed, index, rng.stream("cutmix", "mixed"), 1)[:, 0] < probability).nonzero().squeeze(1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rtalib import rng
 from rtalib.augment import pil_ops
-from rtalib.errors import check_images, check_index, unknown
+from rtalib.errors import check_images, check_index, check_name, unknown
 
 BINS = 31
 # Largest magnitude of each signed operation: the wide space of the paper, and its narrower one (AutoAugment's ranges).
@@ -62,8 +62,7 @@ def apply_trivial(images: Tensor, operation: str, magnitude: float) -> Tensor:
         return pil_ops.solarize(images, level)
     if operation == "Equalize":
         return pil_ops.equalize(images)
-    if operation not in TRIVIAL_OPERATIONS:
-        raise unknown("operation", operation, TRIVIAL_OPERATIONS)
+    check_name("operation", operation, TRIVIAL_OPERATIONS)
     with _float32(images.device):
         return _by_torchvision(images, operation, magnitude)
 
@@ -117,7 +116,8 @@ def trivial_augment(images: Tensor, *, seed: int, index: Tensor, wide: bool = Tr
         for what, high in (("operation", len(TRIVIAL_OPERATIONS)), ("magnitude", BINS), ("sign", 2))
     ]
     operation, level, sign = draws
-    table = torch.tensor([_padded(name, wide) for name in TRIVIAL_OPERATIONS], dtype=torch.float64)
+    levels = [(BINS * magnitudes(name, wide=wide))[:BINS] for name in TRIVIAL_OPERATIONS]  # the same for all, if it has none
+    table = torch.tensor(levels, dtype=torch.float64)
     signed = torch.tensor([name in SIGNED for name in TRIVIAL_OPERATIONS])
     magnitude = table[operation, level] * (1 - 2 * sign * signed[operation])
     result = images.clone()
@@ -126,8 +126,3 @@ def trivial_augment(images: Tensor, *, seed: int, index: Tensor, wide: bool = Tr
         at = (group == number).nonzero().squeeze(1)
         result[at] = apply_trivial(images[at], TRIVIAL_OPERATIONS[int(name)], value)
     return result
-
-
-def _padded(operation: str, wide: bool) -> list[float]:
-    levels = magnitudes(operation, wide=wide)
-    return levels if len(levels) == BINS else levels * BINS

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from rtalib import scales
 from rtalib.infra import provenance, store
@@ -13,9 +13,6 @@ from rtalib.report import record
 from rtalib.results import errata, papers, style, tables
 from rtalib.results.claims import CLAIMS
 from rtalib.results.figures.style import Drawing, save
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
 
 
 class Notebook:
@@ -40,7 +37,7 @@ class Notebook:
         """
         return record.rows(table)
 
-    def show_recorded(self, id: str, columns: Sequence[str] | None = None) -> "Styler":
+    def show_recorded(self, id: str, columns: Sequence[str] | None = None) -> Styler:
         """Measured beside published as in `compare`, of the committed rows; the caption says so. Nothing is saved.
 
         Of a table that no paper has, these columns of its rows.
@@ -65,19 +62,19 @@ class Notebook:
         style.save(table, self.folder / "tables", name)
         return table
 
-    def table(self, table: pd.DataFrame, name: str) -> "Styler":
+    def table(self, table: pd.DataFrame, name: str) -> Styler:
         """Save a table of `tables` (compare, verdicts, wins) and return it styled."""
         return style.style(self.save(table, name))
 
-    def compare(self, rows: Sequence[dict], id: str, columns: Sequence[str] | None = None) -> "Styler":
+    def compare(self, rows: Sequence[dict], id: str, columns: Sequence[str] | None = None) -> Styler:
         """Measured beside published, saved as tables/<id>. id: of papers.PUBLISHED, such as 'cf-table2'."""
         return self.table(tables.compare(rows, papers.PUBLISHED[id], columns=columns), id)
 
-    def verdicts(self, rows: Sequence[dict], id: str) -> "Styler":
+    def verdicts(self, rows: Sequence[dict], id: str) -> Styler:
         """The paper's claims about a table, tested on these rows over seeds; saved as tables/<id>-verdicts."""
         return self.table(tables.verdicts(rows, CLAIMS[id]), f"{id}-verdicts")
 
-    def errata(self, *ids: str) -> "Styler":
+    def errata(self, *ids: str) -> Styler:
         """Where the paper differs from itself or is silent about these tables; about all of them without ids."""
         return style.style(errata.table(*ids))
 

@@ -16,11 +16,8 @@ from torch import Tensor, nn
 
 from rtalib.attacks.steps import EPS, STEP, project
 from rtalib.data.images import soft_labels
-from rtalib.errors import check_number
+from rtalib.errors import check_name, check_number
 from rtalib.models.inference import evaluating
-from rtalib.training.loop import Objective
-
-__all__ = ["AdversarialObjective", "FreeAT", "Objective", "WarmUp", "at_he", "fast_at", "logits_of", "mmc", "pgd_at", "smoothed", "trades"]
 
 Forward = Callable[[Tensor], Tensor]  # images (N,3,H,W) -> float32 logits (N,K)
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits (N,K), labels (N,) or (N,K) -> scalar
@@ -196,8 +193,7 @@ class FreeAT:
 def _min_max(inner: Loss, outer: Loss, eps: float, step_size: float, steps: int, crafting: str = "train") -> AdversarialObjective:
     """min_w outer(f(x'), y), a mean, with x' maximizing inner(f(x'), y), a sum, from a uniform random start."""
     _check(eps, steps)
-    if crafting not in ("train", "eval"):
-        raise ValueError(f"crafting: expected 'train' or 'eval', got {crafting!r}")
+    check_name("crafting", crafting, ("train", "eval"))
 
     def craft(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         start = uniform_start(x, eps)

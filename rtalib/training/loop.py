@@ -61,7 +61,11 @@ def train(
 
     Raises FloatingPointError if an epoch's loss is not finite (that epoch is not saved), ValueError or TypeError for bad data.
     """
-    _check_kinds(model, data, recipe, checkpoint, on_epoch)
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
+    check_kind("data", data, LabeledImages, "LabeledImages")
+    check_kind("recipe", recipe, Recipe, "a Recipe, as RECIPES[...] holds")
+    check_kind("checkpoint", checkpoint, (str, Path, type(None)), "a file or None")
+    check_kind("on_epoch", on_epoch, (Callable, type(None)), "a function or None")
     data = seen(data, model.side if isinstance(model, Classifier) else None)
     device = best_device(model) if device is None else check_device(device)
     model.to(device=device, memory_format=torch.channels_last)
@@ -101,14 +105,6 @@ class _Run:
     objective: Objective
     seed: int
     precision: str
-
-
-def _check_kinds(model: object, data: object, recipe: object, checkpoint: object, on_epoch: object) -> None:
-    check_kind("model", model, nn.Module, "a torch.nn.Module")
-    check_kind("data", data, LabeledImages, "LabeledImages")
-    check_kind("recipe", recipe, Recipe, "a Recipe, as RECIPES[...] holds")
-    check_kind("checkpoint", checkpoint, (str, Path, type(None)), "a file or None")
-    check_kind("on_epoch", on_epoch, (Callable, type(None)), "a function or None")
 
 
 def _check(model: nn.Module, data: LabeledImages, recipe: Recipe, objective: Objective | None, checkpoint_every: int) -> int:

@@ -4,17 +4,13 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from rtalib.attacks import PGD, STEP
-from rtalib.data.images import pixels
+from rtalib.data.images import LabeledImages, pixels
 from rtalib.models.inference import device_of, evaluating
-
-if TYPE_CHECKING:
-    from rtalib.data.images import LabeledImages
 
 Weights = dict[str, torch.Tensor]
 
@@ -51,7 +47,7 @@ class Validation:
         return {name: value.clone() for name, value in model.state_dict().items()} if improved else best
 
 
-def pgd_accuracy(data: "LabeledImages", *, steps: int = 10, batch_size: int = 250) -> Callable[[nn.Module], float]:
+def pgd_accuracy(data: LabeledImages, *, steps: int = 10, batch_size: int = 250) -> Callable[[nn.Module], float]:
     """score(model) -> accuracy in [0,1] on `data` under PGD of that many steps at 8/255 (2/255 each, longer below 10 steps).
 
     The random starts are the same in every epoch.

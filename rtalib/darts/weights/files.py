@@ -88,7 +88,3 @@ def _size(path: Path | str, found: Mapping[str, Tensor]) -> tuple[int, int, int]
         )
     layers = 1 + max(int(match[1]) for match in map(re.compile(r"cells\.(\d+)\.").match, found) if match)
     return len(first) // (1 + (0 in reduction_positions(layers))), layers, len(head)
-
-
-def _has_head(found: Mapping[str, Tensor]) -> bool:
-    return any(name.startswith("auxiliary") for name in found)

@@ -64,8 +64,14 @@ def run(
     next call computes the cell again.
     """
     gpus = _gpus() if gpus is None else gpus
-    _check_kinds(function, cells, address, ordered, stop, describe)
-    _check(executor, workers, gpus, retries)
+    check_kind("function", function, Callable, "a function")
+    check_kind("cells", cells, (list, tuple), "a list of cells")
+    check_kind("address", address, (str, type(None)), "a text or None")
+    check_kind("ordered", ordered, bool, "True or False")
+    check_kind("stop", stop, bool, "True or False")
+    check_kind("describe", describe, (Callable, type(None)), "a function or None")
+    check_number("retries", retries, 0, integer=True)
+    _check(executor, workers, gpus)
     store.plain(inputs, "inputs")
     store.key(recipe, version, None)  # for its errors, also without cells
     jobs = [Job(function, cell, run, table, store.key(recipe, version, [cell, inputs])) for cell in cells]
@@ -136,16 +142,7 @@ def _failed(run: str, table: str) -> set[str]:
     return {path.name.split("-")[1] for path in store.row_path(run, table, "any").parent.glob("failed-*.txt")}
 
 
-def _check_kinds(function: object, cells: object, address: object, ordered: object, stop: object, describe: object) -> None:
-    check_kind("function", function, Callable, "a function")
-    check_kind("cells", cells, (list, tuple), "a list of cells")
-    check_kind("address", address, (str, type(None)), "a text or None")
-    check_kind("ordered", ordered, bool, "True or False")
-    check_kind("stop", stop, bool, "True or False")
-    check_kind("describe", describe, (Callable, type(None)), "a function or None")
-
-
-def _check(executor: str, workers: int | None, gpus: float | None, retries: int) -> None:
+def _check(executor: str, workers: int | None, gpus: float | None) -> None:
     check_name("executor", executor, EXECUTORS)
     if workers is not None:
         check_number("workers", workers, 1, integer=True)
@@ -157,7 +154,6 @@ def _check(executor: str, workers: int | None, gpus: float | None, retries: int)
         )
     if executor == "processes" and gpus:
         processes.slots(processes.visible_gpus(), workers, gpus)  # raises if there are not so many
-    check_number("retries", retries, 0, integer=True)
 
 
 def _gpus() -> float | None:

@@ -132,22 +132,13 @@ def kernel(surroundings: Surroundings, folder: str, connection_file: str) -> Non
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in a child of a background job
     sys.argv[:] = ["ipykernel_launcher", "-f", connection_file]
     try:
-        _one_thread()
-        _inline_figures()
+        import matplotlib
+        import torch
+
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(1)
+        # ipykernel asks for inline figures by the environment, which matplotlib reads when it is imported: here that is over
+        matplotlib.rcParams["backend"] = os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         runpy.run_module("ipykernel_launcher", run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing's children leave without
-
-
-def _one_thread() -> None:
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-
-
-def _inline_figures() -> None:
-    """ipykernel asks for them by the environment, which matplotlib reads when it is imported: here that is over."""
-    import matplotlib
-
-    matplotlib.rcParams["backend"] = os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
