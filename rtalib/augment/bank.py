@@ -64,8 +64,7 @@ class Bank:
         if taken:
             raise ValueError(f"extra: {taken} are names of corruptions or sources; expected other names")
         for name, weight in self.weights.items():
-            if name not in self.operations:
-                raise unknown("operation in weights", name, self.operations)
+            check_name("operation in weights", name, self.operations)
             check_number(f"weights[{name!r}]", weight, 0)
         if not any(self.weights.get(name, 1.0) for name in self.operations):
             raise ValueError("weights: all are zero; expected at least one operation that can be drawn")

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from rtalib.corruptions.api import TYPES, corrupt
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number
 from rtalib.infra.store import content_digest
 
 
@@ -23,8 +23,7 @@ class Pictures(Protocol):
 
 
 def _checked(corruption: str, severities: Sequence[int]) -> None:
-    if corruption not in TYPES:
-        raise unknown("corruption", corruption, TYPES)
+    check_name("corruption", corruption, TYPES)
     for severity in severities:
         check_number("severity", severity, 1, 5, integer=True)
 

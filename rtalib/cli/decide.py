@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from rtalib import scales
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number
 from rtalib.infra import grid, store
 from rtalib.results import sequential
 from rtalib.results.claims import CLAIMS
@@ -26,8 +26,7 @@ def spend(table: str, hours: float, *, scale: str, dataset: str, executor: str) 
     A killed call resumes, because it begins from the stored rows. Those of other protocols than the scale's own are left out.
     """
     check_number("hours", hours, 0)
-    if table not in runners():
-        raise unknown("table", table, runners())
+    check_name("table", table, runners())
     run, protocol, started = scales.run_name(scale, dataset), scales.get(scale).protocol, time.time()
     rows = [row for row in store.rows(run, table) if row.get("protocol", protocol) == protocol]
     while True:

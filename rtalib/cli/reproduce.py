@@ -71,8 +71,7 @@ def jobs(
     if "seed" in special and "seed" not in known:
         special["seeds"] = special.pop("seed")  # -p seed=1 is a list of one
     for name in special:
-        if name not in known:
-            raise unknown("parameter", name, known)
+        check_name("parameter", name, known)
         if name in VALUES and special[name]:
             check_name(name, special[name], VALUES[name])
     found = []

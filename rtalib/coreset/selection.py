@@ -38,9 +38,7 @@ def _features(features: object, argument: str) -> torch.Tensor:
 
 
 def _check_budget(budget: int, pool: int, what: str = "candidates") -> None:
-    check_number("budget", budget, -math.inf, integer=True)
-    if not 1 <= budget <= pool:
-        raise ValueError(f"budget: expected 1 to {pool} (the number of {what}), got {budget}")
+    check_number("budget", budget, 1, pool, integer=True, unit=f" (the number of {what})")
 
 
 def _rows(selected: object, count: int, device: torch.device) -> torch.Tensor:

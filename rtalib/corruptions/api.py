@@ -14,7 +14,7 @@ from rtalib.corruptions.draws import Words
 from rtalib.corruptions.frost import draw_frost, frost
 from rtalib.corruptions.held_out import HELD_OUT, HELD_OUT_CONSTANTS
 from rtalib.corruptions.jpeg import jpeg_compression
-from rtalib.errors import as_tensor, check_images, check_index, check_name, short
+from rtalib.errors import check_images, check_index, check_integers, check_name, check_number
 
 MIN_SIDE = 16
 KERNEL_PIXELS = 8 * 2**20  # pixels (of three values) per launch of a kernel; its scratch is below 80 bytes for each, mostly below 32
@@ -129,21 +129,11 @@ def _corrupt_level(images: torch.Tensor, name: str, severity: int, seed: int, in
 
 def _check_severity(severity: int | torch.Tensor, n: int) -> int | torch.Tensor:
     """An int, or an int64 tensor (N,) on the CPU, with all values 1 to 5."""
-    if isinstance(severity, np.ndarray | list | tuple):
-        severity = as_tensor(severity, "severity", f"one integer 1 to 5, or {n}")
-    if isinstance(severity, torch.Tensor):
-        if severity.is_floating_point() or severity.is_complex() or severity.dtype == torch.bool:
-            raise TypeError(f"severity: expected integers 1 to 5, got dtype {severity.dtype}")
-        if severity.ndim == 0:
-            return _check_severity(int(severity), n)
-        if severity.shape != (n,):
-            raise ValueError(f"severity: expected one integer or a tensor of shape ({n},), got shape {tuple(severity.shape)}")
-        levels = severity.long().cpu()
-        if n and not (1 <= int(levels.min()) and int(levels.max()) <= 5):
-            raise ValueError(f"severity: expected 1 to 5, got values from {int(levels.min())} to {int(levels.max())}")
-        return levels
-    if isinstance(severity, bool) or not hasattr(severity, "__index__"):
-        raise TypeError(f"severity: expected an integer 1 to 5, got {short(severity)}")
-    if not 1 <= severity <= 5:
-        raise ValueError(f"severity: expected 1 to 5, got {severity}")
-    return int(severity)
+    if not isinstance(severity, torch.Tensor | np.ndarray | list | tuple) or np.ndim(severity) == 0:
+        severity = severity.item() if isinstance(severity, torch.Tensor | np.ndarray) else severity
+        check_number("severity", severity, 1, 5, integer=True)
+        return int(severity)
+    levels = check_integers("severity", severity, n, hint="; or one integer 1 to 5 for all")
+    if n and not (1 <= int(levels.min()) and int(levels.max()) <= 5):
+        raise ValueError(f"severity: expected 1 to 5, got values from {int(levels.min())} to {int(levels.max())}")
+    return levels

@@ -18,7 +18,7 @@ from rtalib.darts.select import INPUTS
 from rtalib.darts.space import EDGES, NODES, Space
 from rtalib.darts.supernet.plain import Supernet
 from rtalib.data.images import LabeledImages
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number
 
 if TYPE_CHECKING:
     from rtalib.darts.steps import Steps
@@ -49,8 +49,7 @@ class Projection:
             check_number("projection.lr", self.lr, 0)
         if self.images is not None:
             check_number("projection.images", self.images, 1, integer=True)
-        if self.criterion not in CRITERIA:
-            raise unknown("criterion", self.criterion, CRITERIA)
+        check_name("criterion", self.criterion, CRITERIA)
 
     @property
     def decisions(self) -> int:
@@ -178,8 +177,7 @@ def measure(supernet: Supernet, batches: Iterable[Batch], mixings: list[Mixing],
 
     Noise and the like come from torch's global generators, the same for each mixing.
     """
-    if criterion not in CRITERIA:
-        raise unknown("criterion", criterion, CRITERIA)
+    check_name("criterion", criterion, CRITERIA)
     totals, count = [torch.zeros((), dtype=torch.float64) for _ in mixings], 0
     for images, labels in batches:
         hard = labels if labels.ndim == 1 else labels.argmax(dim=1)

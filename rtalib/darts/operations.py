@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rtalib.errors import check_name
+from rtalib.errors import check_name, check_number
 from rtalib.models.base import CIFAR_MEAN, CIFAR_STD_DARTS
 
 OPERATIONS = (
@@ -180,8 +180,7 @@ class Normalize(nn.Module):
 
 def reduction_positions(layers: int) -> tuple[int, int]:
     """Indices of the two cells that halve the image and double the width: a third and two thirds of the way."""
-    if layers < 2:
-        raise ValueError(f"layers: expected at least 2 (the two reduction cells), got {layers}")
+    check_number("layers", layers, 2, integer=True, unit=" (the two reduction cells)")
     return layers // 3, 2 * layers // 3
 
 

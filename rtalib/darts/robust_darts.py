@@ -14,7 +14,7 @@ import torch
 
 from rtalib.darts.batches import draw_batches
 from rtalib.data.images import LabeledImages
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number
 
 if TYPE_CHECKING:
     from rtalib.darts.steps import Steps
@@ -107,8 +107,7 @@ class Curvature:
     def __post_init__(self):
         check_number("curvature.every", self.every, 1, integer=True)
         check_number("curvature.images", self.images, 2, integer=True)
-        if self.solver not in EIGENVALUES:
-            raise unknown("solver", self.solver, EIGENVALUES)
+        check_name("solver", self.solver, EIGENVALUES)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rtalib.darts.operations import STEMS
 from rtalib.darts.robust_darts import Adaptation, Curvature, StopRule
 from rtalib.darts.space import Space, get_space
 from rtalib.darts.supernet.pc_darts import MASKS
-from rtalib.errors import check_name, check_number, unknown
+from rtalib.errors import check_name, check_number
 from rtalib.infra.data_files import build, inherited, read_toml
 
 FILE = "presets.toml"
@@ -126,8 +126,7 @@ def settings_for(method: str, preset: str = "published", *, warm_start: bool = F
     check_name(f"preset of {method}", preset, PRESETS[method])
     known = [field.name for field in fields(Settings)]
     for name in changes:
-        if name not in known:
-            raise unknown("setting", name, known)
+        check_name("setting", name, known)
     if warm_start and preset.startswith("refinement"):
         changes = {"warm_up": 0, **changes}
     settings = replace(PRESETS[method][preset], **changes)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rtalib.darts.operations import KNOWN
-from rtalib.errors import check_name, unknown
+from rtalib.errors import check_name
 from rtalib.infra.data_files import build, read_toml
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class Space:
             if len(edges) != len(EDGES) or len({len(names) for names in edges}) != 1:
                 raise ValueError(f"{cell}: expected {len(EDGES)} edges with equally many operations, got {[len(names) for names in edges]}")
             for name in (name for names in edges for name in names):
-                if name not in KNOWN:
-                    raise unknown("operation", name, KNOWN)
+                check_name("operation", name, KNOWN)
 
     def check(self, genotype: "Genotype") -> None:
         """ValueError unless a search in this space can find `genotype`: two inputs for each of the four nodes, offered on their edges."""

@@ -1,9 +1,9 @@
 """load_dataset, the one place that reads image files."""
 
+import math
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from rtalib.data import decoding, parquet_npz, pictures, readers
 from rtalib.data.bounds import check_memory
 from rtalib.data.folders import NAMES, SPLIT_NAMES, places, root_folder
 from rtalib.data.images import LabeledImages, balanced
-from rtalib.errors import short, unknown
+from rtalib.errors import check_name, check_number, unknown
 from rtalib.infra import download as archives
 
 SPLITS = ("train", "test")
@@ -56,15 +56,14 @@ def load_dataset(
     name = str(name)
     if not name:  # an unset variable of a shell script; as a path it would be the working folder
         raise ValueError("name: expected a data set or a path, got nothing")
-    if not isinstance(split, str) or split not in SPLITS:
-        raise unknown("split", split, SPLITS)
-    limit, seed = limit if limit is None else _integer("limit", limit), _integer("seed", seed)
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit: expected at least 1 image, got {limit}")
+    check_name("split", split, SPLITS)
+    check_number("seed", seed, -math.inf, integer=True)
+    if limit is not None:
+        check_number("limit", limit, 1, integer=True, unit=" image")
+    if side is not None:
+        check_number("side", side, 1, MAX_SIDE, integer=True, unit=" pixels")
     if download and name not in archives.ARCHIVES:
         raise ValueError(f"download: only 'cifar10' and 'tiny-imagenet' can be downloaded, not {name!r}")
-    if side is not None and not 1 <= _integer("side", side) <= MAX_SIDE:
-        raise ValueError(f"side: expected 1 to {MAX_SIDE:,} pixels, got {side}")
     if name == "shapes10":
         data = _shapes10(split, limit, seed)
     else:
@@ -82,12 +81,6 @@ def _scaled(data: LabeledImages, side: int) -> LabeledImages:
     for image, scaled in zip(data.images, images, strict=True):
         scaled.copy_(torch.from_numpy(np.array(pictures.fitted(Image.fromarray(image.permute(1, 2, 0).numpy()), side))).permute(2, 0, 1))
     return data.with_images(images)
-
-
-def _integer(argument: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{argument}: expected an integer, got {short(value)}")
-    return int(value)
 
 
 def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:

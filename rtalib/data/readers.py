@@ -19,7 +19,7 @@ from rtalib.data.bounds import in_range, numbered_classes, one_line, read_text
 from rtalib.data.decoding import Allocate, Raw, cached, decode
 from rtalib.data.folders import Labelled, LeftOut, class_files, class_folder_files, class_folders, pictures_in, warn_left_out
 from rtalib.data.parquet_npz import channels_first, load_npy
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_BATCHES = {"train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"]}
@@ -108,8 +108,7 @@ def _join_batches(parts: list[tuple[np.ndarray, np.ndarray]]) -> Raw:
 def read_cifar_c(folder: Path, corruption: str, severity: int, classes: tuple[str, ...] = CIFAR10_CLASSES) -> Raw:
     """Rows of <corruption>.npy at one severity: the file holds five equal blocks, severity 1 first; labels.npy repeats the labels."""
     names = sorted(file.stem for file in folder.glob("*.npy") if file.stem != "labels")
-    if corruption not in names:
-        raise unknown("corruption", corruption, names)
+    check_name("corruption", corruption, names)
     images, labels = load_npy(folder / f"{corruption}.npy"), load_npy(folder / "labels.npy")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) % 5:
         raise ValueError(f"{folder / corruption}.npy: expected uint8 (5 N, H, W, 3), got {images.dtype} {images.shape}")
@@ -124,8 +123,7 @@ def read_cifar_c(folder: Path, corruption: str, severity: int, classes: tuple[st
 def read_tiny_imagenet_c(folder: Path, corruption: str, severity: int) -> Raw:
     """JPEG files in <corruption>/<severity>/<class>/; the classes are those of all corruptions and severities that are there."""
     names = class_folders(folder)
-    if corruption not in names:
-        raise unknown("corruption", corruption, names)
+    check_name("corruption", corruption, names)
     place = folder / corruption / str(severity)
     if not place.is_dir():
         raise FileNotFoundError(f"{place} is not a folder")

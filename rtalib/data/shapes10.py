@@ -13,7 +13,7 @@ import torch
 from rtalib import rng
 from rtalib.data.bounds import check_memory
 from rtalib.data.images import LabeledImages
-from rtalib.errors import unknown
+from rtalib.errors import check_name, check_number
 
 CLASSES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "hexagon", "heart", "arrow")
 SIZES = {"train": 20_000, "test": 5_000}
@@ -36,11 +36,9 @@ def make(split: str, n: int | None = None, seed: int = 0) -> LabeledImages:
 
 def numbers(split: str, n: int | None = None) -> tuple[Tensor, Tensor]:
     """(index, labels), int64 (n,) each: which pictures make up a split, without drawing them. Raises as `make` does."""
-    if split not in SIZES:
-        raise unknown("split", split, SIZES)
+    check_name("split", split, SIZES)
     n = SIZES[split] if n is None else n
-    if not 1 <= n <= TEST_OFFSET:
-        raise ValueError(f"n: expected 1 to {TEST_OFFSET:,} images, got {n}")
+    check_number("n", n, 1, TEST_OFFSET, integer=True, unit=" images")
     check_memory(16 * n, f"n: numbering {n:,} images")
     index = torch.arange(n) + (TEST_OFFSET if split == "test" else 0)
     return index, index % len(CLASSES)
@@ -53,8 +51,7 @@ def render(index: Tensor, labels: Tensor, seed: int = 0, size: int = 32) -> Tens
     """
     if index.ndim != 1 or index.shape != labels.shape:
         raise ValueError(f"labels: expected one label per index, got shapes {tuple(labels.shape)} and {tuple(index.shape)}")
-    if size < 16:
-        raise ValueError(f"size: expected at least 16 pixels, got {size}")
+    check_number("size", size, 16, integer=True, unit=" pixels")
     if len(labels) and not (0 <= int(labels.min()) and int(labels.max()) < len(CLASSES)):
         raise ValueError(f"labels: expected classes 0-9, got {int(labels.min())} to {int(labels.max())}")
     check_memory(3 * size**2 * len(index), f"index: drawing {len(index):,} images of {size}x{size}")

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rtalib.errors import check_kind, check_number, unknown
+from rtalib.errors import check_kind, check_name, check_number
 from rtalib.infra import store
 
 FINISHED = ("ok", "failed", "died", "timeout")
@@ -147,8 +147,7 @@ def coerce(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
     """
     result = {}
     for name, value in parameters.items():
-        if name not in defaults:
-            raise unknown("parameter", name, defaults)
+        check_name("parameter", name, defaults)
         try:
             value = json.loads(json.dumps(value, default=_plain, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -183,8 +182,7 @@ def _fit(name: str, value: Any, default: Any) -> Any:
 
 def parse(name: str, text: str, defaults: Mapping[str, Any]) -> Any:
     """The value that `text` (of a command line's name=text) means for the declared parameter: '0,1' and '[0, 1]' are the same list."""
-    if name not in defaults:
-        raise unknown("parameter", name, defaults)
+    check_name("parameter", name, defaults)
     return _value(text, defaults[name])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.results.papers import SHORT
 from rtalib.results.published import read_csv
 
@@ -31,8 +31,7 @@ def of(*ids: str) -> tuple[Erratum, ...]:
     """The errata that concern any of these tables, figures or algorithms, in the list's order; ValueError for an unknown id."""
     known = dict.fromkeys(id for erratum in ERRATA for id in erratum.concerns)
     for id in ids:
-        if id not in known:
-            raise unknown("table, figure or algorithm", id, known)
+        check_name("table, figure or algorithm", id, known)
     return tuple(erratum for erratum in ERRATA if set(ids) & set(erratum.concerns))
 
 

@@ -8,7 +8,7 @@ a cell that a paper leaves empty is absent. CLAIMS: see claims.py.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.infra.data_files import read_toml
 from rtalib.results.claims import CLAIMS as CLAIMS
 from rtalib.results.claims import Claim as Claim
@@ -142,6 +142,5 @@ PUBLISHED: dict[str, Published] = {table.id: table for group in (RTA, CF_DARTS) 
 
 def get(table: str) -> Published:
     """The published table of an id such as "cf-table2"; ValueError with a suggestion for another name."""
-    if table not in PUBLISHED:
-        raise unknown("published table", table, PUBLISHED)
+    check_name("published table", table, PUBLISHED)
     return PUBLISHED[table]

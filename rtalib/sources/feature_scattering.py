@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtalib.attacks.steps import EPS
+from rtalib.errors import check_number
 from rtalib.models.inference import evaluating
 from rtalib.sources.objectives import AdversarialObjective, Forward, climb, logits_of, smoothed, uniform_start
 
@@ -50,8 +51,7 @@ def cosine_cost(a: Tensor, b: Tensor) -> Tensor:
 def transport_plan(cost: Tensor, entropy: float = 0.01, iterations: int = 50) -> Tensor:
     """(N,M) plan T with row sums 1/N (and column sums 1/M when converged) that minimizes <T, cost> - entropy H(T): Sinkhorn's iteration
     (Cuturi 2013) on logarithms, where exp(-cost / entropy) would underflow."""
-    if entropy <= 0:
-        raise ValueError(f"entropy: expected above 0, got {entropy}")
+    check_number("entropy", entropy, open_low=True)
     n, m = cost.shape
     kernel, rows, columns = -cost / entropy, cost.new_zeros(n, 1), cost.new_zeros(1, m)
     for _ in range(iterations):

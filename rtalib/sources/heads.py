@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.models.base import Classifier
 
 
@@ -62,7 +62,6 @@ HEADS = {"cosine": CosineHead, "centres": CenterHead}  # names in keys of stored
 
 def with_head(model: Classifier, kind: str, num_classes: int) -> Classifier:
     """Replace the linear classifier of `model` by a fresh one of that kind, a name of HEADS; returns `model`."""
-    if kind not in HEADS:
-        raise unknown("head", kind, HEADS)
+    check_name("head", kind, HEADS)
     model.classifier = HEADS[kind](model.classifier.in_features, num_classes)
     return model

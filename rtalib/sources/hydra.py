@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from rtalib.errors import check_number
+
 LAYERS = (nn.Conv2d, nn.Linear)
 
 
@@ -64,8 +66,7 @@ def scoring(model: nn.Module, ratio: float = 0.1) -> Iterator[nn.Module]:
 
     BatchNorm is trained as well, as in the authors' code. ValueError unless 0 < ratio <= 1.
     """
-    if not 0 < ratio <= 1:
-        raise ValueError(f"ratio: expected a share of the weights in (0,1], got {ratio}")
+    check_number("ratio", ratio, 0, 1, open_low=True, unit=" of the weights")
     frozen = [p for layer in _layers(model) for p in (layer.weight, layer.bias) if p is not None and p.requires_grad]
     try:
         with _parametrized(model, lambda weight: _Scored(weight, ratio)):

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.infra import store
 from rtalib.models import weights
 from rtalib.models.base import CIFAR_MEAN, CIFAR_STD_ADVERSARIAL, Classifier
@@ -68,8 +68,7 @@ def load(path: Path) -> nn.Module:
 
     Raises ValueError for another name, for a file that is not a checkpoint of plain tensors, and for tensors that do not fit, by name.
     """
-    if path.stem not in FORMATS:
-        raise unknown("published weights", path.stem, FORMATS)
+    check_name("published weights", path.stem, FORMATS)
     form = FORMATS[path.stem]
     model = form.build()
     fit(model, weights.read(path)[0], normalization=form.normalization, unused=form.unused, where=str(path))

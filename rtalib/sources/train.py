@@ -14,7 +14,7 @@ from rtalib.attacks import EPS, STEP
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import load_dataset
 from rtalib.data.readers import CIFAR10_CLASSES
-from rtalib.errors import check_number, unknown
+from rtalib.errors import check_name, check_number, unknown
 from rtalib.infra import store
 from rtalib.models.inference import predict
 from rtalib.scale_settings import PUBLISHED, RtaScale
@@ -121,8 +121,7 @@ def objective(name: str, *, steps: int = 10, warm_up: int = 0) -> Objective | No
         "free_at": lambda: FreeAT(EPS),
         "trades_awp": lambda: AWP(WarmUp(trades(**kl), warm_up), gamma=0.005, warm_up=warm_up),
     }
-    if name not in objectives:
-        raise unknown("objective", name, objectives)
+    check_name("objective", name, objectives)
     return objectives[name]()
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from rtalib.errors import check_name, check_number, unknown
+from rtalib.errors import check_name, check_number
 from rtalib.infra.data_files import build, inherited, read_toml
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ class Recipe:
             check_number("grad_clip", self.grad_clip, 0, open_low=True)
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: needs momentum above 0, got momentum=0")
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule", self.schedule, SCHEDULES)
+        check_name("schedule", self.schedule, SCHEDULES)
         object.__setattr__(self, "milestones", tuple(self.milestones))
         self._check_milestones()
 

@@ -95,5 +95,5 @@ def test_how_many_are_kept(count: int, ratio: float, expected: int) -> None:
 
 
 def test_bad_ratios_are_refused() -> None:
-    with pytest.raises(ValueError, match="ratio: expected a share of the weights in \\(0,1\\], got 10"), scoring(net(), 10):
+    with pytest.raises(ValueError, match="ratio: expected above 0 and at most 1 of the weights, got 10"), scoring(net(), 10):
         pass

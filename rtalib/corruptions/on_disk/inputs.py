@@ -25,7 +25,7 @@ from rtalib.data.bounds import check_memory
 from rtalib.data.decoding import decode_one
 from rtalib.data.images import LabeledImages, balanced
 from rtalib.data.loading import SPLITS, load_dataset, root_folder
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # rows int64 (B,), images uint8 (B,3,H,W)
 NAMED = ("shapes10", "cifar10", "tiny-imagenet")
@@ -151,8 +151,7 @@ def find(dataset: str, split: str, limit: int | None, root: str | Path | None, l
     A folder of pictures is a Folder unless the layout is 'arrays'; load_dataset reads everything else. Raises ValueError, TypeError or
     FileNotFoundError that name the argument or the file.
     """
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
+    check_name("split", split, SPLITS)
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1 image, got {limit}")
     folder = None if layout == "arrays" or dataset in NAMED else _picture_folder(dataset, split, root)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from rtalib.darts.space import EDGES, NODES
+from rtalib.errors import check_name, check_number
 
 MASKS = ("fixed", "random")
 INCOMING = tuple(range(2, 2 + NODES))  # edges into each node, which stand next to each other in EDGES
@@ -53,7 +54,7 @@ def bypass(x: torch.Tensor, stride: int) -> torch.Tensor:
 
 def check(channels: int, partial: int, mask: str) -> None:
     """ValueError unless K = `partial` divides the channels C of the first cells and `mask` is known."""
-    if partial < 1 or channels % partial:
-        raise ValueError(f"partial: expected a divisor of channels={channels} of at least 1, got {partial}")
-    if mask not in MASKS:
-        raise ValueError(f"mask: expected one of {', '.join(MASKS)}, got {mask!r}")
+    check_number("partial", partial, 1, integer=True)
+    if channels % partial:
+        raise ValueError(f"partial: expected a divisor of channels={channels}, got {partial}")
+    check_name("mask", mask, MASKS)

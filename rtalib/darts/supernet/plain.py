@@ -172,8 +172,8 @@ class Supernet(nn.Module):
         stem: str = "cifar",
     ):
         super().__init__()
-        for name, value in (("channels", channels), ("layers", layers), ("partial", partial)):
-            check_number(name, value, 1, integer=True)
+        check_number("channels", channels, 1, integer=True)
+        check_number("layers", layers, 3, integer=True, unit=" in a supernet (two reduction cells and a normal one)")
         check_number("num_classes", num_classes, 2, integer=True)
         partial_channels.check(channels, partial, mask)
         self.space, self.partial, self.drop_path_prob = get_space(space), partial, 0.0
@@ -182,8 +182,6 @@ class Supernet(nn.Module):
         self.stem, self.stem_norm, self.second_stem = stem_layers(stem, before, tracked=False)
         self.cells = nn.ModuleList()
         reductions = reduction_positions(layers)
-        if layers < 3:
-            raise ValueError(f"layers: expected at least 3 in a supernet (two reduction cells and a normal one), got {layers}")
         halve_before = self.second_stem is not None
         for layer in range(layers):
             reduction = layer in reductions

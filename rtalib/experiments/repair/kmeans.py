@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from rtalib.errors import check_number
+
 ITERATIONS = 100
 
 
@@ -14,8 +16,7 @@ def kmeans(points: Tensor, clusters: int, seed: int) -> Tensor:
     """
     if points.ndim != 2 or not len(points) or not bool(torch.isfinite(points).all()):
         raise ValueError(f"points: expected finite numbers (N,D), N at least 1, got {tuple(points.shape)} or NaN or infinity in them")
-    if clusters < 1:
-        raise ValueError(f"clusters: expected at least 1, got {clusters}")
+    check_number("clusters", clusters, 1, integer=True)
     points = points.double()
     centers = _seeds(points, clusters, torch.Generator().manual_seed(seed))
     labels = _nearest(points, centers)

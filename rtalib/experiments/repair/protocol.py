@@ -27,7 +27,7 @@ from torch import nn
 from rtalib import coreset, darts
 from rtalib.corruptions import corrupt
 from rtalib.data.images import LabeledImages, concat
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.experiments.repair.baselines import Baseline, augmented_examples
 from rtalib.experiments.repair.images import TEST_SEED, Study, constants_of, corrupted, evaluation_split, with_examples
 from rtalib.infra import store
@@ -253,8 +253,7 @@ def select(deployed: TrainedNetwork, failures: Failures, rule: str | None, budge
     """
     if rule is None:
         return Selection(failures)
-    if rule not in RULES:
-        raise unknown("rule", rule, RULES)
+    check_name("rule", rule, RULES)
     if rule == "augmented":
         return Selection(failures, augmented_examples(deployed.architecture.study.data, budget, seed))
     entry = _stored_selection(deployed, failures, rule, budget, seed)

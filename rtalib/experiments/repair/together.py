@@ -13,7 +13,7 @@ import torch
 
 from rtalib import scales
 from rtalib.data.images import LabeledImages, concat
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.experiments import PROTOCOLS
 from rtalib.experiments.repair import gain_parts
 from rtalib.experiments.repair.images import Study, evaluation_split, images
@@ -83,8 +83,7 @@ def run_table(
 
     seeds: default the scale's own. Accuracies are in percent. The protocol is 'disjoint'; 'gain-parts' has both protocols.
     """
-    if question not in QUESTIONS:
-        raise unknown("question", question, QUESTIONS)
+    check_name("question", question, QUESTIONS)
     settings = scales.get(scale)
     seeds = seeds or settings.seeds
     common = {"dataset": dataset, "corruption": GUIDE, "protocol": PROTOCOL, "scale": scale}

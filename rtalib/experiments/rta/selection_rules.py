@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rtalib import coreset, rng
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.models.inference import extract_features, predict
 
 COVERAGE = "coverage"  # ours: among the candidates of 'most-models', `cover` chooses instead of `pick`
@@ -44,8 +44,7 @@ def preferred(wrong: Tensor, offered: Tensor, rule: str, loss: Tensor | None = N
     one gets wrong. 'all': those that all get wrong. 'highest-loss': that with the highest loss, right or wrong. If no candidate
     qualifies, and always with 'random', which is RTA's draw: all that are offered (as in the authors' code).
     """
-    if rule not in RULES:
-        raise unknown("selection rule", rule, RULES)
+    check_name("selection rule", rule, RULES)
     if wrong.dtype != torch.bool or wrong.ndim != 3 or not len(wrong):
         raise ValueError(f"wrong: expected bool (M,N,O) of at least one model, got {wrong.dtype} {tuple(wrong.shape)}")
     if offered.dtype != torch.bool or offered.shape != wrong.shape[1:]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rtalib import attacks, augment, scales
 from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
-from rtalib.errors import unknown
+from rtalib.errors import check_name
 from rtalib.infra import grid, store
 from rtalib.models.inference import evaluate, predict
 from rtalib.results.tables import interval
@@ -125,8 +125,7 @@ def run_transfer(
 def _common(scale: str, dataset: str, sources: Sequence[str], executor: str) -> tuple[RtaScale, dict]:
     """The setup of all trials, the same for any choice of sources so that they share rows, and the arguments of grid.run."""
     for name in sources:
-        if name not in SOURCES:
-            raise unknown("source", name, SOURCES)
+        check_name("source", name, SOURCES)
     if not sources:
         raise ValueError("sources: got none, expected at least one name")
     setup = replace(scales.get(scale).rta, sources=tuple(SOURCES))

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rtalib import rng
-from rtalib.corruptions import SEVERITIES
 from rtalib.data.images import LabeledImages, concat
-from rtalib.errors import check_images, check_index, unknown
+from rtalib.errors import check_images, check_index, check_name, check_number
 from rtalib.infra import store
 from rtalib.training.artefacts import load_images, save_images
 
@@ -154,10 +153,8 @@ def corrupt_unlike(images: Tensor, name: str, severity: int, *, seed: int = 0, i
     Raises TypeError or ValueError that name the argument.
     """
     images = check_images(images)
-    if name not in TYPES:
-        raise unknown("corruption", name, TYPES)
-    if severity not in SEVERITIES:
-        raise ValueError(f"severity: expected 1 to 5, got {severity!r}")
+    check_name("corruption", name, TYPES)
+    check_number("severity", severity, 1, 5, integer=True)
     index = check_index(index, len(images), images.device)
     function, strengths = TYPES[name]
     stream = rng.stream("unlike", name, severity)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtalib.errors import check_kind, unknown
+from rtalib.errors import check_kind, check_name
 from rtalib.infra.store.files import move_aside, write_atomic
 from rtalib.infra.store.keys import root
 from rtalib.infra.store.sealed import seal, unseal
@@ -124,8 +124,7 @@ def frame(run: str, tables: Sequence[str] | None = None) -> "pd.DataFrame":
 
     begun = _begun(run)
     for name in tables or ():
-        if name not in begun:
-            raise unknown("table", name, begun)
+        check_name("table", name, begun)
     return pd.DataFrame([{"table": name} | row for name in (begun if tables is None else tables) for row in rows(run, name)])
 
 
