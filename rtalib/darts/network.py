@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from rtalib.darts.genotype import Genotype
-from rtalib.darts.operations import NOISE, Normalize, noise, parametric, pool, preprocessing, reduction_positions, stem_layers
-from rtalib.errors import check_number
+from rtalib.darts.operations import NOISE, STEMS, Normalize, noise, parametric, pool, preprocessing, reduction_positions, stem_layers
+from rtalib.errors import check_name, check_number
 
 
 def drop_path(x: torch.Tensor, probability: float) -> torch.Tensor:
@@ -103,6 +103,7 @@ class Network(nn.Module):
         genotype = Genotype.of(genotype)
         for name, value, least in (("channels", channels, 1), ("num_classes", num_classes, 2)):
             check_number(name, value, least, integer=True)
+        check_name("stem", stem, STEMS)
         self.genotype, self.channels, self.stem_name, self.drop_path_prob = genotype, channels, stem, 0.0
         self.normalize = Normalize()
         before = previous = channels if stem == "imagenet" else 3 * channels

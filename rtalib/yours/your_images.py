@@ -22,7 +22,7 @@ from rtalib.data import export, pictures, readers
 from rtalib.data.bounds import check_memory
 from rtalib.data.images import LabeledImages, concat
 from rtalib.data.loading import SPLITS, load_dataset
-from rtalib.errors import check_kind, check_name, check_number, unknown
+from rtalib.errors import check_kind, check_name, check_number
 from rtalib.experiments.rta import score as rta_score
 from rtalib.experiments.rta import search as rta_search
 from rtalib.experiments.rta import tables as rta

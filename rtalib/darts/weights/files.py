@@ -53,7 +53,8 @@ def load_network(
     genotype = _told(path, "genotype", said.get("genotype"), genotype)
     stem = _told(path, "stem", said.get("stem"), stem)
     check_name("stem", stem, STEMS)
-    network = Network(Genotype.parse(genotype), *_size(path, found), auxiliary=_has_head(found), stem=stem)
+    auxiliary = any(name.startswith("auxiliary") for name in found)
+    network = Network(Genotype.parse(genotype), *_size(path, found), auxiliary, stem=stem)
     own = network.state_dict()
     names = published_names(network) if published else {name: name for name in own}
     check_fit({theirs: own[name].shape for name, theirs in names.items()}, found, path, f"the {stem} network of this genotype")
