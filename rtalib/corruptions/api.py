@@ -12,7 +12,7 @@ from rtalib.corruptions import blur, digital, held_out, kernels, noise, weather
 from rtalib.corruptions.constants import CONSTANTS
 from rtalib.corruptions.draws import Words
 from rtalib.corruptions.frost import draw_frost, frost
-from rtalib.corruptions.held_out import HELD_OUT, HELD_OUT_CONSTANTS
+from rtalib.corruptions.held_out import HELD_OUT, HELD_OUT_CONSTANTS, spatter
 from rtalib.corruptions.jpeg import jpeg_compression
 from rtalib.errors import check_images, check_index, check_integers, check_name, check_number
 
@@ -52,6 +52,7 @@ TYPES = {
     # held out
     "speckle_noise": Corruption(held_out.speckle_noise, noise.draw_values, pixels=17_000, parts=True),
     "gaussian_blur": Corruption(held_out.gaussian_blur, pixels=32 * 1024),
+    "spatter": Corruption(spatter.spatter, spatter.draw_spatter, pixels=32 * 1024),
     "saturate": Corruption(held_out.saturate, pixels=32 * 1024),
 }
 

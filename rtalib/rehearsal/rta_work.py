@@ -8,9 +8,8 @@ import torch
 from rtalib import models
 from rtalib.attacks import ODIBIM
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.corruptions import HELD_OUT as HELD_OUT_TYPES
 from rtalib.experiments.rta.overlap import DRAWS, PICTURES, OverlapTrial
-from rtalib.experiments.rta.score import HELD_OUT_SEVERITIES
+from rtalib.experiments.rta.score import HELD_OUT_SEVERITIES, HELD_OUT_TYPES
 from rtalib.experiments.rta.search import ScoreTrial, SearchSpec, StepTrial
 from rtalib.experiments.rta.severity_budget import REPEATED, BudgetTrial
 from rtalib.experiments.rta.source_study import SourceTrial

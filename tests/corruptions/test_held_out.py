@@ -7,14 +7,14 @@ from pictures import chw, hwc, make_images
 
 from rtalib.corruptions import CORRUPTIONS, HELD_OUT, corrupt
 from rtalib.corruptions.constants import CONSTANTS
-from rtalib.corruptions.held_out import HELD_OUT_CONSTANTS
+from rtalib.corruptions.held_out import HELD_OUT_CONSTANTS, spatter
 
 FLOOR = 1e-3  # smallest accepted p-value; seeds are fixed
 SEVERITIES = range(1, 6)
 
 
 def test_they_stay_out_of_the_fifteen():
-    assert HELD_OUT == ("speckle_noise", "gaussian_blur", "saturate")
+    assert HELD_OUT == ("speckle_noise", "gaussian_blur", "spatter", "saturate")
     assert not set(HELD_OUT) & set(CORRUPTIONS) and len(CORRUPTIONS) == 15
     for benchmark, table in HELD_OUT_CONSTANTS.items():
         assert benchmark in CONSTANTS and tuple(table) == HELD_OUT
@@ -114,6 +114,51 @@ def test_result_belongs_to_the_image(monkeypatch, name):
     assert corrupt(images[:0], name, 3).shape == (0, 3, 32, 32)
 
 
+@pytest.mark.parametrize("height, width", [(32, 32), (40, 56), (33, 224)])
+def test_spatter_equals_the_package_on_the_same_noise(monkeypatch, height, width):
+    peer = pytest.importorskip("imagecorruptions")
+    images = make_images(6, height, width, seed=height)
+    for severity, constants in enumerate(HELD_OUT_CONSTANTS["imagecorruptions"]["spatter"], 1):
+        layer = np.random.default_rng(severity).normal(constants.mean, constants.std, (len(images), height, width))
+        expected = []
+        for image, noise in zip(hwc(images), layer, strict=True):
+            monkeypatch.setattr(np.random, "normal", lambda noise=noise, **options: noise)
+            expected.append(peer.corrupt(image, severity, "spatter"))
+        found = spatter.spatter(images, constants, torch.from_numpy(layer))
+        wet = (found != images).flatten(1).any(1)  # where no drop falls, the package divides by zero
+        assert wet.any() and torch.equal(found[wet], chw(np.stack(expected))[wet]), severity
+
+
+def test_spatters_steps_are_those_of_opencv():
+    cv2 = pytest.importorskip("cv2")
+    generator = np.random.default_rng(0)
+    for trial, sigma in enumerate((0.7, 0.8, 1, 2, 3, 4) * 5):
+        noise = generator.normal(0.65, 0.3 if trial % 2 else 0.1, generator.integers(16, 120, 2))
+        plane = (spatter._liquid(noise, HELD_OUT_CONSTANTS["cifar10-c"]["spatter"][2]._replace(sigma=sigma)) * 255).astype(np.uint8)
+        edges = cv2.Canny(plane, 50, 150)
+        assert np.array_equal(spatter.edges(plane), edges > 0)
+        away = np.minimum(cv2.distanceTransform(255 - edges, cv2.DIST_L2, 5), 20)
+        assert np.allclose(spatter.distances(edges > 0), away, atol=1e-4)  # builds of OpenCV differ by so much
+        near = cv2.blur(away, (3, 3)).astype(np.uint8)
+        assert np.array_equal(spatter.box(spatter.distances(edges > 0)).astype(np.uint8), near)
+        assert np.array_equal(spatter.equalized(near), cv2.equalizeHist(near))
+
+
+def test_spatter_lays_water_and_mud_on_some_of_the_image():
+    gray = flat(128, 24)
+    for benchmark in HELD_OUT_CONSTANTS:
+        for severity in SEVERITIES:
+            change = corrupt(gray, "spatter", severity, benchmark=benchmark).int() - 128
+            touched = (change != 0).float().mean()
+            assert 0.001 < touched < 0.9, (benchmark, severity, touched)
+            assert (change >= 0).all() if severity <= 3 else (change <= 0).all()  # water is lighter than gray, mud is darker
+
+
+def test_an_image_without_drops_stays():
+    images, constants = make_images(1), HELD_OUT_CONSTANTS["cifar10-c"]["spatter"]
+    assert all(torch.equal(spatter.spatter(images, one, torch.zeros(1, 32, 32, dtype=torch.float64)), images) for one in constants)
+
+
 def test_speckle_noise_changes_with_seed_index_and_severity():
     image = make_images(1, seed=4).repeat(2, 1, 1, 1)
     first, second = corrupt(image, "speckle_noise", 5)
@@ -127,7 +172,7 @@ def test_speckle_noise_changes_with_seed_index_and_severity():
     "change, error, words",
     [
         ({"images": make_images(2).float()}, TypeError, "images.*uint8"),
-        ({"name": "spatter"}, ValueError, "unknown corruption 'spatter'"),
+        ({"name": "splatter"}, ValueError, "Did you mean 'spatter'"),
         ({"name": "saturated"}, ValueError, "Did you mean 'saturate'"),
         ({"benchmark": "tiny-imagenet-c"}, ValueError, "unknown benchmark.*cifar10-c, imagecorruptions"),
         ({"severity": 6}, ValueError, "severity.*1 to 5.*6"),
