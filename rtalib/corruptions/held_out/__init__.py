@@ -10,8 +10,8 @@ from functools import lru_cache
 import torch
 
 from rtalib.corruptions.filters import smoothed, truncate, unit_floats
-from rtalib.corruptions.noise import _alias, _counts, sample_rows
 from rtalib.corruptions.held_out.spatter import Spatter
+from rtalib.corruptions.noise import _alias, _counts, sample_rows
 from rtalib.corruptions.weather import _hsv_to_rgb
 
 HELD_OUT = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
