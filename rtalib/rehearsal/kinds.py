@@ -145,14 +145,13 @@ def _bearable(kind: Kind, done: list[_Step], resting: float, longest: float | No
         image = max(last.peak - fixed, 1e-3) / last.batch
     needed, room = last.peak + image * (kind.batch - last.batch), SHARE * memory.free()
     expected = last.seconds * kind.batch / last.batch
-    fitting = last.batch + int(room / image)
+    fitting, note = last.batch + int(room / image), ""
+    quick = kind.batch if longest is None else int(kind.batch * longest / expected)
     if fitting < kind.batch:
         note = f"the batch needs about {needed:.1f} GiB, {room:.1f} may be taken here; scaled from {last.batch} images"
-    elif longest is not None and expected > longest:
-        fitting, note = int(kind.batch * longest / expected), f"a step takes about {expected:.0f} s here; scaled from {last.batch} images"
-    else:
-        note = ""
-    return min(kind.batch, fitting), needed, note
+    elif quick < kind.batch:
+        note = f"a step takes about {expected:.0f} s here; scaled from {last.batch} images"
+    return min(kind.batch, fitting, quick), needed, note
 
 
 # --------------------------------------------------------------------------------------------------------------- steps

@@ -44,6 +44,13 @@ def test_a_batch_beyond_the_free_memory_is_measured_in_part_and_its_row_says_so(
     assert row["measured"] < 100_000 and "GiB, 0.0 may be taken here" in row["note"]
 
 
+def test_a_batch_that_is_too_large_and_too_slow_keeps_to_both_bounds(monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda: 10.0)
+    done = [kinds._Step(2, 4.0, 1.0, 0)]  # seconds and GiB of two images
+    measured = [kinds._bearable(replace(EXAMPLES[0], batch=128), done, 0.5, longest)[0] for longest in (None, 100.0, 20.0)]
+    assert 2 < measured[0] < 50 and measured[1] == measured[0] and measured[2] == 10
+
+
 def test_a_checkpoint_that_comes_back_changed_is_an_error(monkeypatch):
     """As a disk or a reader might change it."""
     load = torch.load
