@@ -19,6 +19,7 @@ from rtalib.yours.cells import NetworkSpec
 FLOATS = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 BYTES, LABELS, FEATURES = (FLOATS * 255).byte(), torch.zeros(4, dtype=torch.int64), FLOATS.flatten(1)
 NETWORK = nn.Sequential(nn.Flatten(), nn.Linear(768, 10)).eval()
+NETWORK[1].bias.data[1] = 10.0  # wrong about every image, whatever its weights are
 DATA, ALPHAS, CELLS = LabeledImages(BYTES, LABELS, tuple("abcdefghij"), "d"), torch.zeros(14, 8), darts.GENOTYPES["darts_v2"]
 BETAS = torch.zeros(14)
 

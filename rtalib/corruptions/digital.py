@@ -47,7 +47,7 @@ def draw_elastic(words: Words, height: int, width: int, constants: Elastic) -> t
 def elastic_transform(images: torch.Tensor, constants: Elastic, jitter: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
     """A small random affine map (not in the package), then a smooth random displacement; both bilinear, in float32 values."""
     height, width = images.shape[2:]
-    image = unit_floats(images).float()
+    image = images.float().div_(255)  # as in float64, cut to float32
     alpha, sigma = constants.alpha, (constants.sigma, constants.sigma)
     if constants.jitter is None:
         amplitude = 0.005 * height

@@ -14,12 +14,12 @@ def elastic(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, amplitude: 
     taps: the Gaussian's weights down and across. To the byte as `digital.displace` does it.
     """
     height, width = dx.shape
-    out, levels = np.empty(image.shape, np.uint8), image * 255
+    out = np.empty(image.shape, np.uint8)
     blocks = [toeplitz(weights) for weights in taps]
     for start in range(0, height, BLOCK):
         band = slice(start, min(start + BLOCK, height))
         shifts = [(smoothed(field, band, blocks, amplitude) * alpha).float() for field in (dx, dy)]
-        level, found = _sampled(levels, *shifts, start).numpy(), np.empty(image[:, band].numel(), np.uint8)
+        level, found = _sampled(image, *shifts, start).mul_(255).numpy(), np.empty(image[:, band].numel(), np.uint8)
         unsure, arrays = cut(level, found, margin(10)), [part.numpy() for part in shifts]
         again(found, unsure, lambda places, arrays=arrays, top=start: _displaced(image.numpy(), *arrays, top, places))
         out[:, band] = found.reshape(3, -1, width)
@@ -27,7 +27,7 @@ def elastic(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, amplitude: 
 
 
 def _sampled(image: torch.Tensor, dx: torch.Tensor, dy: torch.Tensor, top: int) -> torch.Tensor:
-    """float32 levels, in a row, of a band from row `top` on of the image (3,H,W): bilinear, from a copy with as much border as it takes."""
+    """float32 values, in a row, of a band from row `top` on of the image (3,H,W): bilinear, from a copy with as much border as it takes."""
     _, height, width = image.shape
     rows, reach = len(dx), int(max(dx.abs().max(), dy.abs().max())) + 2
     near = image.index_select(1, _reflected(torch.arange(top - reach, top + rows + reach), height))

@@ -154,7 +154,7 @@ def test_a_changed_part_of_a_finished_set_is_found_and_written_again(shapes, tmp
 @pytest.mark.parametrize("layout", ["arrays", "folders"])
 def test_a_block_that_changes_between_kill_and_resume_is_computed_again(shapes, tmp_path, layout):
     write(shapes, tmp_path / "calm", layout=layout)
-    kill(tmp_path / "out", shapes, layout, "corrupt", 20)  # in the second block of the second type
+    kill(tmp_path / "out", shapes, layout, "corrupt", 21)  # in the second block of the second type, whose first batch is written
     work = tmp_path / "out" / ".work"
     finished = next(work.rglob("fog.npy")) if layout == "arrays" else sorted(work.rglob("*.png"))[0]
     data = bytearray(finished.read_bytes())
