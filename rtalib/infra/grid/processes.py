@@ -11,9 +11,10 @@ import signal
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from queue import SimpleQueue
 
 from rtalib.infra import store
 from rtalib.infra.grid import fork_server
@@ -35,16 +36,18 @@ class Pool:
     def run(self, queue: deque[Job]) -> Iterator[tuple[Job, Outcome]]:
         """Each job with its outcome, as they end; the caller may append to `queue` meanwhile. Closing this kills what is under way."""
         busy: dict[Future, tuple[_Slot, Job]] = {}
-        idle = list(self._slots)
+        idle, ended = list(self._slots), SimpleQueue()  # an interrupt in `wait` of futures can leave their locks taken, for ever
         try:
             while queue or busy:
                 while queue and idle:
                     slot, job = idle.pop(0), queue.popleft()
-                    busy[slot.submit(job)] = slot, job
-                for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                    slot, job = busy.pop(future)
-                    idle.append(slot)
-                    yield job, slot.outcome(job, future)
+                    future = slot.submit(job)
+                    busy[future] = slot, job
+                    future.add_done_callback(ended.put)
+                future = ended.get()
+                slot, job = busy.pop(future)
+                idle.append(slot)
+                yield job, slot.outcome(job, future)
         finally:
             for slot, _ in busy.values():
                 slot.kill()

@@ -69,7 +69,7 @@ def test_a_killed_run_resumes_and_repeats_at_most_one_block(shapes, tmp_path, mo
 
 @pytest.mark.parametrize(("layout", "change"), [("arrays", {"seed": 1}), ("folders", {"format": "jpeg"})])
 def test_what_a_run_with_other_parameters_left_is_not_used(shapes, tmp_path, layout, change):
-    kill(tmp_path / "out", shapes, layout, "corrupt", 23)
+    kill(tmp_path / "out", shapes, layout, "corrupt", 24)
     (tmp_path / "out" / "manifest.json").unlink()
     for name in content(tmp_path / "out"):
         (tmp_path / "out" / name).unlink()
