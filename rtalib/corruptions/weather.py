@@ -130,7 +130,7 @@ def plasma_side(height: int, width: int) -> int:
 def draw_fog(words: Words, height: int, width: int, constants: Fog) -> tuple[torch.Tensor | Words]:
     """side^2 - 1 numbers in [0, 1), float64 (N, side^2 - 1), coarsest level first: centres, then the two kinds of edge middles.
 
-    On a CPU, for pictures that are much smaller than a large square, their words, of which parts are drawn when they are needed.
+    On a CPU, a picture that is much smaller than a large square gets the words instead, and `fog` draws numbers as it needs them.
     """
     side = plasma_side(height, width)
     sparse = words.index.device.type == "cpu" and side**2 > max(in_bands.LEAST // 2, SPARE * height * width)

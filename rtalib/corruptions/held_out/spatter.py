@@ -23,7 +23,7 @@ SOLID = 0.8  # of blurred mud
 
 
 class Spatter(NamedTuple):
-    """The liquid: normal numbers, blurred, of which what is above the threshold stays. amount: strength of water, sigma of mud's edge."""
+    """The liquid is blurred normal noise where it exceeds the threshold. amount: strength of water, sigma of mud's edge."""
 
     mean: float
     std: float
@@ -47,12 +47,16 @@ def spatter(images: torch.Tensor, constants: Spatter, layer: torch.Tensor) -> to
     """The liquid laid over each image, computed on the CPU."""
     lay = _mud if constants.mud else _water
     pairs = zip(images.permute(0, 2, 3, 1).cpu().numpy(), layer.cpu().numpy(), strict=True)
-    out = np.stack([lay(image.astype(np.float32) / np.float32(255), _liquid(noise, constants), constants) for image, noise in pairs])
+    out = np.stack([lay(image, _liquid(noise, constants), constants) for image, noise in pairs])
     return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().to(images.device)
 
 
 def _blurred(plane: np.ndarray, sigma: float) -> np.ndarray:
     return ndimage.gaussian_filter(plane, sigma, mode="nearest", truncate=4.0)
+
+
+def _unit(image: np.ndarray) -> np.ndarray:
+    return image.astype(np.float32) / np.float32(255)
 
 
 def _liquid(noise: np.ndarray, constants: Spatter) -> np.ndarray:
@@ -64,8 +68,8 @@ def _liquid(noise: np.ndarray, constants: Spatter) -> np.ndarray:
 def _mud(image: np.ndarray, liquid: np.ndarray, constants: Spatter) -> np.ndarray:
     mud = _blurred((liquid > constants.threshold).astype(np.float32), constants.amount)
     mud[mud < SOLID] = 0
-    image *= (1 - mud)[..., None]
-    return (np.clip(image + np.array(MUD) * mud[..., None], 0, 1) * 255).astype(np.uint8)
+    seen = _unit(image) * (1 - mud)[..., None]
+    return (np.clip(seen + np.array(MUD) * mud[..., None], 0, 1) * 255).astype(np.uint8)
 
 
 def _water(image: np.ndarray, liquid: np.ndarray, constants: Spatter) -> np.ndarray:
@@ -76,7 +80,7 @@ def _water(image: np.ndarray, liquid: np.ndarray, constants: Spatter) -> np.ndar
     if light.max() > 0:  # else no drop has fallen on the image; the published script divides by zero
         light /= light.max()
     light *= np.float32(constants.amount)
-    return (np.clip(image + light[..., None] * np.array(WATER, np.float32), 0, 1) * np.float32(255)).astype(np.uint8)
+    return (np.clip(_unit(image) + light[..., None] * np.array(WATER, np.float32), 0, 1) * np.float32(255)).astype(np.uint8)
 
 
 def edges(plane: np.ndarray) -> np.ndarray:
@@ -88,9 +92,8 @@ def edges(plane: np.ndarray) -> np.ndarray:
     def neighbor(dy: int, dx: int) -> np.ndarray:
         return padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
 
-    steep = np.abs(down.astype(np.int64)) << 15
-    flat = np.abs(across.astype(np.int64)) * TAN_22
-    steepest = flat + (np.abs(across.astype(np.int64)) << 16)  # the tangent of 67.5 degrees is that of 22.5 plus 2
+    steep, flat = np.abs(down) << 15, np.abs(across) * TAN_22  # at most 2^27: gradients are at most 1,020
+    steepest = flat + (np.abs(across) << 16)  # the tangent of 67.5 degrees is that of 22.5 plus 2
     opposite = (across ^ down) < 0
     beside = (strength > neighbor(0, -1)) & (strength >= neighbor(0, 1))
     above = (strength > neighbor(-1, 0)) & (strength >= neighbor(1, 0))

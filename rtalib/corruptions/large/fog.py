@@ -20,7 +20,7 @@ class Plasma:
         for _ in range(self.levels):
             self.wobbles.append(self.wobbles[-1] / decay)
         self.band = max(LEAST, area // 3) // side
-        base = (max(LEAST, area) // 2).bit_length() // 2 - 1  # of which all rows are kept
+        base = (max(LEAST, area) // 2).bit_length() // 2 - 1  # the level that is kept whole
         self.whole[base] = self.rows(base, 0, 2**base)
 
     def bands(self) -> Iterator[np.ndarray]:

@@ -29,7 +29,7 @@ from rtalib.errors import check_name
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # rows int64 (B,), images uint8 (B,3,H,W)
 NAMED = ("shapes10", "cifar10", "tiny-imagenet")
-HELD_BYTES = 80  # of one pixel while it is corrupted: elastic_transform takes 60 (tests/corruptions/test_sizes.py), the picture twice 3
+HELD_BYTES = 80  # of one pixel while it is corrupted: at most 64 of a corruption (tests/corruptions/test_sizes.py), twice 3 of the picture
 
 
 @dataclass(frozen=True, eq=False)
