@@ -6,7 +6,7 @@ Supernets: the plain one (`plain_darts.py`, written from the definition: the pub
 source alone shared), ours fused (operations batched by source), and NNI's where it is installed. A pass is the forward pass and the
 gradients by all weights and alphas; a step, the updates of the architecture and of the weights on a batch each. One thread, CPU time of
 the process, the contestants in turn within a round; the median round counts. On a GPU wall time and the peak of allocated memory, fused
-also as CUDA graphs.
+also captured as CUDA graphs.
 
 Calls are the operators that PyTorch dispatches in one pass, without views and mere allocations; kept memory is what the forward pass
 leaves for the backward pass, each tensor once. Both are counted on meta tensors: they depend on no clock and no machine.
@@ -36,6 +36,8 @@ from rtalib.darts import Network, Supernet
 from rtalib.darts.settings import settings_for
 from rtalib.darts.steps import Steps
 from rtalib.darts.supernet.fused import FusedSupernet
+from rtalib.infra.grid.cell import environment
+from rtalib.training.captured import Captured
 
 FIELDS = (
     "task method contestant memory_format channels layers batch seconds wall_seconds over_plain over_supernet clock rounds first_seconds "
@@ -107,9 +109,12 @@ def nni_supernet(channels: int, layers: int) -> nn.Module:
 
 
 def passes(net: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Run:
-    images, labels = batch
     parameters = list(net.parameters())
-    return lambda: torch.autograd.grad(F.cross_entropy(net(images), labels), parameters)
+
+    def differentiate(images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(F.cross_entropy(net(images), labels), parameters))
+
+    return partial(Captured(differentiate, parameters[0].device), *batch)
 
 
 def built(make: Callable[[], nn.Module], memory_format: str, device: str) -> nn.Module:
@@ -147,7 +152,8 @@ def pass_contestants(channels: int, layers: int, batch: int, arguments: argparse
         found["fused, compiled", "channels_last"] = passes(net, data)
     if arguments.device != "cpu":
         net = built(lambda: FusedSupernet("darts", channels, layers), "channels_last", arguments.device)
-        found["fused, CUDA graph", "channels_last"] = passes(torch.cuda.make_graphed_callables(net, (data[0],)), data)
+        with environment(RTALIB_CAPTURE="1"):
+            found["fused, captured", "channels_last"] = passes(net, data)
     return found
 
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from benchmarks import darts
 from benchmarks.plain_darts import PlainSupernet
 from benchmarks.timing import duel
-from rtalib.darts import Network, Supernet
-from rtalib.darts.settings import settings_for
-from rtalib.darts.steps import Steps
+from rtalib.darts import Network
 from rtalib.darts.supernet.fused import FusedSupernet
+from rtalib.infra.grid.cell import environment
+from rtalib.training.captured import Captured
 
 PLAIN, OURS = ("plain", "contiguous_format"), ("fused", "channels_last")
 
@@ -39,32 +39,35 @@ def disagreement(channels: int, layers: int) -> float:
 
 
 def steps(*, channels: int, layers: int, batch: int, net: str, rounds: int, device: str) -> dict:
-    """A first-order step, alphas and weights. net: 'fused', or 'graph': `Supernet` captured as CUDA graphs and nothing else."""
+    """A first-order step, alphas and weights, with RTALIB_CAPTURE=1, beside a plain one. net: 'fused' or 'supernet'."""
     runs = darts.step_contestants("darts, first order", channels, layers, batch, Namespace(device=device))
-    ours = runs[OURS] if net == "fused" else graphed_step(channels, layers, batch, device)
-    return duel(ours, runs[PLAIN], rounds=rounds, device=device)
+    with environment(RTALIB_CAPTURE="1"):
+        ours = darts.step_contestants("darts, first order", channels, layers, batch, Namespace(device=device))
+    return duel(warmed(ours[net, "channels_last"]), runs[PLAIN], rounds=rounds, device=device)
 
 
-def graphed_step(channels: int, layers: int, batch: int, device: str) -> darts.Run:
-    settings = settings_for("darts", "published", channels=channels, layers=layers, batch_size=batch)
-    train, validation = darts.batches(batch, device)
-    net = darts.built(partial(Supernet, settings.space, channels, layers), "channels_last", device)
-    return partial(Steps(torch.cuda.make_graphed_callables(net, (train[0],)), settings).step, train, validation)
+def warmed(run: darts.Run) -> darts.Run:
+    """`run`, whose first call is followed by the one that records, so that `first_seconds` holds both."""
+    ready = []
+
+    def twice_at_first() -> object:
+        if not ready:
+            ready.append(run())
+        return run()
+
+    return twice_at_first
 
 
 def evaluation(*, channels: int, layers: int, batch: int, rounds: int, device: str) -> dict:
-    """Forward and backward pass of the evaluation network of DARTS_V2 under bfloat16 autocast: as CUDA graphs, beside eager."""
+    """Forward and backward pass of the evaluation network of DARTS_V2 under bfloat16 autocast: with RTALIB_CAPTURE=1, beside eager."""
     data = darts.batches(batch, device)[0]
     eager, ours = (darts.built(lambda: Network("darts_v2", channels, layers), "channels_last", device) for _ in range(2))
-    if device != "cpu":
-        with torch.autocast(device, torch.bfloat16, cache_enabled=False):
-            ours = torch.cuda.make_graphed_callables(ours, (data[0],))
 
-    def under(run: darts.Run) -> darts.Run:
-        def autocast() -> object:
-            with torch.autocast(device, torch.bfloat16, cache_enabled=False):
-                return run()
+    def differentiate(net: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        with torch.autocast(device, torch.bfloat16):
+            loss = F.cross_entropy(net(images), labels)
+        return list(torch.autograd.grad(loss, list(net.parameters())))
 
-        return autocast
-
-    return duel(under(darts.passes(ours, data)), under(darts.passes(eager, data)), rounds=rounds, device=device)
+    with environment(RTALIB_CAPTURE="1"):
+        captured = Captured(partial(differentiate, ours), torch.device(device))
+    return duel(warmed(partial(captured, *data)), partial(differentiate, eager, *data), rounds=rounds, device=device)

@@ -7,6 +7,7 @@ a node's edges are removed one after the other, removed ones stay away while the
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -67,6 +68,18 @@ def edges_into(node: int) -> list[int]:
     return [edge for edge, (destination, _) in enumerate(EDGES) if destination == node]
 
 
+@lru_cache(2 * len(CELLS))  # so that no pass of a recorded step copies to the device
+def _masks(
+    operations: tuple[int, ...], removed: tuple[bool, ...], candidates: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """1 for undecided edges (14,1), for the operations of decided ones (14,candidates), and for edges that are left (14,1)."""
+    chosen = torch.tensor(operations)
+    open_edges = (chosen == UNDECIDED).to(dtype)[:, None]
+    kept = F.one_hot(chosen.clamp_min(0), candidates).to(dtype) * (1 - open_edges)
+    left = 1 - torch.tensor(removed).to(dtype)[:, None]
+    return open_edges.to(device), kept.to(device), left.to(device)
+
+
 class Decisions:
     """Which operation each edge has kept, and which edges are gone, per cell type; loaded and saved like the state of an optimizer."""
 
@@ -86,10 +99,8 @@ class Decisions:
         return tuple(self._apply(cell, weights) for cell, weights in zip(CELLS, mixing, strict=True))
 
     def _apply(self, cell: str, weights: torch.Tensor) -> torch.Tensor:
-        chosen = torch.tensor(self.operation[cell])
-        open_edges = (chosen == UNDECIDED).to(weights)[:, None]
-        kept = F.one_hot(chosen.clamp_min(0), weights.shape[1]).to(weights) * (1 - open_edges)
-        left = 1 - torch.tensor(self.removed[cell]).to(weights)[:, None]
+        operations, removed = tuple(self.operation[cell]), tuple(self.removed[cell])
+        open_edges, kept, left = _masks(operations, removed, weights.shape[1], weights.dtype, weights.device)
         return (weights * open_edges + kept) * left
 
     def without(self, mixing: Mixing, cell: str, edge: int, operation: int | None = None) -> Mixing:

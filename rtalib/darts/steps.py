@@ -8,6 +8,7 @@ step; it keeps the graph of one gradient in memory instead.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,43 @@ from rtalib.darts.batches import Batch
 from rtalib.darts.darts_pt import Decisions
 from rtalib.darts.settings import Settings
 from rtalib.darts.supernet.plain import ARCHITECTURE, Supernet
+from rtalib.training.captured import Captured
 
-Loss = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # weights by name -> scalar; architecture parameters enter by themselves
+Loss = Callable[[Batch, dict[str, torch.Tensor] | None], torch.Tensor]  # at given weights or at its own; alphas enter by themselves
 SCALE = 0.01  # footnote 2: epsilon = 0.01 / |v|
+
+
+class Passes:
+    """Forward and backward passes of a loss, each kind recorded on its own if RTALIB_CAPTURE=1 (training/captured.py)."""
+
+    def __init__(self, loss: Loss, weights: dict[str, torch.Tensor], alphas: list[torch.Tensor]):
+        self.loss, self.weights, self.alphas = loss, weights, alphas
+        self.leaves = list(weights.values())
+        self.gpus = sorted({leaf.device.index for leaf in self.leaves if leaf.is_cuda})
+        kinds = [(by, own) for by in ("alphas", "weights", "both") for own in (True, False)]
+        self.recorded = {kind: Captured(partial(self._differentiate, kind[0]), self.leaves[0].device) for kind in kinds}
+
+    def __call__(self, by: str, batch: Batch, at: Sequence[torch.Tensor] = ()) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Loss and gradients by 'alphas', 'weights' or 'both', alphas first.
+
+        With weights `at` instead of the own ones, the pass leaves the state of torch's global generators as it was.
+        """
+        with torch.random.fork_rng(self.gpus, enabled=bool(at)):
+            loss, *gradients = self.recorded[by, not at](*batch, *at)
+        return loss, gradients
+
+    def _differentiate(self, by: str, images: torch.Tensor, labels: torch.Tensor, *at: torch.Tensor) -> list[torch.Tensor]:
+        at = [weight.detach().requires_grad_() for weight in at]
+        loss = self.loss((images, labels), dict(zip(self.weights, at, strict=True)) if at else None)
+        by_weights = [] if by == "alphas" else at or self.leaves
+        gradients = torch.autograd.grad(loss, [*([] if by == "weights" else self.alphas), *by_weights], materialize_grads=True)
+        return [loss.detach(), *gradients]
+
+    def inner(self, batch: Batch) -> list[torch.Tensor]:
+        """Gradients by the own weights that can be differentiated again; the generators' state stays."""
+        with torch.random.fork_rng(self.gpus):
+            loss = self.loss(batch, self.weights)
+        return list(torch.autograd.grad(loss, self.leaves, create_graph=True, materialize_grads=True))
 
 
 class Steps:
@@ -32,6 +67,7 @@ class Steps:
         self.alphas = supernet.arch_parameters()
         self.sgd = torch.optim.SGD(self.weights.values(), settings.lr, settings.momentum, weight_decay=settings.weight_decay, foreach=True)
         self.adam = torch.optim.Adam(self.alphas, settings.arch_lr, betas=(0.5, 0.999), weight_decay=settings.arch_weight_decay)
+        self.passes = Passes(self.loss, self.weights, self.alphas)
 
     def loss(self, batch: Batch, weights: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
         """Mean cross-entropy, with the given weights instead of the supernet's if there are any."""
@@ -47,32 +83,30 @@ class Steps:
         return self._weight_step(train_batch) if loss is None else loss, val_loss
 
     def _weight_step(self, batch: Batch) -> torch.Tensor:
-        loss = self.loss(batch)
+        loss, gradients = self.passes("weights", batch)
         weights = list(self.weights.values())
-        _set_gradients(weights, torch.autograd.grad(loss, weights, materialize_grads=True))
+        _set_gradients(weights, gradients)
         torch.nn.utils.clip_grad_norm_(weights, self.settings.grad_clip)
         self.sgd.step()
         self.sgd.zero_grad()
-        return loss.detach()
+        return loss
 
     def _architecture_step(self, train_batch: Batch, val_batch: Batch) -> torch.Tensor:
         """Differentiates by the architecture alone. Returns the loss, which with order 2 is that after the virtual step."""
         if self.settings.order == 1:
-            loss = self.loss(val_batch)
-            gradients = torch.autograd.grad(loss, self.alphas, materialize_grads=True)
+            loss, gradients = self.passes("alphas", val_batch)
         else:
             gradients, loss = self._unrolled(train_batch, val_batch)
         _set_gradients(self.alphas, gradients)
         self.adam.step()
         self.adam.zero_grad()
-        return loss.detach()
+        return loss
 
     def _unrolled(self, train_batch: Batch, val_batch: Batch) -> tuple[list[torch.Tensor], torch.Tensor]:
         momenta = [self.sgd.state[weight].get("momentum_buffer") for weight in self.weights.values()]
         own = {name: self.sgd.param_groups[0][name] for name in ("lr", "momentum", "weight_decay")}
-        losses = (lambda weights: self.loss(train_batch, weights)), (lambda weights: self.loss(val_batch, weights))
         own |= {"momenta": None if momenta[0] is None else momenta, "term": self.settings.term}
-        return unrolled_gradient(*losses, self.weights, self.alphas, **own)
+        return unrolled_gradient(self.passes, train_batch, val_batch, **own)
 
     def start_epoch(self, epoch: int) -> float:
         """Learning rate (cosine from lr to lr_min, then the projection's) and drop path of the epoch; returns the learning rate."""
@@ -85,6 +119,7 @@ class Steps:
                 self.sgd.state.clear()  # a new optimizer
         self.sgd.param_groups[0]["lr"] = lr
         self.supernet.drop_path_prob = settings.drop_path * self.ramp(epoch)
+        self.passes = Passes(self.loss, self.weights, self.alphas)  # a recording holds the drop path and the decisions
         return lr
 
     def ramp(self, epoch: int) -> float:
@@ -127,10 +162,9 @@ def virtual_step(
 
 
 def unrolled_gradient(
-    train_loss: Loss,
-    val_loss: Loss,
-    weights: dict[str, torch.Tensor],
-    alphas: list[torch.Tensor],
+    passes: Passes,
+    train_batch: Batch,
+    val_batch: Batch,
     *,
     lr: float,
     momentum: float = 0.0,
@@ -147,20 +181,13 @@ def unrolled_gradient(
     'exact': by differentiating twice; two forward passes, whose first keeps the graph of its gradient.
 
     All passes start from the current state of torch's global generators and restore it: with other random numbers (noise, drop path) for
-    w+ than for w-, the difference would be one of draws. Weights and alphas are not changed. `weights`: leaves that require gradients.
-    Returns the gradients in the order of `alphas` (zero for one that no loss depends on) and the validation loss.
+    w+ than for w-, the difference would be one of draws. Weights and alphas are not changed.
+    Returns the gradients in the order of the alphas (zero for one that no loss depends on) and the validation loss.
     """
-    leaves = list(weights.values())
-    devices = sorted({leaf.device.index for leaf in leaves if leaf.is_cuda})
-
-    def gradients(loss: Loss, at: Sequence, by: Sequence, graph: bool = False) -> tuple[list[torch.Tensor], torch.Tensor]:
-        with torch.random.fork_rng(devices):
-            value = loss(dict(zip(weights, at, strict=True)))
-        return list(torch.autograd.grad(value, by, create_graph=graph, materialize_grads=True)), value.detach()
-
-    inner = gradients(train_loss, leaves, leaves, graph=term == "exact")[0]
+    leaves, alphas = passes.leaves, passes.alphas
+    inner = passes.inner(train_batch) if term == "exact" else passes("weights", train_batch, leaves)[1]
     stepped = virtual_step(leaves, [gradient.detach() for gradient in inner], momenta, lr, momentum, weight_decay)
-    outer, value = gradients(val_loss, stepped, [*alphas, *stepped])
+    value, outer = passes("both", val_batch, stepped)
     outer, direction = outer[: len(alphas)], outer[len(alphas) :]
     if term == "exact":
         second = torch.autograd.grad(inner, alphas, direction, materialize_grads=True)
@@ -168,7 +195,7 @@ def unrolled_gradient(
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(direction)))
         epsilon = scale / norm.clamp_min(1e-30)  # if v is zero, so is the term
         shift = [epsilon * part for part in direction]
-        ends = ([leaf.detach() + sign * part for leaf, part in zip(leaves, shift, strict=True)] for sign in (1, -1))
-        plus, minus = (gradients(train_loss, end, alphas)[0] for end in ends)
+        plus = [part.clone() for part in passes("alphas", train_batch, torch._foreach_add([leaf.detach() for leaf in leaves], shift))[1]]
+        minus = passes("alphas", train_batch, torch._foreach_sub([leaf.detach() for leaf in leaves], shift))[1]
         second = [(p - m) / (2 * epsilon) for p, m in zip(plus, minus, strict=True)]
     return [first - lr * part for first, part in zip(outer, second, strict=True)], value

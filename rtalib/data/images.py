@@ -126,6 +126,11 @@ def soft_labels(labels: torch.Tensor, classes: int) -> torch.Tensor:
     return labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels, classes).float()
 
 
+def smooth(labels: torch.Tensor, alpha: float, classes: int) -> torch.Tensor:
+    """(1 - alpha) y + alpha / K as float32 (N,K), the released code's form, from hard (N,) or soft (N,K) labels."""
+    return (1 - alpha) * soft_labels(labels, classes) + alpha / classes
+
+
 def balanced(labels: torch.Tensor, classes: int, limit: int, seed: int) -> torch.Tensor:
     """int64 (limit,): one random image of each class in turn, again and again; a class that runs out is passed over."""
     if limit > len(labels):

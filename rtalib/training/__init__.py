@@ -5,7 +5,7 @@ from rtalib import lazily
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "loop": "train smooth",
+        "loop": "train",
         "recipes": "Recipe RECIPES resolve_precision",
         "validation": "Validation",
         ".models.inference": "evaluate evaluating extract_features predict score scores",

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from rtalib import rng
-from rtalib.data.images import LabeledImages, soft_labels
+from rtalib.data.images import LabeledImages, smooth
 from rtalib.errors import check_device, check_images, check_kind, check_number
 from rtalib.models.base import Classifier, seen
 from rtalib.models.inference import best_device, check_classes, predict
 from rtalib.training import checkpoints
 from rtalib.training.batches import Batches
+from rtalib.training.captured import Captured
 from rtalib.training.muon import Muon
 from rtalib.training.recipes import Recipe, resolve_precision
 from rtalib.training.validation import Validation
@@ -44,6 +45,7 @@ def train(
     The same model weights, data, recipe and seed give the same result bit for bit on the CPU, interrupted or not. The model moves to
     `device` and ends in eval mode; by default a model on the CPU moves to the GPU if there is one, and any other stays where it is. In
     train mode it may return (logits, auxiliary logits). An attribute `drop_path_prob` is set to recipe.drop_path * epoch / epochs.
+    RTALIB_CAPTURE=1 replays the launches of a GPU's steps (captured.py), unless there is an `objective`.
 
     objective(model, x float32 (B,3,H,W) in [0,1], y (B,) or (B,K)) -> scalar loss replaces cross-entropy; it sees smoothed soft labels
         if the recipe smooths, and runs under autocast if precision is bf16. It may have a number `replays`, how many updates in a row
@@ -82,7 +84,7 @@ def train(
     for epoch in range(len(history), recipe.epochs):
         if history and history[-1].get("overfitted"):
             break
-        history.append(_train_epoch(run, epoch))
+        history.append(_train_epoch(run, epoch, captured=objective is None))  # an objective may change from step to step
         if validation is not None:
             best = validation.measure(model, history, best)
         if on_epoch is not None:
@@ -105,6 +107,14 @@ class _Run:
     objective: Objective
     seed: int
     precision: str
+
+    def gradients(self, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor | None]:
+        """The loss of a batch and the gradient of each parameter."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            loss = self.objective(self.model, x, y)
+        self.optimizer.zero_grad(set_to_none=True)  # after the objective: an attack inside it may have left gradients on the weights
+        loss.backward()
+        return [loss.detach(), *(parameter.grad for parameter in self.model.parameters())]
 
 
 def _check(model: nn.Module, data: LabeledImages, recipe: Recipe, objective: Objective | None, checkpoint_every: int) -> int:
@@ -129,11 +139,6 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], **rates, fused=True)
 
 
-def smooth(labels: torch.Tensor, alpha: float, classes: int) -> torch.Tensor:
-    """(1 - alpha) y + alpha / K as float32 (N,K), the released code's form, from hard (N,) or soft (N,K) labels."""
-    return (1 - alpha) * soft_labels(labels, classes) + alpha / classes
-
-
 def _cross_entropy(recipe: Recipe) -> Objective:
     """Soft cross-entropy; for a soft label it is the released code's KL divergence plus a constant, with the same gradient."""
 
@@ -149,7 +154,7 @@ def _cross_entropy(recipe: Recipe) -> Objective:
     return objective
 
 
-def _train_epoch(run: _Run, epoch: int) -> dict:
+def _train_epoch(run: _Run, epoch: int, captured: bool) -> dict:
     """One pass over the data; the only wait for the device is at its end."""
     recipe, device = run.recipe, run.batches.device
     if hasattr(run.model, "drop_path_prob"):
@@ -159,11 +164,12 @@ def _train_epoch(run: _Run, epoch: int) -> dict:
     run.model.train()
     replays = getattr(run.objective, "replays", 1)
     start, seen, total, lr = time.perf_counter(), 0, torch.zeros((), device=device), recipe.lr
+    gradients = Captured(run.gradients, device) if captured else run.gradients
     with rng.global_seed(rng.word(run.seed, epoch, rng.stream("training", "global")), device):  # drop path, random starts
         updates = (batch for batch in run.batches.epoch(run.seed, epoch) for _ in range(replays))
         for step, (x, y) in enumerate(updates):
             lr = recipe.learning_rate(epoch, step, replays * len(run.batches))
-            total += _step(run, x, y, lr) * len(x)
+            total += _update(run, lr, *gradients(x, y)) * len(x)
             seen += len(x)
     loss = total.item() / seen
     if not math.isfinite(loss):
@@ -174,15 +180,12 @@ def _train_epoch(run: _Run, epoch: int) -> dict:
     return {"epoch": epoch + 1, "loss": loss, "lr": lr, "seconds": time.perf_counter() - start}
 
 
-def _step(run: _Run, x: torch.Tensor, y: torch.Tensor, lr: float) -> torch.Tensor:
-    """One update; returns the loss, still on the device."""
+def _update(run: _Run, lr: float, loss: torch.Tensor, *gradients: torch.Tensor | None) -> torch.Tensor:
+    for parameter, gradient in zip(run.model.parameters(), gradients, strict=True):
+        parameter.grad = gradient
     for group in run.optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-        loss = run.objective(run.model, x, y)
-    run.optimizer.zero_grad(set_to_none=True)  # after the objective: an attack inside it may have left gradients on the weights
-    loss.backward()
     if run.recipe.grad_clip is not None:
         nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.grad_clip)
     run.optimizer.step()
-    return loss.detach()
+    return loss

@@ -1,10 +1,12 @@
 """The one command for a lent GPU, as far as a CPU can show it: what it compares, what it keeps, and that it stops in time."""
 
 import csv
+import os
 import time
 
 import pytest
 import torch
+from recorded import Recorder
 
 from benchmarks import on_a_gpu
 from rtalib import store
@@ -24,6 +26,19 @@ def test_every_kernel_is_compared_and_a_difference_is_found(tmp_path, monkeypatc
     monkeypatch.setattr(on_a_gpu, "corrupt", wrong)
     assert not on_a_gpu.check(tmp_path, "cpu", corruptions=["brightness"], count=2)
     assert "1 differ" in capsys.readouterr().out
+
+
+def test_captured_steps_are_compared_and_a_difference_is_found(tmp_path, monkeypatch):
+    def alphas(device):
+        return {"alphas": torch.ones(2)}
+
+    monkeypatch.setattr(on_a_gpu, "searched", alphas)
+    recorder = Recorder(monkeypatch)
+    monkeypatch.delenv("RTALIB_CAPTURE")
+    assert on_a_gpu.check_captured(tmp_path, "cpu") and recorder.replays == 4
+    assert (tmp_path / "captured.csv").read_text().splitlines() == ["run,again,captured", "trained,0.0,0.0", "alphas,0.0,0.0"]
+    monkeypatch.setattr(on_a_gpu, "trained", lambda device: {"weight": torch.ones(2) + 1e-3 * int(os.environ.get("RTALIB_CAPTURE", 0))})
+    assert not on_a_gpu.check_captured(tmp_path, "cpu")
 
 
 @pytest.mark.slow

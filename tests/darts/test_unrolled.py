@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from rtalib.darts import Supernet
 from rtalib.darts.robust_darts import Hessian, dense_eigenvalue, lanczos_eigenvalue
-from rtalib.darts.steps import unrolled_gradient, virtual_step
+from rtalib.darts.steps import Passes, unrolled_gradient, virtual_step
 
 STEP = {"lr": 0.05, "momentum": 0.9, "weight_decay": 3e-2}
 
@@ -34,12 +34,15 @@ class Problem:
         self.momenta = [0.1 * torch.randn_like(weight) for weight in self.weights.values()]
 
     def loss(self, name):
-        images, labels = self.batches[name]
-        return lambda weights: F.cross_entropy(functional_call(self.supernet, weights, (images,)), labels)
+        return lambda weights: self.loss_of(self.batches[name], weights)
+
+    def loss_of(self, batch, weights):
+        images, labels = batch
+        return F.cross_entropy(functional_call(self.supernet, weights, (images,)), labels)
 
     def unrolled(self, **changes):
         arguments = {"momenta": self.momenta, **STEP, **changes}
-        return unrolled_gradient(self.loss("train"), self.loss("val"), self.weights, self.alphas, **arguments)
+        return unrolled_gradient(Passes(self.loss_of, self.weights, self.alphas), *self.batches.values(), **arguments)
 
     def exact(self, momenta):
         """Differentiate through the virtual step."""
@@ -92,12 +95,15 @@ def test_second_term_does_not_depend_on_the_scale_of_epsilon(monkeypatch):
 def test_quadratic_losses_by_hand():
     """L_train = (w - a)^2 / 2, L_val = w^2 / 2: w' = w - lr (w - a + decay w + momentum m), dL_val/da = w' lr."""
     w, a = torch.tensor([2.0], dtype=torch.float64, requires_grad=True), torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+    train, val = [(torch.tensor(which), torch.tensor(0)) for which in (0, 1)]
     losses = lambda p: (p["w"] - a).square().sum() / 2, lambda p: p["w"].square().sum() / 2
     momenta = [torch.tensor([3.0], dtype=torch.float64)]
-    gradient, value = unrolled_gradient(*losses, {"w": w}, [a], lr=0.1, momentum=0.9, momenta=momenta, weight_decay=0.2)
+    passes = Passes(lambda batch, p: losses[batch[0]](p), {"w": w}, [a])
+    gradient, value = unrolled_gradient(passes, train, val, lr=0.1, momentum=0.9, momenta=momenta, weight_decay=0.2)
     stepped = 2.0 - 0.1 * (1.5 + 0.4 + 2.7)
     assert float(gradient[0]) == pytest.approx(0.1 * stepped, rel=1e-9) and float(value) == pytest.approx(stepped**2 / 2)
-    flat, _ = unrolled_gradient(losses[0], lambda p: 0.0 * p["w"].sum() + a.sum(), {"w": w}, [a], lr=0.1)
+    losses = losses[0], lambda p: 0.0 * p["w"].sum() + a.sum()
+    flat, _ = unrolled_gradient(passes, train, val, lr=0.1)
     assert float(flat[0]) == 1.0  # v = 0: no second term, and no division by zero
 
 

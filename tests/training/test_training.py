@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from rtalib import models
-from rtalib.data.images import LabeledImages
+from rtalib.data.images import LabeledImages, smooth
 from rtalib.models.inference import evaluate, extract_features, predict, score, scores
 from rtalib.training import checkpoints
-from rtalib.training.loop import smooth, train
+from rtalib.training.loop import train
 from rtalib.training.recipes import RECIPES, MuonRecipe, Recipe, resolve_precision
 
 CLASSES = tuple("abcd")

@@ -96,6 +96,9 @@ def run_table(
         return run_trials(*METHOD, gain_parts.part_trials(seeds, PROTOCOLS, with_setup), question, **options)
     if question == "neighbours":
         return run_trials(*METHOD, gain_parts.neighbour_trials(seeds, tuple(GUIDES), with_setup), question, **options)
+    if settings.rta.originals <= settings.repair.failures:  # before any training
+        few, many = settings.rta.originals, settings.repair.failures
+        raise ValueError(f"scale {scale!r}: expected more originals than failures, which replace some of them, got {few} and {many}")
     _make_sets(scale, dataset, seeds, executor, (severity_budget.REPEATED, rta.OURS))
     options["inputs"] = rta.run_inputs(dataset, settings.rta)
     trials = [TogetherTrial(name, seed, rta=settings.rta, **with_setup) for seed in seeds for name in METHODS]

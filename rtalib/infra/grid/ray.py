@@ -65,6 +65,8 @@ class Pool:
         known = {"RTALIB_OUTPUTS": str(store.outputs())}
         if data := os.environ.get("RTALIB_DATA"):
             known["RTALIB_DATA"] = os.path.abspath(data)
+        if capture := os.environ.get("RTALIB_CAPTURE"):
+            known["RTALIB_CAPTURE"] = capture
         return known if self._gpus else known | {"CUDA_VISIBLE_DEVICES": ""}  # Ray hides none from a task that asks for none
 
     def close(self) -> None:

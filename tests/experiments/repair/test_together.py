@@ -125,3 +125,12 @@ def test_sizes_of_ours_are_in_no_key_of_the_papers():
     setup = scales.get("cpu").repair
     assert "together" not in str(store.plain(table_trials("table2", (0,), setup, **common)[0]))
     assert replace(scales.get("cpu"), together=scales.TogetherScale(copies=(1,))).repair == setup
+
+
+def test_too_few_originals_are_refused_before_any_training(monkeypatch):
+    settings = scales.get("smoke")
+    few = replace(settings, rta=replace(settings.rta, originals=settings.repair.failures))
+    monkeypatch.setattr(together.scales, "get", lambda name: few)
+    monkeypatch.setattr(together, "_make_sets", None)
+    with pytest.raises(ValueError, match="scale 'smoke': expected more originals than failures"):
+        together.run_table("together", scale="smoke")
