@@ -196,7 +196,7 @@ def existing(name: str, base: Path) -> Path:
             return path
     if not (os.sep in name or Path(name).suffix in (".npz", ".parquet")):
         raise unknown("data set", name, [*NAMES, "a path to a folder, a .npz or a .parquet"])
-    raise FileNotFoundError(f"name: no such file or folder: {name!r} (looked in {Path.cwd()} and {base})")
+    raise FileNotFoundError(f"no such file or folder: {name!r} (looked in {Path.cwd()} and {base})")
 
 
 def _read_path(path: Path, split: str, side: int | None) -> decoding.Raw:

@@ -23,7 +23,7 @@ def batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     found = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     found = [module for module in found if module.running_mean is not None]
     if not found:
-        raise ValueError(f"network: {type(network).__name__} has no BatchNorm layer with running statistics")
+        raise ValueError("network: it has no BatchNorm layer with running statistics")
     return found
 
 

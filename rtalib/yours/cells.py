@@ -184,7 +184,7 @@ def answers(network: nn.Module, data: LabeledImages) -> Tensor:
         logits = predict(network, few)
     except RuntimeError as error:
         text = str(error).strip().partition("\n")[0]
-        raise ValueError(f"network: it cannot take images of {width}x{height} px ({text}); --resize PX resizes them for it") from error
+        raise ValueError(f"network: it cannot take images of {width}x{height} px ({text}); if it is the size, --resize PX") from error
     if logits.shape[1] != data.num_classes:
         raise ValueError(f"network: it gives {logits.shape[1]} logits, but {data.name} has {data.num_classes} classes")
     return finite(logits)

@@ -127,7 +127,7 @@ def batch(): return Of(lambda last, x: last(x.mean((2, 3)) - x.mean((0, 2, 3))))
     ("name", "text"),
     [
         ("seven", "network: it gives 7 logits, but shapes10 has 10 classes"),
-        ("other_size", "network: it cannot take images of 32x32 px .*--resize PX resizes"),
+        ("other_size", "network: it cannot take images of 32x32 px .*if it is the size, --resize PX"),
         ("nan", "its logits contain NaN"),
         ("chance", "network: its logits for the same images differ from one call to the next"),
         ("batch", "network: an image's logits depend on the others of its batch"),

@@ -2,8 +2,8 @@
 
     python -m rtalib repair NETWORK (--corruption TYPE | --failures FOLDER) --dataset D --goal POINTS --out DIR
 
-Every rung starts from the given network. Repairs and measures are stored under the digests of the network and of all images, so the same
-call resumes, and a higher goal climbs on.
+Every rung starts from the given network. Repairs are stored under the digests of the network and of the images that they look at, so the
+same call resumes, a higher goal climbs on, and the robust data of one failing condition serve the next.
 """
 
 import copy
@@ -32,29 +32,14 @@ from rtalib.models.adapt import Adapted
 from rtalib.models.inference import best_device
 from rtalib.training.artefacts import frost_kind, network_digest
 from rtalib.yours.cells import answers
-from rtalib.yours.repair.rungs import RUNGS, Case, NotApplicable, Settings
+from rtalib.yours.repair.rungs import BLIND, RUNGS, Case, NotApplicable, Settings
 from rtalib.yours.repair.your_network import check_failing, resized
 
 SEVERITY = 3  # of the corruptions in the mean over all of them
 OTHERS = 200  # clean images whose corrupted copies give that mean
 RECIPE, VERSION = "rtalib.yours.ladder.rung", 1
-FIELDS = (
-    "rung",
-    "applies",
-    "labels",
-    "seconds",
-    "cpu_seconds",
-    "before",
-    "after",
-    "gain",
-    "low",
-    "high",
-    "fixed",
-    "broken",
-    "clean",
-    "clean_low",
-)
-FIELDS += ("clean_high", "corrupted", "corrupted_low", "corrupted_high", "reaches", "note")
+FIELDS = ("rung", "applies", "labels", "seconds", "cpu_seconds", "before", "after", "gain", "low", "high", "fixed", "broken")
+FIELDS += ("clean", "clean_low", "clean_high", "corrupted", "corrupted_low", "corrupted_high", "reaches", "note")
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,11 +148,11 @@ def ladder(
     copies = _copies(case.clean, others)
     source = _Measures.of(network, case, copies)
     _check_goal(source, case, goal)
-    inputs = {"labeled": case.labeled, "frost": frost_kind()}  # what a repair depends on besides its settings
-    inputs |= {"network": network_digest(network), "own": case.own.digest, "pool": case.pool.digest}
+    inputs = {"frost": frost_kind(), "network": network_digest(network), "own": case.own.digest}  # of a repair, besides its settings
+    failures = {"labeled": case.labeled, "pool": case.pool.digest}
     rows, chosen = [], None
     for name in (name for name in RUNGS if name in rungs):
-        row, repaired = _climb(name, network, case, settings, source, copies, inputs)
+        row, repaired = _climb(name, network, case, settings, source, copies, inputs | ({} if name in BLIND else failures))
         row["reaches"] = row["applies"] and case.labeled and row["gain"] >= goal
         rows.append(row)
         if on_rung:

@@ -100,14 +100,8 @@ def repairs(trial: Trial) -> dict:
             layers = [fit_head(weight, bias, own, failing[rows], own_labels, labels[rows]) for rows in picks]
             gain = np.mean([accuracies(layer) for layer in layers], axis=0) - before
             gains.setdefault(name, {})[budget], clean_gains.setdefault(name, {})[budget] = gain.tolist()
-    return {
-        "corrupted": before[0],
-        "clean": before[1],
-        "failures": len(wrong),
-        "held": len(second),
-        "gains": gains,
-        "clean_gains": clean_gains,
-    }
+    measured = {"corrupted": before[0], "clean": before[1], "failures": len(wrong), "held": len(second)}
+    return measured | {"gains": gains, "clean_gains": clean_gains}
 
 
 def differences(rows: Sequence[dict], part: str = "gains") -> "pd.DataFrame":

@@ -9,6 +9,7 @@ from rtalib.data.decoding import decode
 from rtalib.data.folders import all_pictures, class_files
 from rtalib.data.images import LabeledImages
 from rtalib.data.loading import load_dataset
+from rtalib.errors import unknown
 
 
 def read_failures(name: str | Path, data: LabeledImages) -> tuple[LabeledImages, bool]:
@@ -26,6 +27,8 @@ def read_failures(name: str | Path, data: LabeledImages) -> tuple[LabeledImages,
     paths, named = all_pictures(folder)
     if not paths:
         raise ValueError(f"failures: {folder} holds no picture")
+    for other in sorted(set(named) - set(data.classes)):
+        raise unknown(f"class folder of the failures in {folder}", other, data.classes)
     files = class_files(folder, data.classes)[0] if named else [(path, 0) for path in paths]
     images = decode(((str(file), file) for file, _ in files), len(files), lambda shape: np.empty(shape, np.uint8), data.images.shape[-1])
     labels = torch.tensor([label for _, label in files])

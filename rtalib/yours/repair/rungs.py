@@ -6,7 +6,8 @@ a new architecture. None of them sees the images on which the ladder measures.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +93,7 @@ def head(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """The last layer fitted again on features of clean images of yours and of the selected failures."""
     repaired = copy.deepcopy(network)
     chosen, own = chosen_failures(network, case, settings), replayed(case, settings)
-    features = [extract_features(repaired, part.images) for part in (own, chosen)]
+    features = [_features(repaired, part) for part in (own, chosen)]
     layer = _last_layer(repaired)
     weight, bias = fit_head(layer.weight.detach(), layer.bias.detach(), *features, own.hard_labels, chosen.hard_labels)
     with torch.no_grad():
@@ -118,7 +119,7 @@ def data(network: nn.Module, case: Case, settings: Settings) -> Repair:
 def architecture(network: nn.Module, case: Case, settings: Settings) -> Repair:
     """CF-DARTSE: the cells searched on with the selected failures, and trained from scratch with them."""
     if not isinstance(network, darts.Network):
-        raise NotApplicable(f"{type(network).__name__} is not built of DARTS cells, so there is no architecture to refine")
+        raise NotApplicable("it is no darts.Network, so there is no architecture to refine")
     from rtalib.yours.repair.your_network import repair
 
     method = {"core": "cf", "random": "rf"}.get(settings.select)
@@ -132,6 +133,7 @@ def architecture(network: nn.Module, case: Case, settings: Settings) -> Repair:
 RUNGS: dict[str, Callable[[nn.Module, Case, Settings], Repair]] = {
     rung.__name__: rung for rung in (statistics, entropy, head, finetune, data, architecture)
 }
+BLIND = ("data",)  # rungs that look at no failure, so that one repair serves every case
 
 
 # ------------------------------------------------------------------------------------------------------------ their parts
@@ -148,8 +150,8 @@ def chosen_failures(network: nn.Module, case: Case, settings: Settings) -> Label
     failing = case.pool.subset(wrong)
     if settings.budget >= len(failing):
         return failing
-    centers = extract_features(network, replayed(case, settings).images) if settings.select in selectors.FROM_CENTERS else None
-    found = selectors.Candidates(extract_features(network, failing.images), logits[wrong], failing.hard_labels, centers)
+    centers = _features(network, replayed(case, settings)) if settings.select in selectors.FROM_CENTERS else None
+    found = selectors.Candidates(_features(network, failing), logits[wrong], failing.hard_labels, centers)
     return failing.subset(selectors.SELECTORS[settings.select](found, settings.budget, settings.seed))
 
 
@@ -217,14 +219,25 @@ def _checked(case: Case, settings: Settings) -> LabeledImages:
 def _has_batch_norm(network: nn.Module) -> None:
     from rtalib.training.test_time import batch_norms
 
-    try:
+    with _or_not_applicable():
         batch_norms(network)
+
+
+def _features(network: nn.Module, data: LabeledImages) -> Tensor:
+    with _or_not_applicable():
+        return extract_features(network, data.images)
+
+
+@contextmanager
+def _or_not_applicable() -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise NotApplicable(str(error).removeprefix("network: ")) from error
 
 
 def _last_layer(network: nn.Module) -> nn.Linear:
-    layer = getattr(network, "classifier", None)
+    layer = None if getattr(network, "tapped", None) else getattr(network, "classifier", None)  # tapped: features are another layer's
     if not isinstance(layer, nn.Linear) or layer.bias is None:
-        raise NotApplicable(f"the last layer of {type(network).__name__} is not linear with a bias")
+        raise NotApplicable("its last layer is not linear with a bias")
     return layer

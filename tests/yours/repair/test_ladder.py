@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from published_networks import copies, published_network
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -149,6 +150,11 @@ def test_a_climb_stops_at_the_goal_and_resumes_from_the_store(network, case, tmp
         assert not row["applies"] or row["low"] <= row["gain"] <= row["high"] and row["after"] == pytest.approx(row["before"] + row["gain"])
     again = repair.ladder(network, case, goal=0.1, settings=SETTINGS, others=5, rungs=names, all_rungs=True)
     assert again.rows == found.rows  # seconds, too: nothing was computed again
+    fog = repair.case_of_corruption(TRAIN, TEST, "fog")
+    other = repair.ladder(network, fog, goal=0.1, settings=SETTINGS, others=0, rungs=("statistics", "data"), all_rungs=True)
+    seconds = {row["rung"]: row["seconds"] for row in found.rows}
+    same = [row["seconds"] == seconds[row["rung"]] for row in other.rows]
+    assert same == [False, True], "robust data look at no failure, so they were not made again"
     reached = [row["rung"] for row in found.rows if row["reaches"]]
     stopped = repair.ladder(network, case, goal=0.1, settings=SETTINGS, others=5, rungs=names)
     assert reached and stopped.rung == reached[0] == stopped.rows[-1]["rung"]
@@ -169,7 +175,7 @@ def test_the_command_writes_a_network_that_its_readme_loads(network, tmp_path, c
     assert cli.main([*arguments, "--budget", "5"]) == 2 and "give one of --corruption TYPE and --failures" in capsys.readouterr().err
     assert cli.main([*arguments, "--budget", "5", "--corruption", "gaussian_noise"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [text.split()[0] for text in printed[:3]] == ["statistics", "head", "architecture"] and "not built of DARTS cells" in printed[2]
+    assert [text.split()[0] for text in printed[:3]] == ["statistics", "head", "architecture"] and "no architecture to refine" in printed[2]
     rows = pd.read_csv("mended/ladder.csv")
     assert rows["applies"].tolist() == [True, True, False] and rows["labels"][1] == 5
     names = {}
@@ -206,8 +212,19 @@ def test_a_rung_that_does_not_apply_says_why(case):
     plain = seeded(Plain, 0)
     found = repair.ladder(plain, case, goal=50, settings=SETTINGS, others=0, rungs=("statistics", "entropy", "architecture"))
     notes = [row["note"] for row in found.rows]
-    assert notes[0] == notes[1] == "Plain has no BatchNorm layer with running statistics" and "no architecture to refine" in notes[2]
+    assert notes[0] == notes[1] == "it has no BatchNorm layer with running statistics" and "no architecture to refine" in notes[2]
     assert found.network is None and found.rung == ""
+
+
+def test_a_network_whose_last_layer_is_a_convolution_still_climbs(case):
+    """Its features are not known, so the rungs that select by them say how to name them; the others go on."""
+    body = seeded(lambda: nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 0)
+    rungs = ("head", "finetune", "data")
+    found = repair.ladder(models.adapt(body), case, goal=50, settings=SETTINGS, others=0, rungs=rungs)
+    assert [row["applies"] for row in found.rows] == [False, False, True]
+    assert all(row["note"].startswith("no torch.nn.Linear of Sequential gives its logits") for row in found.rows[:2])
+    named = repair.ladder(models.adapt(body, features="1"), case, goal=50, settings=SETTINGS, others=0, rungs=rungs)
+    assert [row["applies"] for row in named.rows] == [False, True, True] and "last layer is not linear" in named.rows[0]["note"]
 
 
 def test_cells_get_another_architecture_and_the_readme_loads_it(case, tmp_path):
@@ -244,6 +261,15 @@ def test_a_folder_with_no_failure_and_failures_of_one_class(network, case):
     wrong = case.held.subset((predict(network, case.held.images).argmax(1) != case.held.labels) & (case.held.labels == 1))
     with pytest.warns(UserWarning, match="all .* are of class 'square'"):
         repair.ladder(network, replace(case, held=wrong), goal=1, others=0, settings=SETTINGS, rungs=("statistics",))
+
+
+def test_failures_that_are_not_there_or_of_other_classes(tmp_path):
+    with pytest.raises(FileNotFoundError, match="^no such file or folder: .*none"):
+        repair.read_failures(str(tmp_path / "none"), TEST)
+    (tmp_path / "circel").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "circel" / "a.png")
+    with pytest.raises(ValueError, match=f"unknown class folder of the failures in {tmp_path} 'circel'. Did you mean 'circle'"):
+        repair.read_failures(tmp_path, TEST)
 
 
 @pytest.mark.parametrize("wrong", [{"select": "cor"}, {"budget": 0}, {"keep": -1}, {"prior": -1}, {"lr": 0}])
