@@ -5,8 +5,8 @@
 
 The curve: training images of the copy, with labels; SGD, rate 0.02 falling linearly to 0, flips, and crops with --crop PX; then weights
 interpolated with the published ones (Wortsman et al. 2022). `chosen` is the share of the new weights that is right on most of HELD other
-training images of the copy. Accuracies in percent: on those, on test images of the copy and on lossless ones. A budget that the file has is
-not trained again. The ladder: its rungs, with 1,500 training images of the copy as images of yours and 1,500 others as the pool.
+training images of the copy. Accuracies in percent: on those, on test images of the copy and on lossless ones. A training that the file has
+is not done again. The ladder: its rungs, with 1,500 training images of the copy as images of yours and 1,500 others as the pool.
 """
 
 import argparse
@@ -31,14 +31,14 @@ HELD = 2000  # training images that choose the share; the published network has 
 LOSSLESS = "cifar10-lossless-200/images.npz"
 
 
-def curve(budget: int, visits: int, crop: int, tests: dict[str, LabeledImages], seed: int) -> list[dict]:
-    """A row for each share: budget labels, so many images seen in training in all, accuracies in percent."""
+def curve(budget: int, epochs: int, crop: int, tests: dict[str, LabeledImages], seed: int) -> list[dict]:
+    """A row for each share: budget labels, so many passes over them, accuracies in percent."""
     images = load_dataset("cifar10", "train", limit=budget + HELD)
     held = {"held": images.subset(range(budget, budget + HELD))}
     old, new, started = resnet20(), resnet20(), time.process_time()
-    recipe = Recipe(max(1, visits // budget), 128, 0.02, nesterov=True, weight_decay=1e-4, schedule="linear", crop_padding=crop)
+    recipe = Recipe(epochs, 128, 0.02, nesterov=True, weight_decay=1e-4, schedule="linear", crop_padding=crop)
     train(new, images.subset(range(budget)), recipe, seed=seed, on_epoch=lambda model, row: print(budget, row, flush=True))
-    facts = {"budget": budget, "epochs": recipe.epochs, "crop": crop, "seed": seed, "cpu_seconds": round(time.process_time() - started)}
+    facts = {"budget": budget, "epochs": epochs, "crop": crop, "seed": seed, "cpu_seconds": round(time.process_time() - started)}
     rows = [facts | {"share": share} | _accuracies(interpolated(old, new, share), held | tests) for share in SHARES]
     best = max(rows, key=lambda row: row["held"])  # the smallest share of those
     return [row | {"chosen": row is best} for row in rows]
@@ -74,8 +74,9 @@ def main() -> None:
         return climb(given.ladder, *tests.values(), given.seed)
     rows = pd.read_csv(given.out).to_dict("records") if given.out.exists() else []
     for budget in map(int, given.budgets.split(",")):
-        if not any((row["budget"], row["crop"], row["seed"]) == (budget, given.crop, given.seed) for row in rows):
-            rows += curve(budget, given.visits, given.crop, tests, given.seed)
+        asked = budget, max(1, given.visits // budget), given.crop
+        if not any((row["budget"], row["epochs"], row["crop"], row["seed"]) == (*asked, given.seed) for row in rows):
+            rows += curve(*asked, tests, given.seed)
             pd.DataFrame(rows).to_csv(given.out, index=False)
     print(pd.DataFrame(rows).to_string(index=False), f"on {torch.get_num_threads()} threads")
 
