@@ -26,7 +26,7 @@ from rtalib.models.inference import evaluate, extract_features
 
 # CutMix has no operation of a single image
 METHODS = tuple(method for method, kind in tables.TABLE1.items() if kind not in (None, "original", "cutmix"))
-DRAWS, PICTURES = 100, 100  # draws of a random operation, each on the same pictures
+MOST = 100  # draws of a random operation, each on the same pictures, of which there are as many; fewer if the originals are fewer
 UNLIKE_SEVERITY = 3
 
 
@@ -88,7 +88,7 @@ def corrupted(test: LabeledImages, severity: int) -> dict[str, LabeledImages]:
 def _moves(trial: OverlapTrial, network: nn.Module) -> Iterator[Tensor]:
     """How each operation of a training set moves mean features, float32 (D,); first that of no operation, which every set holds.
 
-    A set whose operations are few is grouped by them; a random operation is drawn DRAWS times, each time for all of the same pictures.
+    A set whose operations are few is grouped by them; a random operation is drawn several times, each time for all of the same pictures.
     """
     data, made = tables.training_set(trial.method, trial.seed, trial.dataset, trial.protocol, trial.setup)
     count = trial.setup.originals
@@ -96,11 +96,11 @@ def _moves(trial: OverlapTrial, network: nn.Module) -> Iterator[Tensor]:
     yield torch.zeros(features.shape[1])
     kind = tables.TABLE1[trial.method]
     if kind in tables.PER_IMAGE:
-        pictures = data.images[:PICTURES]
-        for draw in range(DRAWS):
+        pictures = data.images[: min(MOST, count)]
+        for draw in range(len(pictures)):
             index = torch.full((len(pictures),), draw)
             altered = tables.PER_IMAGE[kind](pictures, seed=trial.seed, index=index)
-            yield extract_features(network, altered).mean(0) - features[:PICTURES].mean(0)
+            yield extract_features(network, altered).mean(0) - features[: len(pictures)].mean(0)
         return
     moved = extract_features(network, data.images[count:]) - features.repeat(trial.setup.copies, 1)
     names = np.concatenate(tables.drawn_operations(made))
