@@ -38,6 +38,13 @@ def _private_outputs(tmp_path_factory: pytest.TempPathFactory):
         os.environ["RTALIB_OUTPUTS"] = before
 
 
+@pytest.fixture(scope="session")
+def notebook_outputs(tmp_path_factory: pytest.TempPathFactory):
+    """One outputs folder for all notebooks, and for all workers of a parallel test run: they share the store."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebook-outputs"
+
+
 @pytest.fixture(autouse=True)
 def _same_environment():
     """What a test, or code that it runs in this process, leaves in the environment does not reach the next one."""

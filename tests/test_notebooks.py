@@ -11,7 +11,6 @@ paper differs.
 import ast
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -277,21 +276,11 @@ def test_outputs_ids_and_length_are_caught(tmp_path):
 # ----------------------------------------------------------------------------------------------------------- execution
 
 
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory):
-    """One outputs folder for all notebooks, and for all workers of a parallel test run: they share the store."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebook-outputs"
-    before = os.environ["RTALIB_OUTPUTS"]
-    os.environ["RTALIB_OUTPUTS"] = str(folder)
-    yield folder
-    os.environ["RTALIB_OUTPUTS"] = before
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_at_smoke_scale(notebook, outputs):
-    folder = outputs / run_name("smoke", "shapes10")
+def test_runs_at_smoke_scale(notebook, notebook_outputs, monkeypatch):
+    monkeypatch.setenv("RTALIB_OUTPUTS", str(notebook_outputs))
+    folder = notebook_outputs / run_name("smoke", "shapes10")
     output = folder / "notebooks" / notebook.name
     result = nb.run(notebook, output, {"scale": "smoke", "executor": "serial"}, timeout=300)
     assert result.status == "ok", result.error

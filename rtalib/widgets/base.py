@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rtalib.infra.store import outputs
-from rtalib.results.figures.style import PAGE, Drawing, figure, place, use_style
+from rtalib.results.figures.style import PAGE, Drawing, figure, look, place, use_style
 from rtalib.results.figures.style import save as save_figure
 
 if TYPE_CHECKING:
@@ -23,6 +23,18 @@ DPI = 300  # of the views in a filmstrip
 SCREEN = 120  # pixels of a page for an inch of a view
 CONTROL = "280px"  # width of a control: three in a line above a view
 KEYS = "Space opens, arrows choose, Enter takes"  # said by every menu
+# ipywidgets leaves the handle of a slider and the buttons of Play without a name for a screen reader. A style tells when the explorer is on
+# the page (a script in a widget's HTML does not run); from then on what is drawn anew, as a handle with its slider's limits, is named too.
+NAMES = """<style onload="
+    const box = this.closest('.widget-vbox');
+    const name = () => {
+        for (const handle of box.querySelectorAll('[role=slider]'))
+            handle.ariaLabel = handle.closest('.widget-slider').querySelector('.widget-label').textContent;
+        for (const play of box.querySelectorAll('.widget-play'))
+            ['play or pause', 'stop', 'repeat'].forEach((word, i) => play.children[i].ariaLabel = play.children[i].title = word);
+    };
+    new MutationObserver(name).observe(box, {childList: true, subtree: true});
+    name();"></style>"""
 
 
 def around(
@@ -73,7 +85,7 @@ def around(
         [
             HBox(list(controls.values()), layout=layout),
             picture,
-            HBox([_foot(view, values, code, name), *more], layout=Layout(flex_flow="row wrap")),
+            HBox([_foot(view, values, code, name), *more, HTML(NAMES)], layout=Layout(flex_flow="row wrap")),
         ]
     )
     box.view, box.controls, box.code = view, dict(controls), code
@@ -110,8 +122,9 @@ def as_html(drawing: Drawing) -> str:
     """The drawing as an image element with its label as text alternative; as wide as the page allows, up to SCREEN pixels an inch."""
     width, height = (round(side * SCREEN) for side in drawing.get_size_inches())
     source, alt = base64.b64encode(drawing._repr_png_()).decode(), html.escape(drawing.get_label())
-    look = "display: block; max-width: 100%; height: auto"
-    return f'<img alt="{alt}" width="{width}" height="{height}" style="{look}" decoding="sync" src="data:image/png;base64,{source}">'
+    style = "display: block; max-width: 100%; height: auto"
+    size = f'width="{width}" height="{height}" style="{style}"'
+    return f'<img alt="{alt}" class="{look(drawing)}" {size} decoding="sync" src="data:image/png;base64,{source}">'
 
 
 def filmstrip(drawings: Sequence[Drawing]) -> Drawing:

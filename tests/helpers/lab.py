@@ -1,5 +1,6 @@
 """A real JupyterLab on loopback and a page of Debian's Chromium in it, for the browser tests."""
 
+import ast
 import json
 import os
 import re
@@ -20,8 +21,9 @@ CHROMIUM = shutil.which("chromium") or ""
 READY = 120  # seconds for the server, and for a notebook
 NOISE = re.compile(r"/lsp/|/api/me\b|favicon|AudioContext|ResizeObserver loop")  # JupyterLab's own: what it asks for and need not get
 SETTINGS = {"notebook-extension/tracker": '{"windowingMode": "none"}'}  # beside those of `make lab`
-# The kernel is connected: what is run before that is lost.
-CONNECTED = "window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+# The kernel of the notebook is connected: what is run before that is lost.
+CONNECTED = """path => { const context = window.jupyterapp?.shell.currentWidget?.context;
+    return context?.path === path && context.sessionContext.session?.kernel?.connectionStatus === 'connected'; }"""
 BEGUN = r"() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /\[[\d*]+\]/.test(p.textContent))"
 # Every code cell has its number: none is running or waiting. A folded cell shows none.
 DONE = r"""() => { const prompts = [...document.querySelectorAll('.jp-Notebook:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt')]
@@ -37,7 +39,9 @@ CONTROLS = {
 }
 AT_END = """element => element.options ? element.selectedIndex === element.options.length - 1
     : Number(element.value ?? element.getAttribute('aria-valuenow')) >= Number(element.max || element.getAttribute('aria-valuemax'))"""
-NAME = "element => element.closest('.jupyter-widgets').querySelector('.widget-label').textContent"
+# A control that has no other value: a search of one epoch, a page of one.
+FIXED = """element => element.disabled || (element.options ? element.options.length < 2
+    : (element.min ?? element.getAttribute('aria-valuemin')) === (element.max ?? element.getAttribute('aria-valuemax')))"""
 # From the event that changes a value to the frame in which another picture is there, complete; in every frame on the way it is looked
 # whether a complete picture is in its place, and how high the explorer is.
 WATCH = """box => {
@@ -74,7 +78,32 @@ class Change:
     heights: list[float]
 
 
-def notebook(path: Path, sources: list[str]) -> Path:
+def shortened(source: Path, target: Path) -> None:
+    """A notebook's explorers at scale smoke, and before them the cells that define what they need."""
+    kept, wanted = [], set()
+    for cell in reversed([cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"]):
+        text = "".join(cell["source"])
+        defined, read = _names(text)
+        if "explore_" in text or defined & wanted:
+            kept.insert(0, text.replace('scale = "demo"', 'scale = "smoke"').replace('executor = "processes"', 'executor = "serial"'))
+            wanted = (wanted | read) - defined
+    _write(target, kept)
+
+
+def _names(source: str) -> tuple[set[str], set[str]]:
+    """Those that a cell defines, and those that it reads."""
+    defined, read = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else defined).add(node.id)
+        elif isinstance(node, ast.alias):
+            defined.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.FunctionDef):
+            defined.add(node.name)
+    return defined, read
+
+
+def _write(path: Path, sources: list[str]) -> None:
     """A notebook of these code cells."""
     cells = [
         {"cell_type": "code", "id": f"c-{i}", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
@@ -82,7 +111,6 @@ def notebook(path: Path, sources: list[str]) -> Path:
     ]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     path.write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
-    return path
 
 
 @contextmanager
@@ -131,26 +159,30 @@ def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
 class Page:
     """A browser page with a notebook whose cells have run; `errors` are the errors on its console."""
 
-    def __init__(self, browser, address: str, name: str, *, seconds: int = READY, sharpness: float = 1) -> None:
-        """seconds: how long the cells may take; sharpness: of screenshots, pixels for one of the page's."""
-        self.page = browser.new_page(viewport={"width": 1280, "height": 1300}, device_scale_factor=sharpness)
+    def __init__(self, tab, address: str, name: str, *, seconds: int = READY) -> None:
+        """tab: of the browser; JupyterLab is loaded there with the first notebook. seconds: how long the cells may take."""
+        self.page = tab
         self.errors: list[str] = []
         self.page.on("console", lambda message: message.type == "error" and self._note(f"{message.text} {message.location.get('url', '')}"))
         self.page.on("pageerror", lambda error: self._note(str(error)))
-        self.page.goto(f"{address}/doc/tree/{name}", wait_until="domcontentloaded")
-        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=1000 * READY)
-        self.page.wait_for_function(CONNECTED, timeout=1000 * READY)
-        for _ in range(READY // 5):  # a notebook that is not yet the active one does not hear the command
-            self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # without waiting for it
-            self.page.wait_for_timeout(5000)
+        if tab.url == "about:blank":
+            tab.goto(f"{address}/doc/tree/{name}", wait_until="domcontentloaded")
+        else:
+            tab.evaluate("path => { window.jupyterapp.commands.execute('docmanager:open', {path}); }", name)
+        tab.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=1000 * READY)
+        tab.wait_for_function(CONNECTED, arg=name, timeout=1000 * READY)
+        for second in range(READY):
+            if second % 5 == 0:  # a notebook that is not yet the active one does not hear the command
+                self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # without waiting for it
+            self.page.wait_for_timeout(1000)
             if self.page.evaluate(BEGUN):
                 break
         self.page.wait_for_function(DONE, timeout=1000 * seconds)
 
     def close(self) -> None:
-        """End the kernel, and leave the page."""
+        """End the kernel, and close the notebook as it was saved."""
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()")
-        self.page.close()
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.dispose()")
 
     def _note(self, text: str) -> None:
         if not NOISE.search(text):
@@ -163,6 +195,10 @@ class Page:
     def controls(self, explorer) -> list:
         """Every control of an explorer, in their order."""
         return explorer.locator(", ".join(CONTROLS)).all()
+
+    def movable(self, explorer) -> list:
+        """Those that have another value."""
+        return [control for control in self.controls(explorer) if not control.evaluate(FIXED)]
 
     def after(self, explorer, act) -> Change:
         """Do something to an explorer and wait for another picture."""
@@ -185,10 +221,3 @@ class Page:
         first, last = CONTROLS[kind]
         for key in last if control.evaluate(AT_END) else first:
             self.page.keyboard.press(key)
-
-    def shot(self, explorer, path: Path) -> None:
-        """A screenshot of an explorer, as wide as its controls, without the frame of what has the focus."""
-        self.page.evaluate("() => document.activeElement.blur()")
-        explorer.scroll_into_view_if_needed()
-        box, controls = explorer.bounding_box(), explorer.locator(".widget-hbox").first.bounding_box()
-        self.page.screenshot(path=path, clip={**box, "width": controls["x"] + controls["width"] - box["x"] + 4})

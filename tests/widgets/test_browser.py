@@ -1,4 +1,4 @@
-"""Every explorer in a real JupyterLab and a real browser: it opens, each control changes the picture, nothing complains.
+"""Every explorer of every notebook in a real JupyterLab and a real browser: each control changes the picture, nothing complains.
 
 Screenshots and the seconds from a change to its picture lie in $RTALIB_SCREENSHOTS, by default in pytest's temporary folder.
 """
@@ -8,39 +8,27 @@ import os
 from pathlib import Path
 
 import pytest
-from lab import CHROMIUM, ROOT, Page, notebook, server
+from lab import CHROMIUM, ROOT, Page, server, shortened
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (pip install rtalib[browser])")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no chromium in the path (apt-get install chromium)")]
 
-# Small data, made on the fly; the explorers are those of the notebooks.
-CELLS = {
-    "setup": """
-import made_up, torch
-from rtalib import corrupt, darts, shapes10, widgets
-torch.manual_seed(0)
-data = shapes10.make("test", 60)
-networks = {name: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)).eval() for name in ("first", "second")}
-small = {"channels": 4, "layers": 3, "epochs": 2, "steps_per_epoch": 1, "batch_size": 8, "arch_lr": 0.5}
-trace = darts.search(data, data, **small).trace""",
-    "attacks": "widgets.explore_attacks(data, networks)",
-    "set": """
-operations, parts = ["fog", "contrast"] * 30, ["copy 1"] * 40 + ["mined in round 1"] * 20
-made = torch.cat([corrupt(image[None], name, 3) for image, name in zip(data.images, operations)])
-widgets.explore_set(widgets.RobustSet(data.with_images(made), operations, parts, [""] * 40 + ["1 of 2 wrong"] * 20))""",
-    "core": """
-candidates, centers = torch.randn(60, 8) * 2, torch.randn(100, 8)
-found = widgets.core_map(data, [f"{data.classes[k]}\\nas ring" for k in data.hard_labels], candidates, centers, 30)
-widgets.explore_core(found)""",
-    "search": "widgets.explore_search(trace)",
-    "cells": """
-widgets.explore_cells({name: darts.Genotype.parse(row["genotype"]) for name, row in zip(("deployed", "refined"), trace)})""",
-    "results": "widgets.explore_results(widgets.compared({'rta-table1': made_up.rta_rows(), 'cf-table2': made_up.cf_rows()}))",
+# How many controls each explorer of a notebook has. That of notebook 31 changes labels, so its controls have a test of their own.
+EXPLORERS = {
+    "00": (6, 6, 1, 3),
+    "01": (6,),
+    "02": (6, 6),
+    "03": (4, 4),
+    "05": (4,),
+    "11": (3, 3),
+    "12": (3, 1, 3, 1),
+    "31": (4,),
+    "90": (3,),
 }
-NAMES = [name for name in CELLS if name != "setup"]
-# How many controls each explorer has.
-CONTROLS = {"corruptions": 6, "attacks": 6, "set": 4, "core": 3, "search": 1, "cells": 3, "results": 3}
+WHOLE = "00"  # the notebook of which every cell runs
+TABBED = ("03", "12", "31", "90")  # whose explorers, with those of 00, are one of each kind
 
 
 @pytest.fixture(scope="module")
@@ -51,60 +39,92 @@ def shots(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """(pages by the name of the notebook, the outputs folder): one server and one browser for all tests."""
-    folder, outputs = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("lab-outputs")
-    notebook(folder / "explorers.ipynb", list(CELLS.values()))
-    source = (ROOT / "notebooks" / "01_corruptions.ipynb").read_text()
-    (folder / "01_corruptions.ipynb").write_text(source.replace('scale = \\"demo\\"', 'scale = \\"smoke\\"'))
-    with server(folder, outputs) as address, sync_api.sync_playwright() as playwright:
+def lab(tmp_path_factory, notebook_outputs):
+    """(its address, a tab of a browser): one of each for all notebooks."""
+    folder = tmp_path_factory.mktemp("lab")
+    for source in (ROOT / "notebooks").glob("*.ipynb"):
+        if source.name[:2] == WHOLE:
+            (folder / f"{WHOLE}.ipynb").write_text(source.read_text())
+        elif source.name[:2] in EXPLORERS:
+            shortened(source, folder / f"{source.name[:2]}.ipynb")
+    with server(folder, notebook_outputs) as address, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield {name: Page(browser, address, f"{name}.ipynb") for name in ("explorers", "01_corruptions")}, outputs
+        yield address, browser.new_page(viewport={"width": 1280, "height": 1300})
         browser.close()
 
 
-def found(lab, name: str):
-    """(page, explorer) of a name."""
-    pages, _ = lab
-    page = pages["01_corruptions" if name == "corruptions" else "explorers"]
-    explorer = page.explorers().nth(0 if name == "corruptions" else NAMES.index(name))
+@pytest.fixture(scope="module")
+def page(lab, request):
+    """The notebook of a number, whose cells have run."""
+    address, tab = lab
+    opened = Page(tab, address, f"{request.param}.ipynb")
+    opened.name = request.param
+    yield opened
+    opened.close()
+
+
+def notebook(*numbers: str):
+    return pytest.mark.parametrize("page", numbers, indirect=True)
+
+
+def found(page, number: int):
+    explorer = page.explorers().nth(number)
     explorer.scroll_into_view_if_needed()
-    return page, explorer
+    return explorer
 
 
-@pytest.mark.parametrize("name", CONTROLS)
-def test_each_control_changes_the_picture_by_keyboard_and_nothing_flickers(lab, shots, name):
-    page, explorer = found(lab, name)
-    controls = page.controls(explorer)
-    assert len(controls) == CONTROLS[name]
-    first = page.words(explorer)
-    explorer.screenshot(path=shots / f"{name}.png")
-    # the first controls narrow what the last ones can show
-    changes = [page.after(explorer, lambda control=control: page.press(control)) for control in reversed(controls)]
-    explorer.screenshot(path=shots / f"{name}-changed.png")
-    (shots / f"{name}.json").write_text(json.dumps([round(change.seconds, 3) for change in changes]))
-    texts = [first, *(change.text for change in changes)]
-    assert all(texts) and len(set(texts)) > len(controls) // 2
-    assert [change.gaps for change in changes] == [0] * len(changes)  # no frame was without a picture
-    if name != "results":  # whose tables have their own heights
-        assert len({height for change in changes for height in change.heights}) == 1
-    assert explorer.evaluate("box => [...box.querySelectorAll('.widget-label')].every(label => label.scrollWidth <= label.clientWidth + 1)")
+def test_no_explorer_is_left_out():
+    calls = {path.name[:2]: path.read_text().count("explore_") for path in (ROOT / "notebooks").glob("*.ipynb")}
+    imported = {"31": 1}
+    assert {name: count - imported.get(name, 0) for name, count in calls.items() if count} == {n: len(e) for n, e in EXPLORERS.items()}
 
 
-@pytest.mark.parametrize("name", CONTROLS)
-def test_every_control_is_reached_by_the_tab_key(lab, name):
-    page, explorer = found(lab, name)
-    controls = page.controls(explorer)
-    controls[0].focus()
-    reached = {0}
-    for _ in range(4 * len(controls)):  # the number of a slider and the buttons are stops of their own
-        page.page.keyboard.press("Tab")
-        reached |= {i for i, control in enumerate(controls) if control.evaluate("element => element === document.activeElement")}
-    assert reached == {i for i, control in enumerate(controls) if control.is_enabled()}  # a photograph has no number in the set
+@notebook(*EXPLORERS)
+def test_the_cells_ran_and_axe_finds_nothing_serious_in_the_explorers(page, shots):
+    assert page.page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0
+    assert page.page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
+    assert [len(page.controls(explorer)) for explorer in page.explorers().all()] == list(EXPLORERS[page.name])
+    for number in range(len(EXPLORERS[page.name])):
+        explorer = found(page, number)
+        explorer.screenshot(path=shots / f"{page.name}-{number}.png")
+        assert explorer.evaluate("e => [...e.querySelectorAll('.widget-label')].every(label => label.scrollWidth <= label.clientWidth + 1)")
+    explorers = {"include": [[".jp-OutputArea-output .widget-vbox"]]}
+    problems = axe.Axe().run(page.page, context=explorers, options={"preload": False}).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"][:150]) for each in problems if each["impact"] in ("serious", "critical")] == []
 
 
-def test_a_click_on_the_map_shows_that_failure(lab, shots):
-    page, explorer = found(lab, "core")
+@notebook(*(name for name in EXPLORERS if name != "31"))
+def test_each_control_changes_the_picture_by_keyboard_and_nothing_flickers(page, shots):
+    for number in range(len(EXPLORERS[page.name])):
+        explorer = found(page, number)
+        first = page.words(explorer)
+        # the first controls narrow what the last ones can show
+        controls = page.movable(explorer)[::-1]
+        changes = [page.after(explorer, lambda control=control: page.press(control)) for control in controls]
+        explorer.screenshot(path=shots / f"{page.name}-{number}-changed.png")
+        (shots / f"{page.name}-{number}.json").write_text(json.dumps([round(change.seconds, 3) for change in changes]))
+        texts = [first, *(change.text for change in changes)]
+        assert all(texts) and len(set(texts)) > len(controls) // 2
+        assert [change.gaps for change in changes] == [0] * len(changes)  # no frame was without a picture
+        if page.name != "90":  # whose tables have their own heights
+            assert len({height for change in changes for height in change.heights}) == 1
+
+
+@notebook("00", *TABBED)
+def test_every_control_is_reached_by_the_tab_key(page):
+    for number in range(len(EXPLORERS[page.name])):
+        controls = page.controls(found(page, number))
+        controls[0].focus()
+        reached = {0}
+        for _ in range(4 * len(controls)):  # the number of a slider and the buttons are stops of their own
+            page.page.keyboard.press("Tab")
+            reached |= {i for i, control in enumerate(controls) if control.evaluate("element => element === document.activeElement")}
+        assert reached == {i for i, control in enumerate(controls) if control.is_enabled()}  # a photograph has no number in the set
+
+
+@notebook("11")
+def test_a_click_on_the_map_shows_that_failure(page, shots):
+    explorer = found(page, 0)
     point = explorer.locator("button[title^='failure 7:']")
     assert "Failure 7," in page.after(explorer, point.click).text
     assert explorer.locator("input[type=number]").input_value() == "7"
@@ -114,8 +134,9 @@ def test_a_click_on_the_map_shows_that_failure(lab, shots):
     assert picture["x"] < button["x"] < picture["x"] + picture["width"] and picture["y"] < button["y"] < picture["y"] + picture["height"]
 
 
-def test_a_saved_notebook_keeps_the_state_of_its_explorers(lab):
-    page, explorer = found(lab, "search")
+@notebook("12")
+def test_a_saved_notebook_keeps_the_state_of_its_explorers(page):
+    explorer = found(page, 1)
     moved = page.after(explorer, lambda: page.press(page.controls(explorer)[0])).text
     page.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     model = "window.jupyterapp.shell.currentWidget.context.model"
@@ -123,21 +144,32 @@ def test_a_saved_notebook_keeps_the_state_of_its_explorers(lab):
     assert f'alt=\\"{moved[:41]}' in kept  # "Mixing weights of a search after epoch 2:"
 
 
-def test_the_play_button_runs_through_the_epochs(lab):
-    page, explorer = found(lab, "search")
-    change = page.after(explorer, explorer.locator("button").first.click)
+@notebook("12")
+def test_the_play_button_runs_through_the_epochs(page):
+    explorer = found(page, 1)
+    change = page.after(explorer, explorer.get_by_role("button", name="play or pause").click)
     assert change.text.startswith("Mixing weights of a search after epoch ")
 
 
-def test_the_true_notebook_ran_without_an_error(lab, shots):
-    page = lab[0]["01_corruptions"]
-    assert page.page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0
-    assert page.page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
-    page.page.screenshot(path=shots / "notebook-01.png")
+@notebook("31")
+def test_failures_are_looked_at_relabeled_dropped_kept_and_exported(page, notebook_outputs):
+    explorer = found(page, 0)
+    menu, number, row, label = page.controls(explorer)
+    words = explorer.locator(".widget-html-content").first
+    every = explorer.locator("img").count()
+    page.after(explorer, lambda: page.press(menu))
+    assert 0 < explorer.locator("img").count() < every
+    page.press(row)
+    page.press(label)
+    for button, said in (("relabel", "1 relabeled"), ("drop", "1 dropped"), ("keep", "0 dropped"), ("export", "written")):
+        explorer.get_by_role("button", name=button).click()
+        sync_api.expect(words).to_contain_text(said)
+    assert json.loads((notebook_outputs / "smoke" / "your-failures" / "review.json").read_text())["relabeled"].keys() == {"1"}
 
 
-def test_a_flicker_would_be_seen(lab):
-    page, explorer = found(lab, "set")
+@notebook("03")
+def test_a_flicker_would_be_seen(page):
+    explorer = found(page, 0)
     blank = """box => { const img = box.querySelector('img'), place = img.parentElement, next = img.cloneNode();
         next.src = 'data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==';
         img.remove();
@@ -146,5 +178,6 @@ def test_a_flicker_would_be_seen(lab):
     assert change.gaps > 0 and len(change.heights) > 1
 
 
-def test_no_errors_on_the_consoles(lab):
-    assert {name: page.errors for name, page in lab[0].items()} == {"explorers": [], "01_corruptions": []}
+@notebook(*EXPLORERS)
+def test_no_errors_on_the_console(page):
+    assert page.errors == []
