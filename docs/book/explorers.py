@@ -16,7 +16,7 @@ from ipywidgets import IntSlider, VBox
 from PIL import Image, ImageDraw, ImageFont
 
 from rtalib import widgets
-from rtalib.results.figures.style import BLUE, PAGE, PALE_BLUE, Drawing, describe, use_style
+from rtalib.results.figures.style import BLUE, PAGE, PALE_BLUE, Drawing, describe, look, use_style
 from rtalib.widgets import base, coreset
 from rtalib.widgets.comparison import Comparison
 
@@ -83,7 +83,7 @@ class Explorer:
         if hasattr(self.box, "compared"):  # of images: pixels side by side, which takes a tenth of a figure's time
             return _compose(self.box.compared(**state), path)
         drawing = self.box.view(**state)
-        self.look = _look(drawing)
+        self.look = look(drawing)
         return _save(drawing, path)
 
 
@@ -150,11 +150,6 @@ def _next_id(kind: str = "explorer", counts: dict = {}) -> str:  # noqa: B006  (
     return f"{kind}-{os.environ['RTALIB_BOOK_PAGE'][:2]}-{counts[kind]}"
 
 
-def _look(drawing: Drawing) -> str:
-    """Whether a dark page may turn the colors of a figure: 'pixels' if there are pictures in it, else 'chart'."""
-    return "pixels" if any(axes.images for axes in drawing.axes) else "chart"
-
-
 def _picture(path: Path, where: str, words: str, look: str, overlay: str = "") -> str:
     """A picture that scrolls where the page is narrow, with its words."""
     width, height = (round(side * base.SCREEN / PIXELS_PER_INCH) for side in Image.open(path).size)
@@ -168,7 +163,7 @@ def _figure(drawing: Drawing) -> str:
     folder = Path(os.environ["RTALIB_BOOK_PICTURES"])
     path = folder / f"{_next_id('figure')}.webp"
     _save(drawing, path)
-    return _picture(path, f"../_static/{folder.name}", describe(drawing), _look(drawing))
+    return _picture(path, f"../_static/{folder.name}", describe(drawing), look(drawing))
 
 
 # ------------------------------------------------------------------------------------------------------- the core map

@@ -18,7 +18,7 @@ PIXELS_PER_INCH = 118  # at which a figure of two columns (7.1 inches) fills the
 
 @dataclass(frozen=True)
 class Picture:
-    """figures/<name>.png: its path from the run's folder, the vector files beside it, its description ("" in older files), its size.
+    """figures/<name>.png: its path in the run's folder, the vector files beside it, its description and look ("" in older files), its size.
 
     width, height: pixels on a page, such that the letters of all figures have one size.
     """
@@ -27,6 +27,7 @@ class Picture:
     path: str
     vectors: tuple[str, ...]
     words: str
+    look: str
     width: int
     height: int
 
@@ -93,11 +94,11 @@ def figures(folder: Path, left_out: list[str]) -> list[Picture]:
 def _figure(folder: Path, path: Path) -> Picture:
     vectors = tuple(p.relative_to(folder).as_posix() for kind in (".svg", ".pdf") if (p := path.with_suffix(kind)).exists())
     with pictures.opened("it", path) as image:
-        words = str(image.info.get("Description", ""))
+        words, look = (str(image.info.get(name, "")) for name in ("Description", "Look"))
         scale = PIXELS_PER_INCH / image.info.get("dpi", (PIXELS_PER_INCH,))[0]
         size = [round(scale * side) for side in image.size]
         image.verify()  # the checksums in the file
-    return Picture(path.stem, path.relative_to(folder).as_posix(), vectors, words, *size)
+    return Picture(path.stem, path.relative_to(folder).as_posix(), vectors, words, look, *size)
 
 
 def costs(rows: Mapping[str, list[dict]]) -> list[dict]:

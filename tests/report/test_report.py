@@ -92,7 +92,7 @@ def test_every_table_says_what_it_is_and_what_its_cells_are_under(run):
 
 
 def test_figure_is_inside(run):
-    inside = re.search(r'<img src="data:image/png;base64,([^"]+)"', run[1])[1]
+    inside = re.search(r'<img class="chart" src="data:image/png;base64,([^"]+)"', run[1])[1]
     shown, saved = (
         Image.open(file).convert("L") for file in (io.BytesIO(base64.b64decode(inside)), run[0] / "figures/training_curves.png")
     )

@@ -67,6 +67,10 @@ class Drawing(Figure):
             self.savefig(buffer, format="png", dpi=160)
         return buffer.getvalue()
 
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
+        """Nothing but what JupyterLab may do with the picture on a dark page (docs/lab/custom/custom.css)."""
+        return {}, {"needs_background": "light"} if look(self) == "chart" else {}
+
 
 @contextmanager
 def use_style() -> Iterator[None]:
@@ -134,14 +138,14 @@ def save(
     """Write <name>.png, .svg and .pdf, the same bytes for the same figure; return the paths. `metadata`: text chunks of the PNG.
 
     kinds: write only these, and those that are there from before. PNG and SVG carry `describe(figure)` as their Description, unless
-    `metadata` has one. ValueError for an unknown kind.
+    `metadata` has one, and a PNG its `look`. ValueError for an unknown kind.
     """
     folder = Path(folder)
     for kind in kinds:
         check_name("kind of figure (RTALIB_FIGURES)", kind, KINDS)
     folder.mkdir(parents=True, exist_ok=True)
     words = {"Description": text} if (text := describe(figure)) else {}
-    dates = {"png": {"Software": None, **words, **(metadata or {})}, "svg": {"Date": None, **words}}
+    dates = {"png": {"Software": None, "Look": look(figure), **words, **(metadata or {})}, "svg": {"Date": None, **words}}
     dates["pdf"] = {"CreationDate": None, "ModDate": None}
     paths = {kind: path for kind in KINDS if (path := folder / f"{name}.{kind}").exists() or kind in kinds}
     with use_style():
@@ -149,6 +153,11 @@ def save(
             figure.savefig(path, metadata=dates[kind])
             figure.set_layout_engine("none")  # the other kinds, and the notebook, show the parts where they now are
     return list(paths.values())
+
+
+def look(figure: Figure) -> str:
+    """Whether a dark page may turn the colors of a figure: "pixels" if there are pictures in it, else "chart"."""
+    return "pixels" if any(axes.images for axes in figure.axes) else "chart"
 
 
 def describe(figure: Figure) -> str:
