@@ -13,6 +13,12 @@ from lab import CHROMIUM, READY, ROOT, wait_for
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install rtalib[browser])")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
 
+# How a chart of an explorer is shown on a page whose theme is light or dark.
+FILTER = """dark => {
+    document.body.dataset.jpThemeLight = String(!dark);
+    document.body.insertAdjacentHTML("beforeend", '<div class="widget-html"><img class="chart"></div>');
+    return getComputedStyle(document.body.lastChild.firstChild).filter; }"""
+
 
 def test_every_local_link_of_a_notebook_is_below_the_root_of_the_server():
     config = (ROOT / "docs" / "lab" / "jupyter_lab_config.py").read_text()
@@ -49,6 +55,7 @@ def test_the_lab_opens_the_first_notebook_with_its_contents_and_no_pop_up(tmp_pa
             page.wait_for_selector(".jp-TableOfContents-tree:visible", timeout=1000 * READY)
             page.wait_for_timeout(5000)
             assert page.locator(".Toastify__toast, .jp-Dialog").count() == 0
+            assert [page.evaluate(FILTER, dark) for dark in (False, True)] == ["none", "invert(0.92) hue-rotate(180deg)"]
             browser.close()
     finally:
         server.terminate()

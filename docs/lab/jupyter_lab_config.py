@@ -7,4 +7,5 @@ c = get_config()  # noqa: F821  (given by JupyterLab)
 c.ServerApp.root_dir = str(HERE.parents[1])
 c.LabApp.default_url = "/lab/workspaces/rtalib"  # layout.json: notebook 00 with its table of contents
 c.LabApp.app_settings_dir = str(HERE / "settings")
-c.LabApp.custom_css, c.ServerApp.static_custom_path = True, [str(HERE / "custom")]  # figures in dark themes
+c.LabApp.custom_css = True  # figures in dark themes; the folder of custom.css is no trait that can be set
+c.ServerApp.tornado_settings = {"static_custom_path": [str(HERE / "custom")]}
