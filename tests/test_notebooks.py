@@ -287,5 +287,6 @@ def test_runs_at_smoke_scale(notebook, notebook_outputs, monkeypatch):
     assert [pattern for pattern in writes(notebook) if not any(path.stat().st_size for path in folder.glob(pattern))] == []
     for table in store.tables(folder.name):
         assert all(row.get("scale", "smoke") == "smoke" and row["stamp"] for row in store.rows(folder.name, table))
+    assert all(page.stat().st_size < 3_000_000 for page in folder.glob("report.html"))
     executed = nbformat.read(output, as_version=4)
     assert "torch" in json.dumps(executed.cells[-1].outputs), "the last cell shows the provenance stamp"

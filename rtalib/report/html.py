@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,19 +18,24 @@ from rtalib.results.style import BLUE, ORANGE, RULES, wide
 
 PREVIEW = 60  # lines shown of a saved table, or of rows that no paper has
 REACH = 12  # points from the middle of a claim's axis to its edge
-SHARPNESS = 1.4  # pixels of a figure for one of the page
+SHARPNESS = 1.2  # pixels of a figure for one of the page
 STRONGEST = 0x73  # opacity of the greatest difference's color
 
 
 def picture(path: Path, width: int) -> str:
-    """A figure as an address that holds it, in few bytes: at most SHARPNESS pixels for each of the page's `width`, in 64 colors."""
+    """A figure as an address that holds it, in few bytes: at most SHARPNESS pixels for each of the page's `width`, in 64 colors or lossy."""
     with pictures.opened(str(path), path) as image:
         small = image.convert("RGB")
     if small.width > SHARPNESS * width:
         small = small.resize((round(SHARPNESS * width), round(SHARPNESS * width * small.height / small.width)), Image.Resampling.LANCZOS)
+    plain = small.quantize(64, dither=Image.Dither.NONE).convert("RGB")
+    return "data:image/webp;base64," + base64.b64encode(min(_webp(plain, lossless=True), _webp(small, quality=80), key=len)).decode()
+
+
+def _webp(image: Image.Image, **options: object) -> bytes:
     buffer = io.BytesIO()
-    small.quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "WEBP", **options)
+    return buffer.getvalue()
 
 
 def place(difference: float) -> float:
@@ -78,17 +84,18 @@ def published_alone(published: papers.Published) -> Markup:
 def listing(table: pd.DataFrame, caption: str, *identity: str) -> Markup:
     """The first lines of a plain table."""
     styler = table.head(PREVIEW).style.hide(axis="index").format(precision=2, na_rep="", escape="html").set_table_styles(RULES)
-    text = list(table.select_dtypes(exclude="number"))
-    styler = styler.set_properties(subset=text, **{"text-align": "left !important"}).format_index(escape="html", axis=1)
+    places = ", ".join(f"td:nth-child({i})" for i, name in enumerate(table, 1) if not pd.api.types.is_numeric_dtype(table[name]))
+    left = [{"selector": places, "props": "text-align: left !important"}] if places else []
+    styler = styler.set_table_styles(left, overwrite=False).format_index(escape="html", axis=1)
     return _box(styler, caption + (f" The first {PREVIEW} of {len(table)} lines." if len(table) > PREVIEW else ""), *identity)
 
 
 def _box(styler: pd.io.formats.style.Styler, caption: str, *identity: str) -> Markup:
     """HTML of a styled table in a box that scrolls by mouse, touch and keyboard; heading cells say whether they head a column or a row.
 
-    Ids come from `identity`.
+    Ids come from `identity`; they are short, since a table has thousands.
     """
-    uuid = re.sub(r"[\W_]", "-", "-".join(identity))
+    uuid = f"{zlib.crc32('-'.join(identity).encode()):x}"
     styler.cell_ids = False  # but for cells that have a look of their own: half of the page's bytes
     text = styler.set_caption(f"<span>{html.escape(caption)}</span>").set_uuid(uuid).to_html()
     text = re.sub(r' class="data row\d+ col\d+[^"]*"', "", re.sub(r"\n\s+", "\n", text))

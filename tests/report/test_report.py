@@ -77,7 +77,7 @@ def test_page_is_well_formed_and_stands_alone(run):
     page.feed(text)
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
     for link in page.links:
         assert (link[1:] in page.ids) if link.startswith("#") else (folder / link).exists(), link
     assert not re.search(r"https?://|@import|url\(|<script [^>]*src|fetch\(|XMLHttpRequest", text)
@@ -92,7 +92,7 @@ def test_every_table_says_what_it_is_and_what_its_cells_are_under(run):
 
 
 def test_figure_is_inside(run):
-    inside = re.search(r'<img class="chart" src="data:image/png;base64,([^"]+)"', run[1])[1]
+    inside = re.search(r'<img class="chart" src="data:image/webp;base64,([^"]+)"', run[1])[1]
     shown, saved = (
         Image.open(file).convert("L") for file in (io.BytesIO(base64.b64decode(inside)), run[0] / "figures/training_curves.png")
     )

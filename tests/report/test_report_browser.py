@@ -76,7 +76,7 @@ def page(browser, page_file):
     for context in contexts:
         context.close()
     assert messages == []
-    assert {url for url in requests if not url.startswith("data:image/png;base64,")} == {page_file.as_uri()}
+    assert {url for url in requests if not url.startswith("data:image/webp;base64,")} == {page_file.as_uri()}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
