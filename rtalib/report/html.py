@@ -23,7 +23,7 @@ STRONGEST = 0x73  # opacity of the greatest difference's color
 
 
 def picture(path: Path, width: int) -> str:
-    """A figure as an address that holds it, in few bytes: at most SHARPNESS pixels for each of the page's `width`, in 64 colors or lossy."""
+    """A figure as an address that holds it, in few bytes: at most SHARPNESS pixels for each of the page's `width`, 64 colors or lossy."""
     with pictures.opened(str(path), path) as image:
         small = image.convert("RGB")
     if small.width > SHARPNESS * width:
