@@ -8,7 +8,7 @@ import torch
 from rtalib import models
 from rtalib.attacks import ODIBIM
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.experiments.rta.overlap import DRAWS, PICTURES, OverlapTrial
+from rtalib.experiments.rta.overlap import MOST, OverlapTrial
 from rtalib.experiments.rta.score import HELD_OUT_SEVERITIES, HELD_OUT_TYPES
 from rtalib.experiments.rta.search import ScoreTrial, SearchSpec, StepTrial
 from rtalib.experiments.rta.severity_budget import REPEATED, BudgetTrial
@@ -123,7 +123,7 @@ def _overlap(work: Work, cell: OverlapTrial, side: int) -> Key:
             _network(work, ("target", model, data, recipe, cell.seed), model, recipe, _size_of(method, cell.setup), side, [data])
         )
     types = len(CORRUPTIONS) + len(UNLIKE)
-    own = DRAWS * PICTURES if TABLE1[cell.method] in PER_IMAGE else _size_of(cell.method, cell.setup)
+    own = min(MOST, cell.setup.originals) ** 2 if TABLE1[cell.method] in PER_IMAGE else _size_of(cell.method, cell.setup)
     units = [(_corruption(side), types * cell.setup.evaluated), (_prediction(model, side), (3 * types + 1) * cell.setup.evaluated + own)]
     return work.add(("overlap", cell.method, cell.seed), units, networks)
 
