@@ -119,6 +119,7 @@ class Steps:
                 self.sgd.state.clear()  # a new optimizer
         self.sgd.param_groups[0]["lr"] = lr
         self.supernet.drop_path_prob = settings.drop_path * self.ramp(epoch)
+        self.passes.recorded.clear()  # frees their memory now: `passes` is in a circle of references
         self.passes = Passes(self.loss, self.weights, self.alphas)  # a recording holds the drop path and the decisions
         return lr
 
