@@ -91,7 +91,7 @@ def _shapes10(split: str, limit: int | None, seed: int) -> LabeledImages:
     return LabeledImages(images.clone(), labels.clone(), shapes10.CLASSES, "shapes10")
 
 
-@lru_cache(maxsize=8)  # cells of a grid ask for the same few sets again and again, and drawing all takes ten seconds
+@lru_cache(maxsize=8)  # cells of a grid ask for the same few sets again and again, and drawing 20,000 takes 7 CPU seconds
 def _drawn(split: str, limit: int | None, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     from rtalib.data import shapes10
 

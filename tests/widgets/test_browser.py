@@ -27,7 +27,7 @@ EXPLORERS = {
     "31": (4,),
     "90": (3,),
 }
-WHOLE = "00"  # the notebook of which every cell runs
+WHOLE = "00"  # every cell of this notebook runs
 TABBED = ("03", "12", "31", "90")  # whose explorers, with those of 00, are one of each kind
 
 

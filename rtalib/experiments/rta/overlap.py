@@ -26,7 +26,7 @@ from rtalib.models.inference import evaluate, extract_features
 
 # CutMix has no operation of a single image
 METHODS = tuple(method for method, kind in tables.TABLE1.items() if kind not in (None, "original", "cutmix"))
-MOST = 100  # draws of a random operation, each on the same pictures, of which there are as many; fewer if the originals are fewer
+MOST = 100  # draws of a random operation, and pictures for each draw; if there are fewer originals, as many as these
 UNLIKE_SEVERITY = 3
 
 
