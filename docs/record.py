@@ -13,7 +13,7 @@ from rtalib.results import tables
 from rtalib.results.figures import claims, style
 
 RECORD = Path(__file__).resolve().parents[1] / "outputs" / "record"
-TOGETHER = ("together", "gain-parts", "severity-budget", "coverage", "neighbours")  # the questions of notebook 20
+TOGETHER = ("together", "gain-parts", "own-starts", "severity-budget", "coverage", "neighbours")  # the questions of notebook 20
 
 
 def main() -> None:

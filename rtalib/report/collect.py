@@ -31,6 +31,7 @@ MADE = {
     "search-or-chance": chance.with_medians,
     "together": partial(with_contrasts, contrasts=together.CONTRASTS),
     "gain-parts": partial(with_contrasts, contrasts=gain_parts.CONTRASTS),
+    "own-starts": partial(with_contrasts, contrasts=gain_parts.CONTRASTS),
     "severity-budget": severity_budget.with_returns,
     "neighbours": gain_parts.with_families,
 }

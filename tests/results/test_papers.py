@@ -84,6 +84,7 @@ COMPARED = {
     "ours-search-or-chance": (4, "ee110cb2"),
     "ours-together": (8, "1f12fe36"),
     "ours-gain-parts": (9, "98153c32"),
+    "ours-own-starts": (9, "ac72f1a4"),
     "ours-severity-budget": (6, "52e81fb3"),
     "ours-coverage": (3, "857d7733"),
     "ours-neighbours": (2, "60d2324a"),
@@ -105,7 +106,7 @@ def test_no_published_number_and_no_claim_has_changed():
 
     assert {id: digest(numbers(table)) for id, table in PUBLISHED.items()} == NUMBERS
     assert {table: (len(claims), digest(compared(claims))) for table, claims in CLAIMS.items()} == COMPARED
-    assert sum(len(claims) for claims in CLAIMS.values()) == 165
+    assert sum(len(claims) for claims in CLAIMS.values()) == 174
 
 
 @pytest.mark.parametrize("table", ROW_MEANS)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rtalib.corruptions import CORRUPTIONS
-from rtalib.experiments.repair.rows import Trial
-from rtalib.experiments.repair.tables import AGAIN, CF, CFE, MATCHED, NULLS, searching_first
+from rtalib.experiments.repair.rows import OwnStart, Trial
+from rtalib.experiments.repair.tables import AGAIN, CF, CFE, DEPLOYED, MATCHED, NULLS, searching_first
 from rtalib.results.contrasts import Contrast, gain, minus
 from rtalib.results.papers import FAMILIES, GUIDES
 from rtalib.results.tables import CONTEXT, values
@@ -48,6 +48,16 @@ def part_trials(seeds: Sequence[int], protocols: Sequence[str], common: dict) ->
     """The rows of Table 2 that the parts are made of, under each protocol."""
     seen = [{**common, "seed": seed, "protocol": protocol} for protocol in protocols for seed in seeds]
     return searching_first([method.trial(each) for each in seen for method in METHODS])
+
+
+def start_trials(seeds: Sequence[int], common: dict) -> list[Trial]:
+    """The parts once more, each seed with a deployed network of its own: n is then the number of deployed networks, not of retrainings.
+
+    The random cells are of the size of the refined one.
+    """
+    methods = (DEPLOYED, *(method for method in METHODS if method not in (RANDOM, RANDOM_DATA)))
+    found = searching_first([method.trial({**common, "seed": seed}) for seed in seeds for method in methods])
+    return [OwnStart(**vars(trial), start=trial.seed) for trial in found]
 
 
 # ---------------------------------------------------------------------------------------------------------- neighbours

@@ -31,6 +31,7 @@ class Study:
     setup: RepairScale
     search: str = "darts"  # a name in darts.METHODS
     version: int = 1  # 2: the best of further searches (Table 6)
+    seed: int = 0  # of phi_0's search and training
 
     @cached_property
     def data(self) -> LabeledImages:

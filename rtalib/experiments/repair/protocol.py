@@ -156,13 +156,13 @@ def train(
 
 def deploy(study: Study) -> TrainedNetwork:
     """phi_0 (section 3.4): DARTS on the two halves of the training images, then its genotype trained from scratch on all of them."""
-    return train(initial_search(study), study.data, seed=0)
+    return train(initial_search(study), study.data, seed=study.seed)
 
 
 def initial_search(study: Study) -> Architecture:
     """alpha_0. Version 2 (section 4.6) is the best of further searches by validation accuracy; the paper does not say by what."""
     if study.version == 1:
-        return search(study, *study.halves, seed=0)
+        return search(study, *study.halves, seed=study.seed)
     found = [search(study, *study.halves, seed=seed) for seed in range(1, 1 + study.setup.candidates)]
 
     def build(folder: Path) -> None:

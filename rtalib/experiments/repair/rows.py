@@ -77,6 +77,17 @@ class Trial:
         return "k-center" if self.selection == "core" else self.selection
 
 
+@dataclass(frozen=True)
+class OwnStart(Trial):
+    """A trial whose deployed network is searched and trained by `start`, so that it and its failures are a sample, too."""
+
+    start: int = 0
+
+    @property
+    def study(self) -> Study:
+        return replace(super().study, seed=self.start)
+
+
 # ------------------------------------------------------------------------------------------------------------- measures
 
 

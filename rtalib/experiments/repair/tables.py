@@ -13,7 +13,7 @@ from rtalib.errors import check_kind, check_name
 from rtalib.experiments import PROTOCOLS
 from rtalib.experiments.arguments import checked
 from rtalib.experiments.repair.images import constants_of, images, target_images
-from rtalib.experiments.repair.rows import Trial, common_row, cost_row, deployed_row, method_row, transfer_row
+from rtalib.experiments.repair.rows import OwnStart, Trial, common_row, cost_row, deployed_row, method_row, transfer_row
 from rtalib.infra import grid
 from rtalib.results.papers import GUIDES
 from rtalib.scales import OTHER_SHAPES, RepairScale
@@ -31,7 +31,7 @@ COMPUTED = {
     "table5": (common_row, "rtalib.repair_evaluation.common_cell"),
     "table7": (cost_row, "rtalib.repair_evaluation.cost_cell"),
 }
-START = ("search", "version", "corruption", "protocol")  # what, within a run, tells the failures of deployed networks apart
+START = ("search", "version", "corruption", "protocol", "start")  # what, within a run, tells the failures of deployed networks apart
 VERSION = 3  # of all rows; 3: other sizes, baselines and null baselines
 
 
@@ -208,8 +208,13 @@ def run_trials(
     setup = scales.get(common["scale"]).repair
     options = {"run": scales.run_name(common["scale"], common["dataset"]), "inputs": inputs, "executor": executor, "version": VERSION}
     same = {**common, "seed": 0, "setup": setup, "target": None}
-    starts = {trial.study: DEPLOYED.trial(same, search=trial.study.search, version=trial.study.version) for trial in trials}
+    starts = {trial.study: _start(trial, same) for trial in trials}
     first = grid.run(deployed_row, list(starts.values()), recipe="rtalib.repair_evaluation.deployed_cell", table="cf-deployed", **options)
-    failures = {tuple(row[name] for name in START): row["failures"] for row in first}
+    failures = {tuple(row.get(name) for name in START): row["failures"] for row in first}
     trials = [within(trial, failures.get(tuple(getattr(trial, name, None) for name in START))) for trial in trials]
     return grid.run(function, trials, recipe=recipe, table=table, **options)
+
+
+def _start(trial: Trial, same: dict) -> Trial:
+    start = DEPLOYED.trial(same, search=trial.study.search, version=trial.study.version)
+    return OwnStart(**vars(start), start=trial.start) if isinstance(trial, OwnStart) else start

@@ -1,8 +1,8 @@
-"""Both papers at once, and what neither asks: five questions as cells of a grid (notebook 20).
+"""Both papers at once, and what neither asks: six questions as cells of a grid (notebook 20).
 
 'together': does an RTA set make CF-DARTS' network better than either alone? A factorial of architectures and training sets, of equal
-numbers of images and steps. The other four are made in gain_parts ('gain-parts', 'neighbours'), severity_budget ('severity-budget') and
-rta_search ('coverage').
+numbers of images and steps. The others are made in gain_parts ('gain-parts', 'own-starts', 'neighbours'), severity_budget
+('severity-budget') and rta_search ('coverage').
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from rtalib.scale_settings import RepairScale, RtaScale
 from rtalib.sources.train import source_network
 from rtalib.training.artefacts import fingerprint, fit_network, load_images, save_images
 
-QUESTIONS = ("together", "gain-parts", "severity-budget", "coverage", "neighbours")
+QUESTIONS = ("together", "gain-parts", "own-starts", "severity-budget", "coverage", "neighbours")
 GUIDE, PROTOCOL = "gaussian_noise", "disjoint"
 DEPLOYED, SEARCHED = "Deployed cell", "CF-DARTS cell"
 CELLS = (DEPLOYED, SEARCHED)
@@ -94,6 +94,8 @@ def run_table(
     with_setup = {**common, "setup": settings.repair}
     if question == "gain-parts":
         return run_trials(*METHOD, gain_parts.part_trials(seeds, PROTOCOLS, with_setup), question, **options)
+    if question == "own-starts":
+        return run_trials(*METHOD, gain_parts.start_trials(seeds, with_setup), question, **options)
     if question == "neighbours":
         return run_trials(*METHOD, gain_parts.neighbour_trials(seeds, tuple(GUIDES), with_setup), question, **options)
     if settings.rta.originals <= settings.repair.failures:  # before any training

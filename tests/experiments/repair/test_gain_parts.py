@@ -1,5 +1,7 @@
 """Which rows the parts and the neighbours are made of, and the means over families by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,9 @@ from rtalib.corruptions import CORRUPTIONS
 from rtalib.experiments.repair import gain_parts
 from rtalib.experiments.repair.figures import neighbour_heatmap
 from rtalib.experiments.repair.gain_parts import gain_matrix, neighbours, with_families
+from rtalib.experiments.repair.rows import Trial
 from rtalib.experiments.repair.tables import TABLES
+from rtalib.infra import store
 from rtalib.results.claims import CLAIMS
 from rtalib.results.papers import GUIDES
 from rtalib.results.tables import verdicts
@@ -39,6 +43,14 @@ def test_parts_and_neighbours_are_trials_of_tables_2_and_3():
     assert set(parts) < set(TABLES["table2"](one)) and len(parts) == 8
     found = gain_parts.neighbour_trials((1,), tuple(GUIDES), {**COMMON, "setup": setup})
     assert set(found) < set(TABLES["table3"](one)) and len(found) == 12
+
+
+def test_each_seed_of_own_starts_has_a_deployed_network_of_its_own():
+    setup = scales.get("smoke").repair
+    found = gain_parts.start_trials((0, 1), {**COMMON, "setup": setup})
+    assert {(trial.seed, trial.study.seed) for trial in found} == {(0, 0), (1, 1)} and len(found) == 14
+    usual = Trial(**{name: value for name, value in vars(found[0]).items() if name != "start"})
+    assert usual.study == replace(found[0].study, seed=0) and store.plain(usual) != store.plain(found[0])
 
 
 def test_neighbours_are_the_family_without_the_guide():

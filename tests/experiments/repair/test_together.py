@@ -89,6 +89,7 @@ def test_every_claim_names_methods_that_there_are(question):
     names = {
         "together": {*METHODS, *together.CONTRASTS},
         "gain-parts": {*GAIN_METHODS, *together.gain_parts.CONTRASTS},
+        "own-starts": {"Org. DNN", *GAIN_METHODS},
         "severity-budget": {severity_budget.name_of(*budget) for budget in severity_budget.budgets(demo.rta, demo.together)},
         "coverage": set(rta_search.COVERAGE),
         "neighbours": {f"{name}: {where}" for name in ("CF-DARTS", "CF-DARTSE") for where in ("same family", "other families")},
@@ -113,6 +114,13 @@ def test_the_parts_of_the_gain_use_the_tables_of_the_papers(monkeypatch, tmp_pat
         name: row["fail"] for name, row in table.items()
     }
     assert store.read_plan("smoke", "rta-sets") == [] == store.read_plan("smoke", "rta-table4")
+    same = together.run_table("own-starts", scale="smoke", executor="serial")  # of seed 0: the same deployed network
+    assert sorted((tmp_path / "store").glob("*/*")) == made
+    assert all(row["fail"] == table[row["method"]]["fail"] for row in same if row["method"] in table)
+    other = together.run_table("own-starts", scale="smoke", seeds=(1,), executor="serial")
+    starts = {row["seed"]: row for row in [*same, *other] if row["method"] == "Org. DNN"}
+    assert starts[0]["history"] != starts[1]["history"] and starts[1]["fail"] == 0
+    assert {row["start"] for row in other} == {1}
 
 
 def test_unknown_question():
