@@ -131,6 +131,8 @@ class TogetherScale:
 
     severities: tuple[int, ...] = (1, 3, 5)  # of the corruptions in RTA sets of several budgets
     copies: tuple[int, ...] = (1, 2, 4)  # of all originals in such a set, at most RtaScale.copies
+    arch_lr: float | None = None  # of searches from deployed networks of their own; default RepairScale's
+    arch_weight_decay: float | None = None  # of these; default the preset's, which keeps the alphas of short searches undecided
 
 
 @dataclass(frozen=True)

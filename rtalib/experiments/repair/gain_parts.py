@@ -5,6 +5,7 @@ trained on the failures as well, the gain parts into B - R = (A - R) + (F - R) +
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from rtalib.experiments.repair.tables import AGAIN, CF, CFE, DEPLOYED, MATCHED, 
 from rtalib.results.contrasts import Contrast, gain, minus
 from rtalib.results.papers import FAMILIES, GUIDES
 from rtalib.results.tables import CONTEXT, values
+from rtalib.scale_settings import TogetherScale
 
 DATA, RANDOM, RANDOM_DATA = NULLS[1:]
 METHODS = (CF, CFE, AGAIN, DATA, RANDOM, RANDOM_DATA, *MATCHED)
@@ -50,14 +52,15 @@ def part_trials(seeds: Sequence[int], protocols: Sequence[str], common: dict) ->
     return searching_first([method.trial(each) for each in seen for method in METHODS])
 
 
-def start_trials(seeds: Sequence[int], common: dict) -> list[Trial]:
+def start_trials(seeds: Sequence[int], common: dict, own: TogetherScale) -> list[Trial]:
     """The parts once more, each seed with a deployed network of its own: n is then the number of deployed networks, not of retrainings.
 
     The random cells are of the size of the refined one.
     """
+    setup = replace(common["setup"], arch_lr=own.arch_lr or common["setup"].arch_lr)
     methods = (DEPLOYED, *(method for method in METHODS if method not in (RANDOM, RANDOM_DATA)))
-    found = searching_first([method.trial({**common, "seed": seed}) for seed in seeds for method in methods])
-    return [OwnStart(**vars(trial), start=trial.seed) for trial in found]
+    found = searching_first([method.trial({**common, "seed": seed, "setup": setup}) for seed in seeds for method in methods])
+    return [OwnStart(**vars(trial), start=trial.seed, arch_weight_decay=own.arch_weight_decay) for trial in found]
 
 
 # ---------------------------------------------------------------------------------------------------------- neighbours

@@ -32,6 +32,7 @@ class Study:
     search: str = "darts"  # a name in darts.METHODS
     version: int = 1  # 2: the best of further searches (Table 6)
     seed: int = 0  # of phi_0's search and training
+    arch_weight_decay: float | None = None  # of its searches; default the preset's
 
     @cached_property
     def data(self) -> LabeledImages:

@@ -205,6 +205,8 @@ def search_settings(study: Study, *, refine: bool) -> dict:
     settings |= {"epochs": epochs, "steps_per_epoch": None if own else setup.steps_per_epoch}
     if not own:
         settings |= {"batch_size": setup.search_batch, "lr": setup.search_lr, "arch_lr": setup.arch_lr, "order": setup.order}
+    if study.arch_weight_decay is not None:
+        settings["arch_weight_decay"] = study.arch_weight_decay
     if study.search == "pc-darts" and not refine:
         settings["warm_up"] = round(WARM_UP * epochs)
     if study.search == "darts-pt":

@@ -82,10 +82,11 @@ class OwnStart(Trial):
     """A trial whose deployed network is searched and trained by `start`, so that it and its failures are a sample, too."""
 
     start: int = 0
+    arch_weight_decay: float | None = None
 
     @property
     def study(self) -> Study:
-        return replace(super().study, seed=self.start)
+        return replace(super().study, seed=self.start, arch_weight_decay=self.arch_weight_decay)
 
 
 # ------------------------------------------------------------------------------------------------------------- measures

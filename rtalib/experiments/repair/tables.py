@@ -205,16 +205,16 @@ def run_trials(
 
     common: dataset, corruption, protocol, scale. Budgets above the number of failures are lowered to it, see `within`.
     """
-    setup = scales.get(common["scale"]).repair
     options = {"run": scales.run_name(common["scale"], common["dataset"]), "inputs": inputs, "executor": executor, "version": VERSION}
-    same = {**common, "seed": 0, "setup": setup, "target": None}
-    starts = {trial.study: _start(trial, same) for trial in trials}
+    starts = {trial.study: _start(trial, common) for trial in trials}
     first = grid.run(deployed_row, list(starts.values()), recipe="rtalib.repair_evaluation.deployed_cell", table="cf-deployed", **options)
     failures = {tuple(row.get(name) for name in START): row["failures"] for row in first}
     trials = [within(trial, failures.get(tuple(getattr(trial, name, None) for name in START))) for trial in trials]
     return grid.run(function, trials, recipe=recipe, table=table, **options)
 
 
-def _start(trial: Trial, same: dict) -> Trial:
+def _start(trial: Trial, common: Mapping[str, str]) -> Trial:
+    same = {**common, "seed": 0, "setup": trial.setup, "target": None}
     start = DEPLOYED.trial(same, search=trial.study.search, version=trial.study.version)
-    return OwnStart(**vars(start), start=trial.start) if isinstance(trial, OwnStart) else start
+    own = {"start": trial.start, "arch_weight_decay": trial.arch_weight_decay} if isinstance(trial, OwnStart) else {}
+    return OwnStart(**vars(start), **own) if own else start

@@ -95,7 +95,7 @@ def run_table(
     if question == "gain-parts":
         return run_trials(*METHOD, gain_parts.part_trials(seeds, PROTOCOLS, with_setup), question, **options)
     if question == "own-starts":
-        return run_trials(*METHOD, gain_parts.start_trials(seeds, with_setup), question, **options)
+        return run_trials(*METHOD, gain_parts.start_trials(seeds, with_setup, settings.together), question, **options)
     if question == "neighbours":
         return run_trials(*METHOD, gain_parts.neighbour_trials(seeds, tuple(GUIDES), with_setup), question, **options)
     if settings.rta.originals <= settings.repair.failures:  # before any training

@@ -10,6 +10,7 @@ from rtalib.corruptions import CORRUPTIONS
 from rtalib.experiments.repair import gain_parts
 from rtalib.experiments.repair.figures import neighbour_heatmap
 from rtalib.experiments.repair.gain_parts import gain_matrix, neighbours, with_families
+from rtalib.experiments.repair.protocol import search_settings
 from rtalib.experiments.repair.rows import Trial
 from rtalib.experiments.repair.tables import TABLES
 from rtalib.infra import store
@@ -47,10 +48,18 @@ def test_parts_and_neighbours_are_trials_of_tables_2_and_3():
 
 def test_each_seed_of_own_starts_has_a_deployed_network_of_its_own():
     setup = scales.get("smoke").repair
-    found = gain_parts.start_trials((0, 1), {**COMMON, "setup": setup})
+    found = gain_parts.start_trials((0, 1), {**COMMON, "setup": setup}, scales.TogetherScale())
     assert {(trial.seed, trial.study.seed) for trial in found} == {(0, 0), (1, 1)} and len(found) == 14
-    usual = Trial(**{name: value for name, value in vars(found[0]).items() if name != "start"})
+    usual = Trial(**{name: value for name, value in vars(found[0]).items() if name not in ("start", "arch_weight_decay")})
     assert usual.study == replace(found[0].study, seed=0) and store.plain(usual) != store.plain(found[0])
+
+
+def test_searches_of_own_starts_decide_if_the_scale_says_so():
+    setup = scales.get("night").repair
+    [trial, *_] = gain_parts.start_trials((3,), {**COMMON, "setup": setup}, scales.get("night").together)
+    settings = search_settings(trial.study, refine=False)
+    assert (settings["arch_lr"], settings["arch_weight_decay"]) == (0.1, 0.0)
+    assert "arch_weight_decay" not in search_settings(Trial(**COMMON, method="", seed=0, setup=setup, kind="deployed").study, refine=False)
 
 
 def test_neighbours_are_the_family_without_the_guide():
