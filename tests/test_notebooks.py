@@ -29,12 +29,6 @@ COMMON = {"scale": "demo", "dataset": "shapes10", "seeds": [0], "executor": "pro
 LINES_PER_CELL, LINES_PER_NOTEBOOK, LINES_PER_FUNCTION, IMPORTS = 25, 150, 10, 8
 
 
-def writes(notebook: Path) -> list[str]:
-    """What the title cell says the notebook writes."""
-    lines = re.findall(r"^\W*Writes\b.*$", nb.source_of(nb.cells_of(notebook)[0]), flags=re.MULTILINE)
-    return [pattern for line in lines for pattern in re.findall(r"`([^`]+)`", line)]
-
-
 def violations(notebook: Path) -> list[str]:
     """Every convention that the notebook breaks."""
     cells = nb.cells_of(notebook)
@@ -79,7 +73,7 @@ def _head(notebook: Path, cells: list[dict]) -> list[str]:
         found.append("does not state what it reproduces")
     if (line := navigation(notebook)) not in title.splitlines():
         found.append(f"does not link its neighbours in a line of its title cell: {line}")
-    if not writes(notebook):
+    if not nb.writes(notebook):
         found.append("does not state what it writes")
     try:
         defaults = nb.declared(notebook)
@@ -220,7 +214,7 @@ def toy(folder: Path, parts: list[tuple[str, str]], **changes: object) -> Path:
 
 def test_a_good_notebook_has_no_violations(tmp_path):
     assert violations(toy(tmp_path, GOOD)) == []
-    assert writes(toy(tmp_path, GOOD)) == ["tables/toy.csv"]
+    assert nb.writes(toy(tmp_path, GOOD)) == ["tables/toy.csv"]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +278,7 @@ def test_runs_at_smoke_scale(notebook, notebook_outputs, monkeypatch):
     output = folder / "notebooks" / notebook.name
     result = nb.run(notebook, output, {"scale": "smoke", "executor": "serial"}, timeout=300)
     assert result.status == "ok", result.error
-    assert [pattern for pattern in writes(notebook) if not any(path.stat().st_size for path in folder.glob(pattern))] == []
+    assert [pattern for pattern in nb.writes(notebook) if not any(path.stat().st_size for path in folder.glob(pattern))] == []
     for table in store.tables(folder.name):
         assert all(row.get("scale", "smoke") == "smoke" and row["stamp"] for row in store.rows(folder.name, table))
     assert all(page.stat().st_size < 3_000_000 for page in folder.glob("report.html"))

@@ -52,11 +52,15 @@ def commands() -> None:
 @option("--executor", f"How the cells of tables are computed: {EXECUTORS}.  [default: the notebook's own]")
 @click.option("-p", "--parameter", help="Set a parameter of the notebooks; may be repeated.", multiple=True, metavar="NAME=VALUE")
 @option("--timeout", "Stop a notebook that takes longer.  [default: never]", type=float, metavar="MINUTES")
+@click.option("--again", help="Run also the notebooks that are up to date.", is_flag=True)
 @of_a_run
 @books
 @downloads
-def reproduce(numbers: tuple, timeout: float | None, scale: str, dataset: str, notebooks: str | None, **given) -> int:
-    """Run the numbered notebooks in order and write the report. NN: only these, such as 03 or 03_rta."""
+def reproduce(numbers: tuple, timeout: float | None, again: bool, scale: str, dataset: str, notebooks: str | None, **given) -> int:
+    """Run the numbered notebooks in order and write the report. NN: only these, such as 03 or 03_rta.
+
+    Notebooks whose parameters, code and data have not changed since they last ran are skipped.
+    """
     from rtalib.cli import reproduce
 
     with one_line_errors():
@@ -65,7 +69,7 @@ def reproduce(numbers: tuple, timeout: float | None, scale: str, dataset: str, n
         run = reproduce.run_name(scale, dataset)
         chosen = reproduce.select(reproduce.numbered(notebooks), numbers)
         jobs = reproduce.jobs(chosen, scale=scale, dataset=dataset, **given)
-    return reproduce.run(jobs, run, timeout)
+    return reproduce.run(jobs, run, timeout, again=again)
 
 
 @commands.command()

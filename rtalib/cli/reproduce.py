@@ -5,10 +5,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
 from rtalib import scales
+from rtalib.cli import fresh
 from rtalib.corruptions import CORRUPTIONS, HELD_OUT
 from rtalib.data import folders, loading
 from rtalib.errors import LARGEST_SEED, check_name, check_number, unknown
@@ -50,9 +53,11 @@ def select(notebooks: list[Path], wanted: Sequence[str]) -> list[Path]:
         if not matches:
             raise unknown("notebook", text, [path.stem for path in notebooks])
         chosen.update(matches)
-    if wanted:
-        return [path for path in notebooks if path in chosen]
-    return sorted(notebooks, key=lambda path: (path.stem[:2] not in EARLY, path.stem))
+    return sorted(chosen or notebooks, key=_place)
+
+
+def _place(notebook: Path) -> tuple[bool, str]:
+    return notebook.stem[:2] not in EARLY, notebook.stem
 
 
 def jobs(
@@ -105,28 +110,48 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def run(jobs: list[Job], name: str, timeout: float | None) -> int:
-    """Run every job, also after a failure, and write the report; returns the exit status. timeout: minutes for one notebook."""
-    folder, failed, started, stated = store.outputs() / name, 0, time.monotonic(), 0.0
-    count = "1 notebook" if len(jobs) == 1 else f"{len(jobs)} notebooks"
-    at = "scale {scale}, data {dataset}".format(**jobs[0].parameters)
-    seeds = {tuple(job.parameters.get("seeds", ())) for job in jobs}
-    at += f", seeds {', '.join(map(str, *seeds))}" if len(seeds) == 1 and () not in seeds else ""
-    print(f"{count}, {at}{_about(sum(job.minutes for job in jobs))}; results in {_shown(folder)}", flush=True)
-    for number, job in enumerate(jobs, 1):
-        title = f"[{number}/{len(jobs)}] {job.notebook.stem}"
+def run(jobs: list[Job], name: str, timeout: float | None, *, again: bool = False) -> int:
+    """Run every job, also after a failure, and write the report; returns the exit status. timeout: minutes for one notebook.
+
+    Jobs whose last run is still good are skipped unless `again`: those before the first that is not, since all later ones build on it.
+    """
+    folder = store.outputs() / name
+    todo = jobs if again else list(dropwhile(partial(_is_fresh, folder), jobs))
+    skipped, failed, started, stated = len(jobs) - len(todo), 0, time.monotonic(), 0.0
+    print(f"{_heading(jobs)}{_about(sum(job.minutes for job in todo))}; results in {_shown(folder)}", flush=True)
+    if skipped:
+        print(f"{skipped} of {len(jobs)} up to date; --again runs them all the same", flush=True)
+    for number, job in enumerate(todo, 1):
+        title = f"[{skipped + number}/{len(jobs)}] {job.notebook.stem}"
         print(f"{title}{_about(job.minutes)}", flush=True)
         output = folder / "notebooks" / job.notebook.name
-        result = nb.run(job.notebook, output, job.parameters, timeout=timeout and timeout * 60)
+        inputs = fresh.inputs(job.notebook, job.parameters)
+        result = nb.run(job.notebook, output, job.parameters, timeout=timeout and timeout * 60, inputs=inputs)
         elapsed, stated = time.monotonic() - started, stated + job.minutes
-        left = sum(later.minutes for later in jobs[number:]) * (elapsed / 60 / stated if stated else 1)
+        left = sum(later.minutes for later in todo[number:]) * (elapsed / 60 / stated if stated else 1)
         print(f"{title} {result.status} in {clock(result.seconds)}; {clock(elapsed)} elapsed{_about(left, ' left')}", flush=True)
         if result.status != "ok":
             failed += 1
             print(f"\n{result.notebook} {result.status}; see {_shown(output)}\n{result.error}\n", file=sys.stderr)
     print(f"\n{len(jobs) - failed} of {len(jobs)} notebooks ok", flush=True)
-    write_report(folder)
+    if todo or not fresh.is_newest(folder / "report.html"):
+        write_report(folder)
+    else:
+        print(f"report: {_shown(folder / 'report.html')}")
     return 1 if failed else 0
+
+
+def _heading(jobs: list[Job]) -> str:
+    count = "1 notebook" if len(jobs) == 1 else f"{len(jobs)} notebooks"
+    seeds = {tuple(job.parameters.get("seeds", ())) for job in jobs}
+    of_all = f", seeds {', '.join(map(str, *seeds))}" if len(seeds) == 1 and () not in seeds else ""
+    return "{count}, scale {scale}, data {dataset}{seeds}".format(count=count, **jobs[0].parameters | {"seeds": of_all})
+
+
+def _is_fresh(folder: Path, job: Job) -> bool:
+    output = folder / "notebooks" / job.notebook.name
+    earlier = [path for path in output.parent.glob(NUMBERED) if _place(path) < _place(output)]
+    return fresh.is_fresh(job.notebook, output, fresh.inputs(job.notebook, job.parameters), earlier)
 
 
 def folder_of(run: str) -> Path:

@@ -35,11 +35,12 @@ class NotebookResult:
     error: str = ""
 
 
-def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout: float | None = None) -> NotebookResult:
+def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout: float | None = None, inputs: str = "") -> NotebookResult:
     """Execute `notebook` in the working folder with this interpreter, write `output`, and return the verdict; a failure does not raise.
 
     parameters: values for names that the notebook's parameters cell declares; see `coerce`.
     timeout: seconds for the whole notebook; the kernel and its workers are interrupted then, and killed if they do not stop.
+    inputs: a digest of all that the result depends on, kept in the record.
     What the notebook prints appears on the terminal behind '[name] '. ValueError or TypeError for bad parameters, before anything runs.
     """
     notebook, output = (checked_path(name, path) for name, path in (("notebook", notebook), ("output", output)))
@@ -47,7 +48,7 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout:
     if timeout is not None:
         check_number("timeout", timeout, 0, open_low=True, unit=" seconds")
     parameters = coerce(parameters, declared(notebook))
-    facts = {"parameters": parameters, "started": _now()}
+    facts = {"parameters": parameters, "inputs": inputs, "started": _now()}
     temporary = output.with_name(f".{output.stem}.running.json")
     with store.locked(_lock(output)):
         started = time.monotonic()
@@ -218,6 +219,12 @@ def checked_path(argument: str, path: object) -> Path:
 def source_of(cell: dict) -> str:
     """A cell's text, whichever of the format's two forms (a string, a list of lines) it has."""
     return "".join(cell["source"])
+
+
+def writes(notebook: Path) -> list[str]:
+    """The files of a run that the title cell names in a line like 'Writes: `tables/a.csv`'; they may be patterns with *."""
+    lines = re.findall(r"^\W*Writes\b.*$", source_of(cells_of(notebook)[0]), flags=re.MULTILINE)
+    return [pattern for line in lines for pattern in re.findall(r"`([^`]+)`", line)]
 
 
 def minutes(notebook: Path) -> dict[str, float]:

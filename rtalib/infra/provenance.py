@@ -18,12 +18,12 @@ def _fixed() -> dict:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "rtalib": _version("rtalib"),
+        "rtalib": version("rtalib"),
         "git": _git("rev-parse", "HEAD"),
         # Notebooks do not count: JupyterLab saves outputs into them, and no result depends on that.
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/rtalib", ":/pyproject.toml")),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES if _version(name)},
+        "python": platform.pythonversion(),
+        "packages": {name: version(name) for name in PACKAGES if version(name)},
         "cpu": _cpu(),
         "cores": cores(),
         "gpu": gpu,
@@ -43,7 +43,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """Of an installed package; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -14,8 +14,8 @@ import pytest
 
 import rtalib
 from rtalib import grid, store
+from rtalib.cli import fresh, status
 from rtalib.cli import main as cli
-from rtalib.cli import status
 
 SOURCES = {
     "00_start": 'print("hello")',
@@ -182,3 +182,36 @@ def test_an_interrupt_stops_at_once_and_names_the_notebook_as_died(books, tmp_pa
     assert err.strip().splitlines()[-1].startswith("interrupted; what is finished is kept"), err
     record = json.loads((tmp_path / "results" / "demo" / "notebooks" / "03_rta.json").read_text())
     assert record["status"] == "died" and record["error"] == "the run was interrupted"
+
+
+def test_a_second_call_runs_only_what_is_not_up_to_date(run, books, tmp_path, capsys):
+    (books / "12_bad.ipynb").unlink()
+
+    def ran(*arguments: str) -> list[str]:
+        assert run("reproduce", *arguments) == 0
+        return re.findall(r"^\[\d/\d\] (\w+) ok", capsys.readouterr().out, flags=re.MULTILINE)
+
+    notebooks, record = ["00_start", "03_rta", "90_last"], tmp_path / "results" / "demo" / "notebooks" / "03_rta.json"
+    assert ran() == notebooks and ran() == []
+    assert ran("90") == [] and ran("--again") == notebooks
+    assert ran("3", "-p", "budget=11") == ["03_rta"]
+    assert ran("90") == ["90_last"]  # may have read what 03 wrote
+    assert ran() == ["03_rta", "90_last"]  # whose budget is 10 again
+    book = books / "90_last.ipynb"
+    book.write_text(book.read_text().replace("# Toy", "# Toy, changed"))
+    assert ran() == ["90_last"]
+    book.write_text(book.read_text().replace("# Toy", "Writes: `figures/*.png`\\n\\n# Toy"))
+    assert ran() == ran() == ["90_last"]  # its figure is not there
+    record.write_text("damaged")
+    assert ran("3") == ["03_rta"]
+
+
+def test_other_data_is_not_up_to_date(run, tmp_path, capsys):
+    picture = tmp_path / "pets" / "cat" / "a.png"
+    picture.parent.mkdir(parents=True)
+    for size, runs in ((1, 1), (1, 0), (2, 1)):
+        if runs:
+            picture.write_bytes(bytes(size))
+        fresh._files.cache_clear()  # kept while a command runs
+        assert run("reproduce", "0", "--dataset", "pets") == 0
+        assert capsys.readouterr().out.count("00_start ok") == runs

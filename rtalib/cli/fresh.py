@@ -1,0 +1,61 @@
+"""Which notebooks a second `reproduce` need not run again: as make asks, what they depend on is as it was, and what they wrote is there."""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rtalib import scales
+from rtalib.data import folders, loading
+from rtalib.infra import nb, provenance, store
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def inputs(notebook: Path, parameters: dict[str, Any]) -> str:
+    """A digest of all that a notebook's results depend on: its text, its parameters, this library, the packages, settings and data.
+
+    Files of data count by name, size and time of change. Notebooks that ran before it are left to `is_fresh`.
+    """
+    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("RTALIB_") and name != "RTALIB_OUTPUTS")
+    state = [
+        parameters,
+        settings,
+        scales.get(parameters["scale"]),
+        _library(),
+        _files(*(value for value in parameters.values() if isinstance(value, str))),
+    ]
+    return store.key(notebook.read_text(encoding="utf-8"), 1, state)
+
+
+@cache
+def _library() -> list[str]:
+    sources = (path for path in sorted(PACKAGE.rglob("*")) if path.is_file() and path.suffix != ".pyc")
+    versions = [f"{name} {provenance.version(name)}" for name in provenance.PACKAGES]
+    return versions + [f"{path.relative_to(PACKAGE)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sources]
+
+
+@cache
+def _files(*names: str) -> list[str]:
+    """The files at these names, and all data if any is a data set that has files."""
+    root = folders.root_folder()
+    places = {path for name in names if name for path in loading.places(name, root) if os.path.exists(path)}
+    places |= {root} if "shapes10" not in names else set()
+    files = {path for place in places for path in (place, *place.rglob("*")) if path.is_file()}
+    return sorted(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
+
+
+def is_fresh(notebook: Path, output: Path, given: str, earlier: list[Path]) -> bool:
+    """Whether the last run was ok, had these inputs, began after the `earlier` notebooks of the run were last over, and its files exist."""
+    record = nb.status(output)
+    if record["status"] != "ok" or record.get("inputs") != given or not output.exists():
+        return False
+    over = [nb.status(other).get("written", "") for other in earlier]
+    return max(over, default="") <= record["started"] and all(any(output.parents[1].glob(name)) for name in nb.writes(notebook))
+
+
+def is_newest(report: Path) -> bool:
+    """Whether the report of a run is there, and younger than all its rows and plans."""
+    made = [path for folder in ("rows", "plans") for path in (report.parent / folder).rglob("*") if path.is_file()]
+    return report.exists() and all(path.stat().st_mtime <= report.stat().st_mtime for path in made)
