@@ -22,7 +22,7 @@ def _fixed() -> dict:
         "git": _git("rev-parse", "HEAD"),
         # Notebooks do not count: JupyterLab saves outputs into them, and no result depends on that.
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/rtalib", ":/pyproject.toml")),
-        "python": platform.pythonversion(),
+        "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES if version(name)},
         "cpu": _cpu(),
         "cores": cores(),
