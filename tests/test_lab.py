@@ -10,6 +10,8 @@ import sys
 import pytest
 from lab import CHROMIUM, READY, ROOT, wait_for
 
+from rtalib.widgets.base import LEGIBLE
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install rtalib[browser])")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
 
@@ -18,6 +20,11 @@ FILTER = """dark => {
     document.body.dataset.jpThemeLight = String(!dark);
     document.body.insertAdjacentHTML("beforeend", '<div class="widget-html"><img class="chart"></div>');
     return getComputedStyle(document.body.lastChild.firstChild).filter; }"""
+# How wide a figure of a cell is in a window that is narrower.
+WIDTH = """() => {
+    document.body.insertAdjacentHTML("beforeend", '<div class="jp-OutputArea"><div class="jp-RenderedImage"><img width="1136"></div></div>');
+    document.body.lastChild.style.width = "300px";
+    return document.body.lastChild.querySelector("img").getBoundingClientRect().width; }"""
 
 
 def test_every_local_link_of_a_notebook_is_below_the_root_of_the_server():
@@ -56,6 +63,7 @@ def test_the_lab_opens_the_first_notebook_with_its_contents_and_no_pop_up(tmp_pa
             page.wait_for_timeout(5000)
             assert page.locator(".Toastify__toast, .jp-Dialog").count() == 0
             assert [page.evaluate(FILTER, dark) for dark in (False, True)] == ["none", "invert(0.92) hue-rotate(180deg)"]
+            assert page.evaluate(WIDTH) == LEGIBLE
             browser.close()
     finally:
         server.terminate()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DPI = 300  # of the views in a filmstrip
 SCREEN = 120  # pixels of a page for an inch of a view
+LEGIBLE = 640  # pixels that a view keeps: in a narrower place it is scrolled
 CONTROL = "280px"  # width of a control: three in a line above a view
 KEYS = "Space opens, arrows choose, Enter takes"  # said by every menu
 # ipywidgets leaves the handle of a slider and the buttons of Play without a name for a screen reader. A style tells when the explorer is on
@@ -59,7 +60,7 @@ def around(
     """
     from ipywidgets import HTML, Dropdown, HBox, Layout, VBox
 
-    picture = HTML()
+    picture = HTML(layout=Layout(overflow="auto"))
 
     def values() -> dict:
         return {name: control.value for name, control in controls.items()}
@@ -119,11 +120,10 @@ def _spare_what_is_there() -> None:
 
 
 def as_html(drawing: Drawing) -> str:
-    """The drawing as an image element with its label as text alternative; as wide as the page allows, up to SCREEN pixels an inch."""
+    """The drawing as an image element with its label as text alternative: as wide as its place, from LEGIBLE to SCREEN pixels an inch."""
     width, height = (round(side * SCREEN) for side in drawing.get_size_inches())
     source, alt = base64.b64encode(drawing._repr_png_()).decode(), html.escape(drawing.get_label())
-    style = "display: block; max-width: 100%; height: auto"
-    size = f'width="{width}" height="{height}" style="{style}"'
+    size = f'width="{width}" height="{height}" style="display: block; max-width: max(100%, {LEGIBLE}px); height: auto"'
     return f'<img alt="{alt}" class="{look(drawing)}" {size} decoding="sync" src="data:image/png;base64,{source}">'
 
 

@@ -13,7 +13,7 @@ from rtalib.data.images import LabeledImages
 from rtalib.errors import unknown
 from rtalib.results.figures.arrays import show_pixels
 from rtalib.results.figures.style import BLACK, BLUE, GREEN, ORANGE, PAGE, PALE, PALE_BLUE, RED, Drawing, figure, place, use_style
-from rtalib.widgets.base import SCREEN, around
+from rtalib.widgets.base import LEGIBLE, SCREEN, around
 
 if TYPE_CHECKING:
     from ipywidgets import BoundedIntText, Button, VBox
@@ -177,7 +177,7 @@ def explore_core(found: CoreMap, **start: object) -> "VBox":
     )
     controls, picture, foot = box.children
     picture.layout = Layout(grid_area="1 / 1", margin="0", width="100%")
-    columns = f"minmax(0, {round(PAGE * SCREEN)}px)"
+    columns = f"minmax({LEGIBLE}px, {round(PAGE * SCREEN)}px)"
     box.children = (
         controls,
         GridBox([picture, *_points(found, number)], layout=Layout(grid_template_columns=columns, align_items="flex-start")),

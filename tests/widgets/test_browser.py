@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from lab import CHROMIUM, ROOT, Page, server, shortened
 
+from rtalib.widgets.base import LEGIBLE
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed (pip install rtalib[browser])")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
@@ -128,6 +130,22 @@ def test_figures_say_whether_a_dark_theme_may_turn_them(page):
         "all => all.map(e => e.classList.contains('jp-needs-light-background'))"
     )
     assert set(looks) == {True, False}  # charts, and pictures of images
+
+
+@notebook(WHOLE)
+def test_in_a_narrow_window_a_figure_is_scrolled_in_its_place_and_nothing_else_is(page, shots):
+    before = page.page.viewport_size
+    page.page.set_viewport_size({"width": 400, "height": before["height"]})
+    try:
+        for number in range(len(EXPLORERS[page.name])):
+            explorer = found(page, number)
+            figures = explorer.locator("img.chart, img.pixels")
+            assert figures.evaluate_all("all => all.map(e => e.getBoundingClientRect().width)") == [LEGIBLE] * figures.count()
+            assert explorer.evaluate("e => e.scrollWidth <= e.clientWidth && e.clientWidth < 400")
+            explorer.screenshot(path=shots / f"{page.name}-{number}-narrow.png")
+        assert figures.count() == 1 and page.page.evaluate("document.documentElement.scrollWidth") == 400
+    finally:
+        page.page.set_viewport_size(before)
 
 
 @notebook("11")
