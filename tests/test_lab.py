@@ -15,15 +15,15 @@ from rtalib.widgets.base import LEGIBLE
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install rtalib[browser])")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
 
-# How a chart of an explorer is shown on a page whose theme is light or dark.
-FILTER = """dark => {
+# How a chart or a picture of an explorer is shown on a page whose theme is light or dark.
+FILTER = """([dark, look]) => {
     document.body.dataset.jpThemeLight = String(!dark);
-    document.body.insertAdjacentHTML("beforeend", '<div class="widget-html"><img class="chart"></div>');
+    document.body.insertAdjacentHTML("beforeend", `<div class="widget-html"><img class="${look}"></div>`);
     return getComputedStyle(document.body.lastChild.firstChild).filter; }"""
 # How wide a figure of a cell is in a window that is narrower.
 WIDTH = """() => {
-    document.body.insertAdjacentHTML("beforeend", '<div class="jp-OutputArea"><div class="jp-RenderedImage"><img width="1136"></div></div>');
-    document.body.lastChild.style.width = "300px";
+    document.body.insertAdjacentHTML("beforeend",
+        '<div class="jp-OutputArea" style="width: 300px"><div class="jp-RenderedImage"><img width="1136"></div></div>');
     return document.body.lastChild.querySelector("img").getBoundingClientRect().width; }"""
 
 
@@ -41,6 +41,9 @@ def test_every_local_link_of_a_notebook_is_below_the_root_of_the_server():
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium in the path (apt-get install chromium)")
 def test_the_lab_opens_the_first_notebook_with_its_contents_and_no_pop_up(tmp_path):
+    own = tmp_path / "jupyter_config_dir" / "custom" / "custom.css"
+    own.parent.mkdir(parents=True)
+    own.write_text('[data-jp-theme-light="false"] .widget-html img.pixels { filter: sepia(1); }')  # the user's, which has the last word
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -62,7 +65,8 @@ def test_the_lab_opens_the_first_notebook_with_its_contents_and_no_pop_up(tmp_pa
             page.wait_for_selector(".jp-TableOfContents-tree:visible", timeout=1000 * READY)
             page.wait_for_timeout(5000)
             assert page.locator(".Toastify__toast, .jp-Dialog").count() == 0
-            assert [page.evaluate(FILTER, dark) for dark in (False, True)] == ["none", "invert(0.92) hue-rotate(180deg)"]
+            looks = [page.evaluate(FILTER, each) for each in ((False, "chart"), (True, "chart"), (True, "pixels"))]
+            assert looks == ["none", "invert(0.92) hue-rotate(180deg)", "sepia(1)"]
             assert page.evaluate(WIDTH) == LEGIBLE
             browser.close()
     finally:

@@ -68,7 +68,7 @@ class Drawing(Figure):
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
-        """Nothing but what JupyterLab may do with the picture on a dark page (docs/lab/custom/custom.css)."""
+        """Nothing but what JupyterLab may do with the picture on a dark page (docs/lab/custom.css)."""
         return {}, {"needs_background": "light"} if look(self) == "chart" else {}
 
 
