@@ -12,6 +12,12 @@ from rtalib.infra.store import write_atomic
 from rtalib.report import files
 
 FORMULA = re.compile(r"(```.*?```|`[^`]*`)|\$\$([^$]+)\$\$|\$([^$\s](?:[^$]*[^$\s])?)\$", re.DOTALL)
+# A page follows the system's choice of light or dark, as the report does, by JupyterLab's dark theme. Figures as in docs/lab/custom.css.
+STYLE = """<style>@media (prefers-color-scheme: dark) { %s
+:root { color-scheme: dark; }
+img.chart, .jp-RenderedImage img.jp-needs-light-background { filter: invert(.92) hue-rotate(180deg); }
+img.pixels, .jp-RenderedImage img:not(.jp-needs-light-background) { filter: brightness(.85); } }
+.jp-OutputArea-output { overflow-x: auto; } .jp-OutputArea .jp-RenderedImage img { max-width: max(100%%, 640px); }</style></head>"""
 REMOTE = dict.fromkeys(("require_js_url", "mathjax_url", "jquery_url", "mermaid_js_url", "widget_renderer_url"), "")
 
 
@@ -51,8 +57,10 @@ def html(notebook: Path) -> str:
             cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", mathml(cell.source))
         for output in cell.get("outputs", []):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # there is no kernel: the picture in it is shown
-    body, _ = _exporter().from_notebook_node(book, resources={"metadata": {"name": notebook.stem}})
-    return re.sub(r'<script src=""></script>', "", body)
+    exporter = _exporter()
+    body, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": notebook.stem}})
+    dark, *_ = exporter.environment.loader.get_source(exporter.environment, "static/theme-dark.css")
+    return body.replace('<script src=""></script>', "").replace("</head>", STYLE % dark, 1)
 
 
 @functools.cache

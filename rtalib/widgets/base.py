@@ -18,7 +18,6 @@ from rtalib.results.figures.style import save as save_figure
 if TYPE_CHECKING:
     from ipywidgets import VBox, Widget
 
-
 DPI = 300  # of the views in a filmstrip
 SCREEN = 120  # pixels of a page for an inch of a view
 LEGIBLE = 640  # pixels that a view keeps: in a narrower place it is scrolled
@@ -56,7 +55,6 @@ def around(
     The picture is replaced in its place, so that nothing flickers and the focus stays. What a view raises is shown there, and raised.
     By keyboard: arrows move sliders and numbers; Space opens a menu, arrows choose there, Enter takes. Of a closed menu, as of all that is
     no text field, JupyterLab takes arrows and letters for its own commands.
-    What lives in the process when a control first moves is from then on left out of the search for cyclic garbage.
     """
     from ipywidgets import HTML, Dropdown, HBox, Layout, VBox
 

@@ -177,12 +177,8 @@ def explore_core(found: CoreMap, **start: object) -> "VBox":
     )
     controls, picture, foot = box.children
     picture.layout = Layout(grid_area="1 / 1", margin="0", width="100%")
-    columns = f"minmax({LEGIBLE}px, {round(PAGE * SCREEN)}px)"
-    box.children = (
-        controls,
-        GridBox([picture, *_points(found, number)], layout=Layout(grid_template_columns=columns, align_items="flex-start")),
-        foot,
-    )
+    layout = Layout(grid_template_columns=f"minmax({LEGIBLE}px, {round(PAGE * SCREEN)}px)", align_items="flex-start")
+    box.children = (controls, GridBox([picture, *_points(found, number)], layout=layout), foot)
     return box
 
 

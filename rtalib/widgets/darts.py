@@ -17,7 +17,6 @@ from rtalib.widgets.base import around
 if TYPE_CHECKING:
     from ipywidgets import VBox
 
-
 CELLS = {"normal": "Normal cell", "reduce": "Reduction cell"}
 
 

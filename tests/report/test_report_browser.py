@@ -1,5 +1,6 @@
 """The report in a real browser: nothing overflows, no request leaves the page, the button turns it dark, and everybody can read it."""
 
+import base64
 import itertools
 import json
 import shutil
@@ -8,6 +9,7 @@ import pytest
 from made_up import cf_rows, rta_rows
 
 from rtalib import figures, papers, report, tables
+from rtalib.report import notebooks
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install rtalib[browser])")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -110,6 +112,23 @@ def test_button_turns_the_page_dark_and_light_again(page):
     assert color() == before and look() == "none"
     tab.emulate_media(color_scheme="dark")
     assert look() == "none"  # what was chosen counts, not what the system wants
+
+
+def test_a_page_of_a_notebook_follows_the_system_and_its_figure_scrolls(browser, tmp_path):
+    drawing = figures.score_bars(rta_rows(), papers.RTA["table1"])
+    data = {"image/png": base64.b64encode(drawing._repr_png_()).decode()}
+    shown = {"output_type": "display_data", "data": data, "metadata": drawing._repr_mimebundle_()[1]}
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": "drawing", "execution_count": 1, "outputs": [shown]}
+    (tmp_path / "03_toy.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    notebooks.write(tmp_path, ["03_toy.ipynb"], [])
+    tab = browser.new_page(viewport={"width": 400, "height": 900})
+    tab.goto((tmp_path / "03_toy.html").as_uri())
+    seen = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.images[0]).filter]"
+    for scheme, color, look in (("light", "rgb(255, 255, 255)", "none"), ("dark", "rgb(17, 17, 17)", "invert(0.92) hue-rotate(180deg)")):
+        tab.emulate_media(color_scheme=scheme)
+        assert tab.evaluate(seen) == [color, look] and tab.evaluate(CONTRAST) == []
+    assert tab.evaluate("[document.images[0].width, document.documentElement.scrollWidth]") == [640, 400]
+    tab.close()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -15,7 +15,6 @@ from rtalib.infra.store.sealed import seal, unseal
 if TYPE_CHECKING:
     import pandas as pd
 
-
 NAME = re.compile(r"[^./\0][^/\0]*")  # a key that stays in its folder
 FACTS = {"key": str, "table": str, "seconds": (int, float), "cpu_seconds": (int, float), "entries": list, "stamp": dict}  # of the grid
 
