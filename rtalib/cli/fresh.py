@@ -11,21 +11,17 @@ from rtalib.data import folders, loading
 from rtalib.infra import nb, provenance, store
 
 PACKAGE = Path(__file__).parents[1]
+RECORD = PACKAGE.parent / "outputs" / "record"  # what notebooks show of earlier runs
 
 
 def inputs(notebook: Path, parameters: dict[str, Any]) -> str:
-    """A digest of all that a notebook's results depend on: its text, its parameters, this library, the packages, settings and data.
+    """A digest of all that a notebook shows depends on: its text, parameters, this library, packages, settings, data and the record.
 
-    Files of data count by name, size and time of change. Notebooks that ran before it are left to `is_fresh`.
+    Files outside the library count by name, size and time of change. Notebooks that ran before it are left to `is_fresh`.
     """
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("RTALIB_") and name != "RTALIB_OUTPUTS")
-    state = [
-        parameters,
-        settings,
-        scales.get(parameters["scale"]),
-        _library(),
-        _files(*(value for value in parameters.values() if isinstance(value, str))),
-    ]
+    given = (value.partition(":")[0] for value in parameters.values() if isinstance(value, str))  # of FILE.py:FUNCTION the file
+    state = [parameters, settings, scales.get(parameters["scale"]), _library(), _files(*given)]
     return store.key(notebook.read_text(encoding="utf-8"), 1, state)
 
 
@@ -38,10 +34,10 @@ def _library() -> list[str]:
 
 @cache
 def _files(*names: str) -> list[str]:
-    """The files at these names, and all data if any is a data set that has files."""
+    """The files at these names, those of the record, and all data if none of the names is the built-in set's."""
     root = folders.root_folder()
     places = {path for name in names if name for path in loading.places(name, root) if os.path.exists(path)}
-    places |= {root} if "shapes10" not in names else set()
+    places |= {RECORD} if "shapes10" in names else {RECORD, root}
     files = {path for place in places for path in (place, *place.rglob("*")) if path.is_file()}
     return sorted(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
 
