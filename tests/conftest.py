@@ -45,6 +45,14 @@ def notebook_outputs(tmp_path_factory: pytest.TempPathFactory):
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebook-outputs"
 
 
+@pytest.fixture(scope="module")
+def smoke_outputs(notebook_outputs):
+    """RTALIB_OUTPUTS of a module whose tables are those that the notebooks write at scale smoke: computed once, by whoever comes first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RTALIB_OUTPUTS", str(notebook_outputs))
+        yield notebook_outputs
+
+
 @pytest.fixture(autouse=True)
 def _same_environment():
     """What a test, or code that it runs in this process, leaves in the environment does not reach the next one."""
