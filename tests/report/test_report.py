@@ -295,38 +295,38 @@ def test_texts_from_rows_and_names_stay_texts(tmp_path):
         assert not re.search(r"(?<!\textbackslash)\\(input|write18)", tex.read_text())
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seconds": "ten"},
-        {"score": {}},
-        {"stamp": "x"},
-        {"scale": []},
-        {"seed": "zero"},
-        {"entries": None},
-        {"entries": [1]},
-        {"method": None},
-        {"method": 3},
-        {"seed": None},
-        {"seed": {}},
-        {"corruption": []},
-        {"score": float("nan")},
-        {"score": "x"},
-        {"history": 3},
-        {"key": 3},
-        {"protocol": {}},
-        {"dataset": 1},
-    ],
-    ids=str,
+REFUSED = (
+    {"seconds": "ten"},
+    {"stamp": "x"},
+    {"scale": []},
+    {"seed": "zero"},
+    {"seed": {}},
+    {"method": 3},
+    {"corruption": []},
+    {"key": 3},
+    {"protocol": {}},
+    {"dataset": 1},
 )
-def test_a_row_of_other_types_stops_no_report(tmp_path, change):
+TAKEN = (
+    ({"score": {}}, {"entries": None}, {"seed": None}, {"history": 3}),
+    ({"score": float("nan")}, {"score": "x"}, {"entries": [1]}, {"method": None}),
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("changes", [REFUSED, *TAKEN], ids=["refused", "taken-1", "taken-2"])
+def test_rows_of_other_types_stop_no_report(tmp_path, changes):
+    """Each change in a row of another method or seed, so that none hides what another one does; what is refused is so file by file."""
     for table, rows in (("cf-table2", cf_rows()), ("rta-table1", rta_rows())):
-        lay_out(tmp_path, table, rows[1:])
-        lay_out(tmp_path, "mine", rows[1:])
         for place in (table, "mine"):
-            (tmp_path / "rows" / place / "odd.json").write_text(json.dumps(rows[0] | change))
-    assert "mine" in report.write(tmp_path).read_text()
+            lay_out(tmp_path, place, rows[len(changes) :])
+            for number, (row, change) in enumerate(zip(rows, changes, strict=False)):
+                (tmp_path / "rows" / place / f"odd-{table}-{number}.json").write_text(json.dumps(row | change))
+    shown = report.write(tmp_path).read_text()
+    assert "mine" in shown
+    for number, change in enumerate(changes):
+        named = [f"cf-table2/odd-cf-table2-{number}.json: {key}: expected" in shown for key in change]
+        assert named == [changes is REFUSED]
 
 
 def test_broken_row_and_missing_folder_are_named(tmp_path):
@@ -361,10 +361,9 @@ def test_claims_are_one_picture_and_every_dot_leads_to_its_line(run):
         assert float(left) == pytest.approx(50 + 48 * max(-1, min(1, claim.difference / page.REACH)), abs=0.06)
 
 
-def test_recorded_runs_make_small_reports(tmp_path):
-    for folder in record.runs():
-        copy = shutil.copytree(folder, tmp_path / folder.name)
-        assert report.write(copy).stat().st_size < 3_000_000
+def test_the_recorded_run_of_most_rows_makes_a_small_report(tmp_path):
+    folder = max(record.runs(), key=lambda folder: len(list(folder.glob("rows/*/*.json"))))
+    assert report.write(shutil.copytree(folder, tmp_path / folder.name)).stat().st_size < 3_000_000
 
 
 def test_durations_are_those_of_people():
