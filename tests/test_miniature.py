@@ -32,7 +32,7 @@ def test_a_file_that_is_no_toml_is_named(monkeypatch, tmp_path):
             scales._own()
 
 
-QUICK = ("14", "02", "90")  # sources, a second-order search, its retraining on another data set, and the report; all others are a trial
+QUICK = ("14", "90")  # a second-order search, its retraining on another data set, and the report; all others are a trial
 
 
 @pytest.mark.parametrize("chosen", [pytest.param(QUICK, marks=pytest.mark.slow), pytest.param((), marks=pytest.mark.trial)])
