@@ -16,12 +16,15 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 CASES = [*((32, 32, severity) for severity in range(1, 6)), (17, 35, 1), (17, 35, 5)]
-FEW = [(32, 32, 1), (17, 35, 5)]  # in the interpreter, which takes a second for a launch: both shapes, the least and the most of each benchmark
+FEW = [
+    (32, 32, 1),
+    (17, 35, 5),
+]  # in the interpreter, which takes a second for a launch: both shapes, the least and the most of each benchmark
 SHAPES = CASES if DEVICE == "cuda" else FEW
 
 
 def launches() -> list[tuple]:
-    """One launch each; of benchmarks with the same constants, which are all that a kernel learns of a benchmark, the first stands for all."""
+    """One launch each. All that a kernel learns of a benchmark are constants: where two have the same, the first stands for both."""
     found = {}
     for name in CORRUPTIONS:
         for height, width, severity in SHAPES:
