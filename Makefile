@@ -33,7 +33,7 @@ book: $(VENV)/.installed-notebooks-book
 	$(BIN)/python docs/book/build.py $(ARGS)
 
 test: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-real-browser-ray $(VENV)/.debian
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-notebooks-book-lab-test-peers-networks-real-browser-ray
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $$($(BIN)/python tests/helpers/changed.py) $(ARGS)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -24,6 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("trial"):
             item.add_marker("slow")  # "not slow" means no trials, either
+    slow = {item.path for item in items if item.get_closest_marker("slow") and not item.get_closest_marker("trial")}
+    reading = {item.path for item in items if "notebook_outputs" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: _rank(item.path, slow, reading))
+
+
+def _rank(path: Path, slow: set[Path], reading: set[Path]) -> int:
+    """`make test` gives files to its workers whole and in this order: the notebooks first, files with slow tests, those that read what the
+    notebooks wrote, and the short ones, so that no worker waits at the end for a long one of the other."""
+    return 0 if path.name == "test_notebooks.py" else 3 if path not in slow else 2 if path in reading else 1
 
 
 @pytest.fixture(scope="session", autouse=True)

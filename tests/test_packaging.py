@@ -164,7 +164,10 @@ def test_a_failed_installation_is_tried_again_and_a_changed_pyproject_installs_a
 def test_test_and_lab_install_what_they_need(clone):
     make(clone, "test", "ARGS=-k rng")
     extras = "notebooks,book,lab,test,peers,networks,real,browser,ray"
-    assert calls(clone)[1:] == [f"-m pip install --disable-pip-version-check -e .[{extras}]", "-m pytest -n 2 --dist worksteal -k rng"]
+    assert calls(clone)[1:] == [
+        f"-m pip install --disable-pip-version-check -e .[{extras}]",
+        "-m pytest -n 2 --dist loadfile --no-loadscope-reorder -k rng",
+    ]
     make(clone, "lab")
     assert [line.split()[-1] for line in calls(clone)][0] == ".[notebooks,lab]"
 
