@@ -15,7 +15,7 @@ from rtalib.infra import store
 from rtalib.infra.grid.cell import GridError, Job, Outcome, failure
 from rtalib.infra.provenance import cores
 
-CONNECT, ANSWER = 5, 20  # seconds for a connection, and for the answer of a cluster
+CONNECT, ANSWER = 5, 60  # seconds for a connection, and for the answer of a cluster, whose command takes 20 to start on a busy machine
 OBJECTS = 100 * 2**20  # bytes of a local cluster's object store, which holds a few words per cell
 
 
@@ -123,7 +123,7 @@ def import_path() -> list[str]:
 
 
 def _imported():
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "240000"} | os.environ  # in place of 30 s
     try:
         import ray
     except ImportError:
@@ -144,7 +144,7 @@ def _connect(ray, address: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Raise GridError, within 30 seconds, unless a Ray cluster answers at `address`: Ray itself would try for minutes."""
+    """Raise GridError, within a minute or so, unless a Ray cluster answers at `address`: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         try:
