@@ -84,9 +84,7 @@ def test_tables_share_their_networks(rows):
 
 def test_the_paper_s_protocol_leaks_and_the_other_does_not(rows, smoke_outputs, tmp_path, monkeypatch):
     assert all(row["shared_base_images"] == row["leaked_base_images"] == 0 for row in rows("table2"))
-    (tmp_path / "store").symlink_to(
-        smoke_outputs / "store"
-    )  # what they share is computed once, and no row of theirs is among the notebooks'
+    (tmp_path / "store").symlink_to(smoke_outputs / "store")  # computed once; no row of theirs is among the notebooks'
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     leaky = repair.run_table("table1", scale="smoke", protocol="paper", executor="serial")
     assert all(row["shared_base_images"] == SETUP.tests for row in leaky)
