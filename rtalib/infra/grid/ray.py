@@ -123,7 +123,7 @@ def import_path() -> list[str]:
 
 
 def _imported():
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "240000"} | os.environ  # in place of 30 s
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError:
