@@ -1,4 +1,4 @@
-"""Which notebooks a second `reproduce` need not run again: as make asks, what they depend on is as it was, and what they wrote is there."""
+"""Which notebooks a second `reproduce` skips. It asks as make does: is all that they depend on as it was, and is there what they wrote?"""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rtalib import scales
-from rtalib.data import folders, loading
+from rtalib.data import folders
 from rtalib.infra import nb, provenance, store
 
 PACKAGE = Path(__file__).parents[1]
@@ -20,7 +20,8 @@ def inputs(notebook: Path, parameters: dict[str, Any]) -> str:
     Files outside the library count by name, size and time of change. Notebooks that ran before it are left to `is_fresh`.
     """
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("RTALIB_") and name != "RTALIB_OUTPUTS")
-    given = (value.partition(":")[0] for value in parameters.values() if isinstance(value, str))  # of FILE.py:FUNCTION the file
+    texts = (text for value in parameters.values() if isinstance(value, str) for text in value.split(","))
+    given = (text.partition(":")[0] for text in texts)  # of FILE.py:FUNCTION the file
     state = [parameters, settings, scales.get(parameters["scale"]), _library(), _files(*given)]
     return store.key(notebook.read_text(encoding="utf-8"), 1, state)
 
@@ -36,7 +37,7 @@ def _library() -> list[str]:
 def _files(*names: str) -> list[str]:
     """The files at these names, those of the record, and all data if none of the names is the built-in set's."""
     root = folders.root_folder()
-    places = {path for name in names if name for path in loading.places(name, root) if os.path.exists(path)}
+    places = {path for name in names if name for path in folders.places(name, root) if os.path.exists(path)}
     places |= {RECORD} if "shapes10" in names else {RECORD, root}
     files = {path for place in places for path in (place, *place.rglob("*")) if path.is_file()}
     return sorted(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)

@@ -59,7 +59,7 @@ def commands() -> None:
 def reproduce(numbers: tuple, timeout: float | None, again: bool, scale: str, dataset: str, notebooks: str | None, **given) -> int:
     """Run the numbered notebooks in order and write the report. NN: only these, such as 03 or 03_rta.
 
-    Notebooks whose parameters, code and data have not changed since they last ran are skipped.
+    Skipped are those at the beginning whose parameters, code and data have not changed since they last ran.
     """
     from rtalib.cli import reproduce
 

@@ -16,10 +16,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 CASES = [*((32, 32, severity) for severity in range(1, 6)), (17, 35, 1), (17, 35, 5)]
-FEW = [
-    (32, 32, 1),
-    (17, 35, 5),
-]  # in the interpreter, which takes a second for a launch: both shapes, the least and the most of each benchmark
+FEW = [(32, 32, 1), (17, 35, 5)]  # in the interpreter, a second a launch: both shapes, the least and the most of each benchmark
 SHAPES = CASES if DEVICE == "cuda" else FEW
 
 
