@@ -57,10 +57,11 @@ class _Cells:
         chosen = self.selection(deployed, trial, base) if trial.selection in ("core", "random") else None
         found = deployed
         architecture = self.initial()
-        if trial.kind == "refined":
+        if trial.kind in ("refined", "matched"):
             architecture = self.refined(trial, chosen)
-        elif trial.kind == "random":
-            architecture = ("drawn", trial.seed, self.study.search)
+        size_of = [architecture] if trial.kind == "matched" else []
+        if trial.kind in ("random", "matched"):
+            architecture = ("drawn", trial.seed, self.study.search, *size_of)
         if trial.target:
             return [self.transfer(trial, architecture, chosen)]
         if trial.kind in ADAPTATIONS:
@@ -71,7 +72,7 @@ class _Cells:
             examples = ("augmented", trial.seed, trial.budget) if chosen is None else (chosen, trial.budget)
             data = examples if trial.extended else "train"
             after = [deployed, chosen] if method == "DeepRepair" else [chosen] if trial.extended else []
-            found = self.network(architecture, data, images, 1 + trial.seed, method=method, needs=after)
+            found = self.network(architecture, data, images, 1 + trial.seed, method=method, needs=[*after, *size_of])
         if table == "cf-table7":
             return [found, chosen]
         rows = [self.evaluation(found, test), self.evaluation(deployed, test)]
@@ -118,12 +119,12 @@ class _Cells:
     def initial(self) -> Key:
         """alpha_0: a search, or the best of several."""
         if self.study.version == 1:
-            return self.search(("first", 0), refine=False)
+            return self.search(("first", self.study.seed), refine=False)
         found = [self.search(("first", seed), refine=False) for seed in range(1, 1 + self.setup.candidates)]
         return self.work.add(("choice", self._name()), self._choice(len(found)), found)
 
     def deployed(self) -> Key:
-        return self.network(self.initial(), "train", self.setup.images, 0)
+        return self.network(self.initial(), "train", self.setup.images, self.study.seed)
 
     def refined(self, trial: Trial, chosen: Key | None) -> Key:
         """One search after the other; examples that are no failures are made on the way."""
