@@ -1,6 +1,7 @@
 """Keys of rows outlive every move: those of all tables at smoke scale are the ones that they were before the modules first moved."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rtalib import grid, store
 from rtalib.cli import plan
 from rtalib.data.loading import root_folder
 from rtalib.experiments.rta import source_study
+from rtalib.training import artefacts
 
 RECORD = Path(__file__).parents[2] / "outputs" / "record"
 
@@ -35,6 +37,7 @@ def test_the_committed_rows_are_still_found(scale, monkeypatch):
     if not (root_folder() / "cifar10").is_dir():
         pytest.skip("CIFAR-10 is not there: set RTALIB_DATA")
     monkeypatch.setenv("RTALIB_OUTPUTS", str(RECORD))
+    monkeypatch.setattr(artefacts, "load_dataset", cache(artefacts.load_dataset))  # else every table digests all images again
     plans = RECORD / f"{scale}-cifar10" / "plans"
     found = planned(scale, "cifar10", tuple(range(5)))
     tables = {path.stem for path in plans.glob("*.json")} - {"source-study"}  # whose rows are of an older version
