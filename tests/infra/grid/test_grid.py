@@ -1,29 +1,18 @@
 """The grid: rows, resuming, failures, and workers and drivers that are killed."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
+import grid_cells
 import psutil
 import pytest
+from grid_cells import Cell, eventually, killed_once, square
 
 from rtalib import grid, store
 
-
-@dataclass(frozen=True)
-class Cell:
-    number: int
-    folder: str
-
-
-def square(cell: Cell) -> dict:
-    with open(Path(cell.folder) / "calls", "a") as handle:
-        handle.write(f"{cell.number}\n")
-    return {"square": cell.number**2}
+HELPERS = Path(grid_cells.__file__).parent
 
 
 def odd_fails(cell: Cell) -> dict:
@@ -32,40 +21,14 @@ def odd_fails(cell: Cell) -> dict:
     return square(cell)
 
 
-def killed_once(cell: Cell) -> dict:
-    mark = Path(cell.folder) / f"killed-{cell.number}"
-    if cell.number == 1 and not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return square(cell)
-
-
-def slow_square(cell: Cell) -> dict:
-    time.sleep(0.4)
-    return square(cell)
-
-
-def write_pid_and_wait(cell: Cell) -> dict:
-    (Path(cell.folder) / f"pid-{os.getpid()}").touch()
-    time.sleep(120)
-    return {}
-
-
-def eventually(condition, seconds: float = 300) -> bool:
-    deadline = time.time() + seconds
-    while not condition() and time.time() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 @pytest.fixture
 def cells(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "outputs"))
-    return [Cell(number, str(tmp_path)) for number in range(4)]
+    return grid_cells.cells(tmp_path, 4)
 
 
-def calls(cells) -> list[str]:
-    return (Path(cells[0].folder) / "calls").read_text().split()
+def calls(cells) -> list[int]:
+    return grid_cells.calls(Path(cells[0].folder))
 
 
 def which_worker(cell: Cell) -> dict:
@@ -129,32 +92,32 @@ def test_failure_is_not_a_result(cells):
     assert grid.status("demo", "t") == {"done": 2, "running": 0, "failed": 2, "missing": 0}
     (Path(cells[0].folder) / "mended").touch()
     assert len(grid.run(odd_fails, cells, recipe="odd_fails", run="demo", table="t", executor="serial")) == 4
-    assert calls(cells) == ["0", "2", "1", "3"]
+    assert calls(cells) == [0, 2, 1, 3]
     assert grid.status("demo", "t")["failed"] == 0
 
 
 def test_stop_ends_at_the_first_failure_and_keeps_what_is_finished(cells):
     with pytest.raises(grid.GridError, match="1 of 4 cells of t failed; finished ones are stored(.|\n)*number 1 is odd"):
         grid.run(odd_fails, cells, recipe="odd_fails", run="demo", table="t", executor="serial", ordered=True, stop=True)
-    assert calls(cells) == ["0"] and grid.status("demo", "t") == {"done": 1, "running": 0, "failed": 1, "missing": 2}
+    assert calls(cells) == [0] and grid.status("demo", "t") == {"done": 1, "running": 0, "failed": 1, "missing": 2}
 
 
 @pytest.mark.slow
 def test_killed_worker_is_replaced(cells):
     rows = grid.run(killed_once, cells, recipe="killed_once", run="demo", table="t", executor="processes", workers=2)
     assert [row["square"] for row in rows] == [0, 1, 4, 9]
-    assert sorted(set(calls(cells))) == ["0", "1", "2", "3"]
+    assert sorted(calls(cells)) == [0, 1, 2, 3]
 
 
 @pytest.mark.slow
 def test_killed_driver_resumes_with_the_missing_cells(cells):
     code = f"""
-import test_grid
+import pathlib, grid_cells
 from rtalib import grid
-cells = [test_grid.Cell(n, {cells[0].folder!r}) for n in range(4)]
-grid.run(test_grid.slow_square, cells, recipe="slow_square", run="demo", table="t", executor="serial")
+cells = grid_cells.cells(pathlib.Path({cells[0].folder!r}), 4)
+grid.run(grid_cells.slow, cells, recipe="slow", run="demo", table="t", executor="serial")
 """
-    driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL)
+    driver = subprocess.Popen([sys.executable, "-c", code], cwd=HELPERS, stdout=subprocess.DEVNULL)
     marks = Path(cells[0].folder) / "outputs" / "demo" / "rows" / "t"
     assert eventually(lambda: len(list(marks.glob("[!.]*.json"))) >= 2)
     driver.kill()
@@ -162,8 +125,7 @@ grid.run(test_grid.slow_square, cells, recipe="slow_square", run="demo", table="
     done = grid.status("demo", "t")["done"]
     assert 2 <= done < 4
     started = len(calls(cells))
-    rows = grid.run(slow_square, cells, recipe="slow_square", run="demo", table="t", executor="serial")
-    # the killed driver imported this file under its plain name, so compare what was computed, not the calls of one name
+    rows = grid.run(grid_cells.slow, cells, recipe="slow", run="demo", table="t", executor="serial")
     assert [row["square"] for row in rows] == [0, 1, 4, 9]
     assert len(calls(cells)) == started + 4 - done
 
@@ -172,13 +134,14 @@ grid.run(test_grid.slow_square, cells, recipe="slow_square", run="demo", table="
 @pytest.mark.parametrize("piped", [False, True])
 def test_workers_end_with_their_driver(cells, piped):
     code = f"""
-import test_grid
+import pathlib, grid_cells
 from rtalib import grid
+grid_cells.light_workers()
 if __name__ == "__main__":
-    cells = [test_grid.Cell(n, {cells[0].folder!r}) for n in range(2)]
-    grid.run(test_grid.write_pid_and_wait, cells, recipe="wait", run="demo", table="t", executor="processes", workers=2)
+    cells = grid_cells.cells(pathlib.Path({cells[0].folder!r}), 2)
+    grid.run(grid_cells.write_pid_and_wait, cells, recipe="wait", run="demo", table="t", executor="processes", workers=2)
 """
-    where = {"cwd": Path(__file__).parent, "stdout": subprocess.DEVNULL}
+    where = {"cwd": HELPERS, "stdout": subprocess.DEVNULL}
     driver = subprocess.Popen([sys.executable, *(["-"] if piped else ["-c", code])], stdin=subprocess.PIPE, text=True, **where)
     with driver.stdin as script:
         script.write(code if piped else "")

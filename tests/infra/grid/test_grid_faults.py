@@ -22,6 +22,7 @@ PROCESSES = {"run": "demo", "table": "t", "executor": "processes", "workers": 2}
 DRIVER = """
 import sys, pathlib, grid_cells
 from rtalib import grid
+grid_cells.light_workers()
 if __name__ == "__main__":
     cells = grid_cells.cells(pathlib.Path({folder!r}))
     grid.run(grid_cells.slow, cells, recipe="slow", run="demo", table="t", executor={executor!r}, workers=2)
