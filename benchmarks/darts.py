@@ -76,16 +76,9 @@ def on_meta(build: Callable[..., nn.Module], space: str, channels: int, layers: 
     return net, lambda: F.cross_entropy(net(images), labels)
 
 
-def calls(build: Callable[..., nn.Module], space: str, channels: int, layers: int, batch: int) -> int:
-    """Operators in a forward and backward pass, as any device but the CPU (which has a backward pass of its own) would run them."""
-    net, loss = on_meta(build, space, channels, layers, batch)
-    with Calls() as counter:
-        torch.autograd.grad(loss(), list(net.parameters()))
-    return counter.count
-
-
-def kept_bytes(build: Callable[..., nn.Module], space: str, channels: int, layers: int, batch: int) -> int:
-    """What a forward pass keeps for the backward pass, parameters left out."""
+def counts(build: Callable[..., nn.Module], space: str, channels: int, layers: int, batch: int) -> tuple[int, int]:
+    """(operators in a forward and backward pass, as any device but the CPU, which has a backward pass of its own, would run them;
+    bytes that the forward pass keeps for the backward pass, parameters left out)."""
     net, loss = on_meta(build, space, channels, layers, batch)
     own, kept = {p.untyped_storage()._cdata for p in net.parameters()}, {}
 
@@ -95,9 +88,11 @@ def kept_bytes(build: Callable[..., nn.Module], space: str, channels: int, layer
             kept[storage._cdata] = storage.nbytes(), storage  # holding it keeps the key unique
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss()
-    return sum(size for size, _ in kept.values())
+    with Calls() as counter:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            value = loss()
+        torch.autograd.grad(value, list(net.parameters()))
+    return counter.count, sum(size for size, _ in kept.values())
 
 
 def nni_supernet(channels: int, layers: int) -> nn.Module:
@@ -208,12 +203,11 @@ def measure(
 
 def add_counts(rows: list[dict], size: tuple[int, int, int]) -> None:
     """Calls and kept memory of the supernets, which neither depend on the memory format."""
-    counts = {name: calls(build, "darts", *size) for name, build in BUILDS.items()}
+    found = {name: counts(build, "darts", *size) for name, build in BUILDS.items()}
     for row in rows:
         if row["contestant"] in BUILDS:
-            count = counts[row["contestant"]]
-            kept = kept_bytes(BUILDS[row["contestant"]], "darts", *size) / 2**20
-            row |= {"calls": count, "calls_under_plain": counts["plain"] / count, "kept_mib": kept}
+            calls, kept = found[row["contestant"]]
+            row |= {"calls": calls, "calls_under_plain": found["plain"][0] / calls, "kept_mib": kept / 2**20}
 
 
 def markdown(rows: list[dict]) -> str:
