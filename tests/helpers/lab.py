@@ -25,6 +25,13 @@ SETTINGS = {"notebook-extension/tracker": '{"windowingMode": "none"}'}  # beside
 CONNECTED = """path => { const context = window.jupyterapp?.shell.currentWidget?.context;
     return context?.path === path && context.sessionContext.session?.kernel?.connectionStatus === 'connected'; }"""
 BEGUN = r"() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /\[[\d*]+\]/.test(p.textContent))"
+# The kernel is as if new, but for its imports: neither names nor widgets, all of which the next notebook would load.
+EMPTIED = "import ipywidgets; ipywidgets.Widget.close_all(); get_ipython().run_line_magic('reset', '-sf')"
+LEAVE = """async code => {
+    const widget = window.jupyterapp.shell.currentWidget, kernel = widget.context.sessionContext.session.kernel;
+    await kernel.requestExecute({code}).done;
+    window.left = {id: kernel.id};
+    widget.dispose(); }"""
 # Every code cell has its number: none is running or waiting. A folded cell shows none.
 DONE = r"""() => { const prompts = [...document.querySelectorAll('.jp-Notebook:not(.lm-mod-hidden) .jp-CodeCell .jp-InputPrompt')]
         .map(prompt => prompt.textContent).filter(text => text);
@@ -160,7 +167,8 @@ class Page:
     """A browser page with a notebook whose cells have run; `errors` are the errors on its console."""
 
     def __init__(self, tab, address: str, name: str, *, seconds: int = READY) -> None:
-        """tab: of the browser; JupyterLab is loaded there with the first notebook. seconds: how long the cells may take."""
+        """tab: of the browser; JupyterLab is loaded there with the first notebook, and the next ones take over its kernel, whose imports
+        are half of what a notebook costs. seconds: how long the cells may take."""
         self.page = tab
         self.errors: list[str] = []
         self.page.on("console", lambda message: message.type == "error" and self._note(f"{message.text} {message.location.get('url', '')}"))
@@ -168,21 +176,20 @@ class Page:
         if tab.url == "about:blank":
             tab.goto(f"{address}/doc/tree/{name}", wait_until="domcontentloaded")
         else:
-            tab.evaluate("path => { window.jupyterapp.commands.execute('docmanager:open', {path}); }", name)
+            tab.evaluate("path => { window.jupyterapp.commands.execute('docmanager:open', {path, kernel: window.left}); }", name)
         tab.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=1000 * READY)
         tab.wait_for_function(CONNECTED, arg=name, timeout=1000 * READY)
-        for second in range(READY):
-            if second % 5 == 0:  # a notebook that is not yet the active one does not hear the command
+        for look in range(4 * READY):
+            if look % 20 == 0:  # a notebook that is not yet the active one does not hear the command
                 self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")  # without waiting for it
-            self.page.wait_for_timeout(1000)
+            self.page.wait_for_timeout(250)
             if self.page.evaluate(BEGUN):
                 break
         self.page.wait_for_function(DONE, timeout=1000 * seconds)
 
     def close(self) -> None:
-        """End the kernel, and close the notebook as it was saved."""
-        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()")
-        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.dispose()")
+        """Leave the kernel to the next notebook, and close this one as it was saved."""
+        self.page.evaluate(LEAVE, EMPTIED)
 
     def _note(self, text: str) -> None:
         if not NOISE.search(text):
