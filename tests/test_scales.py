@@ -37,7 +37,7 @@ def test_the_loaded_scales_are_those_of_the_file():
 
 def test_a_scale_takes_from_its_base_what_it_does_not_set():
     demo, cpu, night = (scales.get(name) for name in ("demo", "cpu", "night"))
-    assert cpu.rta.clean_model == demo.rta.clean_model and cpu.rta.originals != demo.rta.originals
+    assert cpu.rta.plan_lr == demo.rta.plan_lr and cpu.rta.originals != demo.rta.originals
     assert "10" in demo.seeds_of and "10" not in cpu.seeds_of, "seeds_of is replaced whole"
     assert night.seeds_of == cpu.seeds_of and night.repair.curve_images == cpu.repair.curve_images != demo.repair.curve_images
     assert cpu.rta.sources == tuple(SOURCES) and scales.get("smoke").rta.sources == ("clean_resnet50", "fast_at")

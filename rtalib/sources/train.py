@@ -113,8 +113,8 @@ def objective(name: str, *, steps: int = 10, warm_up: int = 0) -> Objective | No
         "clean": lambda: None,
         "pgd_at": lambda: WarmUp(pgd_at(**at), warm_up),
         "trades": lambda: WarmUp(trades(**kl), warm_up),
-        "fast_at": lambda: fast_at(),
-        "label_smoothing": lambda: pgd_at(**at, label_smoothing=0.1),
+        "fast_at": lambda: WarmUp(fast_at(), warm_up),
+        "label_smoothing": lambda: WarmUp(pgd_at(**at, label_smoothing=0.1), warm_up),
         "feature_scatter": lambda: feature_scattering(),
         "at_he": lambda: WarmUp(at_he(**at), warm_up),
         "mmc": lambda: WarmUp(mmc(**at), warm_up),
@@ -175,7 +175,8 @@ def schedule(name: str, number: int, setup: RtaScale) -> tuple[str, Recipe, int]
     elif stage.budget == "plan":
         recipe, least = setup.plan_recipe(stage.epochs, stage.lr), setup.plan_warm_up
     else:
-        return model, setup.source_recipe(robust=stage.budget == "robust"), 0
+        recipe = setup.source_recipe(robust=stage.budget == "robust")
+        return model, recipe, int(recipe.attack_warm_up * recipe.epochs)
     return model, recipe, max(least, int(stage.warm_up * recipe.epochs)) if stage.begin == "fresh" else 0
 
 

@@ -22,7 +22,7 @@ PUBLISHED = {
     "densenet121_k32": 6_956_298,
     "resnet18": 11_173_962,
 }
-SMALL = ("resnet8", "wide_resnet10_1", "wide_resnet10_2", "convnet", "convnet_small", "convnet_wide", "tiny")
+SMALL = ("resnet8", "wide_resnet10_1", "wide_resnet10_2", "convnet", "convnet_small", "convnet_strided", "convnet_wide", "tiny")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -47,6 +47,16 @@ def test_every_plan_names_what_there_is(name: str) -> None:
     assert len(plan) == 1 or all(stage.budget == "plan" for stage in plan)  # a stage's key names its previous one only then
 
 
+def test_a_short_robust_training_warms_up_if_its_recipe_says_so() -> None:
+    """Of eight epochs at scale demo the attack grows over four; published schedules and those of recorded networks stay without it."""
+    robust = [name for name, card in SOURCES.items() if card.plan[0].budget == "robust"]
+    assert robust == ["pgd_at", "wideresnet_trades", "fast_at", "label_smoothing"]
+    for name in robust:
+        warm_up = {scale: schedule(name, 0, SCALES[scale].rta)[2] for scale in SCALES}
+        assert warm_up == dict.fromkeys(SCALES, 0) | {"demo": 4}
+        assert objective(SOURCES[name].plan[0].objective, warm_up=4).epochs == 4
+
+
 def test_plans_are_the_papers() -> None:
     """Lengths relative to one another, from the authors' settings: 100 + 20 + 100, 100 and 5, 8 replays, 10 of 200."""
     hydra, tuned = SOURCES["hydra"].plan, SOURCES["pre_training"].plan
