@@ -33,6 +33,7 @@ EXPLORERS = re.compile(r"(?<=\.)explore_\w+(?=\()")
 CHANGES = 6  # of each control
 SHARP = 4 / 3  # the pixels of a view for one of the page: nothing is resampled
 LONG = 1800  # seconds that the cells of a notebook may take
+NAME = "element => element.closest('.jupyter-widgets').querySelector('.widget-label').textContent"
 
 
 def explorers() -> dict[str, list[str]]:
@@ -44,8 +45,8 @@ def explorers() -> dict[str, list[str]]:
 def measure(page: lab.Page, explorer) -> Iterator[dict]:
     """A row for each control, the last one first: the first ones narrow what the last ones can show."""
     explorer.scroll_into_view_if_needed()
-    for control in reversed(page.controls(explorer)):
-        yield {"control": control.evaluate(lab.NAME), **summary(page, explorer, [lambda control=control: page.press(control)] * CHANGES)}
+    for control in reversed(page.movable(explorer)):
+        yield {"control": control.evaluate(NAME), **summary(page, explorer, [lambda control=control: page.press(control)] * CHANGES)}
 
 
 def summary(page: lab.Page, explorer, acts: list[Callable[[], None]]) -> dict:
@@ -110,7 +111,7 @@ def take(page: lab.Page, function: str, explorer, folder: Path) -> None:
         explorer.scroll_into_view_if_needed()
         prepare(page, explorer)
         folder.mkdir(parents=True, exist_ok=True)
-        page.shot(explorer, folder / f"{name}.png")
+        explorer.screenshot(path=folder / f"{name}.png")
 
 
 def markdown(rows: list[dict]) -> str:
@@ -138,8 +139,9 @@ def main() -> None:
         (folder / f"{name}.ipynb").write_text(source.replace('scale = \\"demo\\"', f'scale = \\"{args.scale}\\"'))
     with lab.server(folder, store.outputs()) as address, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=lab.CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1280, "height": 1300}, device_scale_factor=SHARP)
         for name, functions in chosen.items():
-            page = lab.Page(browser, address, f"{name}.ipynb", seconds=LONG, sharpness=SHARP)
+            page = lab.Page(tab, address, f"{name}.ipynb", seconds=LONG)
             for i, function in enumerate(functions):
                 explorer = page.explorers().nth(i)
                 if args.images:

@@ -35,10 +35,9 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "wide_resnet10_2": partial(WideResNet, 10, 2),
     "convnet": ConvNet,
     "convnet_small": partial(ConvNet, widths=(16, 32, 32)),
-    "convnet_strided": partial(ConvNet, stride=2),
+    "convnet_strided": partial(ConvNet, stride=2),  # the stem begins as a wavelet transform: a quarter of the pixels, nothing lost
     "convnet_strided_small": partial(ConvNet, widths=(16, 32, 32), stride=2),
     "convnet_wide": partial(ConvNet, widths=(32, 64, 128)),  # in float32 as fast as "convnet": its widths fill vector registers
-    "convnet_wider": partial(ConvNet, widths=(64, 128, 256)),
     "tiny": Tiny,
 }
 MODELS: tuple[str, ...] = tuple(_BUILDERS)

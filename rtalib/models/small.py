@@ -20,8 +20,7 @@ def haar_filters() -> torch.Tensor:
 
 class ConvNet(Classifier):
     """Three two-convolution blocks behind a 2x2 stem, after airbench (Jordan 2024): each convolution begins as the identity on its
-    first channels; the stem begins as Haar filters and is trained, where airbench whitens with the data's own patches and freezes.
-    With a stem of stride 2 the rest sees a quarter of the pixels, and its Haar filters are a wavelet transform that loses nothing."""
+    first channels; the stem begins as Haar filters and is trained, where airbench whitens with the data's own patches and freezes."""
 
     def __init__(self, num_classes: int, widths: tuple[int, ...] = (24, 48, 64), stride: int = 1):
         super().__init__()

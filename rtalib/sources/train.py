@@ -148,7 +148,7 @@ def _train_stage(
         method = {"stage": asdict(stage), "steps": setup.attack_steps, "warm_up": warm_up}
         method |= {"previous": previous[1].key} if previous else {}
     else:
-        method = {"objective": [name, setup.attack_steps] if stage.objective != "clean" else "clean"}
+        method = {"objective": [name, setup.attack_steps, *([warm_up] if warm_up else [])] if stage.objective != "clean" else "clean"}
     method |= {"collapse": "ends the training"} if stage.validation == "collapse" else {}
     images, validation = _validated(stage, _images(stage, data, dataset, setup, previous), setup)
     return trained_network(
@@ -176,7 +176,7 @@ def schedule(name: str, number: int, setup: RtaScale) -> tuple[str, Recipe, int]
         recipe, least = setup.plan_recipe(stage.epochs, stage.lr), setup.plan_warm_up
     else:
         recipe = setup.source_recipe(robust=stage.budget == "robust")
-        return model, recipe, int(recipe.attack_warm_up * recipe.epochs)
+        least = recipe.epochs // 2 if setup.source_budget[0] == "warmed" else 0
     return model, recipe, max(least, int(stage.warm_up * recipe.epochs)) if stage.begin == "fresh" else 0
 
 

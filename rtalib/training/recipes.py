@@ -44,7 +44,6 @@ class Recipe:
 
     muon: ClassVar[bool] = False
     alternating_flip: ClassVar[bool] = False
-    attack_warm_up: ClassVar[float] = 0.0
 
     def __post_init__(self):
         check_number("epochs", self.epochs, 1, integer=True)
@@ -108,20 +107,10 @@ class MuonRecipe(Recipe):
     alternating_flip: bool = True
 
 
-@dataclass(frozen=True)
-class WarmedRecipe(Recipe):
-    """How to train against an attack in few steps: it grows to its full size over a share `attack_warm_up` of the epochs.
-
-    A class of its own for the same reason.
-    """
-
-    attack_warm_up: float = 0.5
-
-
 def _recipes() -> dict[str, Recipe]:
-    """The recipes of recipes.toml; the key `kind` of a table names its class."""
-    kinds, tables = {"sgd": Recipe, "muon": MuonRecipe, "warmed": WarmedRecipe}, inherited(read_toml(__package__, FILE))
-    return {name: build(kinds[table.pop("kind", "sgd")], table, f"{FILE}, {name}") for name, table in tables.items()}
+    """The recipes of recipes.toml; the key `optimizer` of a table names its class."""
+    kinds, tables = {"sgd": Recipe, "muon": MuonRecipe}, inherited(read_toml(__package__, FILE))
+    return {name: build(kinds[table.pop("optimizer", "sgd")], table, f"{FILE}, {name}") for name, table in tables.items()}
 
 
 RECIPES = _recipes()

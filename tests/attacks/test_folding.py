@@ -40,7 +40,7 @@ def norms(model: nn.Module) -> int:
 LEFT = {
     "resnet50": 0, "resnet18": 0, "resnet8": 0, "tiny": 0, "preact_resnet18": 8, "wide_resnet10_1": 4, "wide_resnet10_2": 3,
     "wide_resnet28_4": 12, "wide_resnet28_10": 12, "wide_resnet34_10": 15, "densenet121": 62, "densenet121_k32": 62, "convnet": 3,
-    "convnet_small": 3, "convnet_strided": 3, "convnet_strided_small": 3, "convnet_wide": 3, "convnet_wider": 3, "darts": 2,
+    "convnet_small": 3, "convnet_strided": 3, "convnet_strided_small": 3, "convnet_wide": 3, "darts": 2,
     "resnet47_v2": 15,
 }  # fmt: skip
 

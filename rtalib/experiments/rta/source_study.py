@@ -36,7 +36,7 @@ ATTACKS = {
 }
 ODI, RIVALS = "odi22", ("pgd22", "pgd22_margin")
 WARNING = (
-    "'all attacks' is an upper bound: AutoAttack, at fifty times the cost, took up to 4 points more from the demo's sources "
+    "'all attacks' is an upper bound: AutoAttack, at fifty times the cost, took up to 4 points more from sources of 3,000 images "
     "(benchmarks/README.md). Claim robustness after AutoAttack only."
 )
 Z = 1.959964  # of a 95 % interval
