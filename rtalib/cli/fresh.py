@@ -53,6 +53,13 @@ def is_fresh(notebook: Path, output: Path, given: str, earlier: list[Path]) -> b
 
 
 def is_newest(report: Path) -> bool:
-    """Whether the report of a run is there, and younger than all its rows and plans."""
+    """Whether the report of a run is there, and younger than all its rows and plans, and than the start of every notebook.
+
+    A notebook that writes the report, as 90 does, began before it.
+    """
+    if not report.exists():
+        return False
+    written = report.stat().st_mtime
     made = [path for folder in ("rows", "plans") for path in (report.parent / folder).rglob("*") if path.is_file()]
-    return report.exists() and all(path.stat().st_mtime <= report.stat().st_mtime for path in made)
+    begun = [nb.status(path).get("started", "") for path in report.parent.glob("notebooks/*.ipynb")]
+    return all(path.stat().st_mtime <= written for path in made) and max(begun, default="") < nb.moment(written)

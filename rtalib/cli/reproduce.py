@@ -134,10 +134,14 @@ def run(jobs: list[Job], name: str, timeout: float | None, *, again: bool = Fals
             failed += 1
             print(f"\n{result.notebook} {result.status}; see {_shown(output)}\n{result.error}\n", file=sys.stderr)
     print(f"\n{len(jobs) - failed} of {len(jobs)} notebooks ok", flush=True)
-    if todo or not fresh.is_newest(folder / "report.html"):
-        write_report(folder)
-    else:
+    if fresh.is_newest(folder / "report.html"):  # as after notebook 90, which wrote it before its own page could be made
+        if todo:
+            from rtalib.report import notebooks
+
+            notebooks.write(folder, [])
         print(f"report: {_shown(folder / 'report.html')}")
+    else:
+        write_report(folder)
     return 1 if failed else 0
 
 

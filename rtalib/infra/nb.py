@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -48,13 +49,15 @@ def run(notebook: Path, output: Path, parameters: Mapping[str, Any], *, timeout:
     if timeout is not None:
         check_number("timeout", timeout, 0, open_low=True, unit=" seconds")
     parameters = coerce(parameters, declared(notebook))
-    facts = {"parameters": parameters, "inputs": inputs, "started": _now()}
+    facts = {"parameters": parameters, "inputs": inputs, "started": moment(time.time())}
     temporary = output.with_name(f".{output.stem}.running.json")
     with store.locked(_lock(output)):
         started = time.monotonic()
         status, error = "died", "the run was interrupted"
         _record(output, NotebookResult(notebook.stem, "running", 0.0), facts)
         try:
+            # JupyterLab brings a checker of URLs that jsonschema, and so nbformat, would import: two seconds for nothing here.
+            sys.modules.setdefault("rfc3987_syntax", None)
             from rtalib.infra import nb_engine
 
             status, error = nb_engine.execute(notebook, temporary, parameters, timeout)
@@ -85,7 +88,7 @@ def status(output: Path) -> dict:
 
 
 def _record(output: Path, result: NotebookResult, facts: dict) -> None:
-    store.write_atomic(_record_path(output), store.seal(asdict(result) | facts | {"written": _now(), "pid": os.getpid()}))
+    store.write_atomic(_record_path(output), store.seal(asdict(result) | facts | {"written": moment(time.time()), "pid": os.getpid()}))
 
 
 def _record_path(output: Path) -> Path:
@@ -96,8 +99,9 @@ def _lock(output: Path) -> Path:
     return output.with_name(f".{output.stem}.lock")
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as the records state a time, in UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
 
 def _publish(temporary: Path, output: Path, result: NotebookResult) -> None:

@@ -41,7 +41,7 @@ def write(run: Path | str, *, title: str = "rtalib") -> Path:
     files are left out; the page names them, and so does a warning.
     """
     report = collect.collect(run, title)
-    notebooks.write(report.folder, report.notebooks, report.left_out)
+    notebooks.write(report.folder, report.left_out)
     for line in report.left_out:
         warnings.warn(f"left out of the report: {line}", stacklevel=2)
     for section in report.sections:

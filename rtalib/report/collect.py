@@ -11,7 +11,7 @@ from rtalib.experiments.repair import chance, gain_parts, together
 from rtalib.experiments.rta import severity_budget
 from rtalib.experiments.rta.score import PARTS
 from rtalib.infra.store import further, outputs
-from rtalib.report import files
+from rtalib.report import files, notebooks
 from rtalib.results import papers, tables
 from rtalib.results.contrasts import with_contrasts
 from rtalib.results.papers import TITLES, Published
@@ -150,7 +150,7 @@ def collect(run: Path | str, title: str = "rtalib") -> Report:
         sections=[_section(folder, id, rows.get(id, []), [p for p, owner in pictures.items() if owner == id], left_out) for id in ids],
         figures=[picture for picture, owner in pictures.items() if owner is None],
         saved={path.stem: table for path, table in files.whole(pd.read_csv, csvs, left_out).items()},
-        notebooks=sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts),
+        notebooks=notebooks.listed(folder),
         costs=files.costs({table: rows[table] for table in ids if table in rows}),
         stamps=files.stamps(every),
         left_out=left_out,

@@ -17,24 +17,29 @@ from rtalib.results import papers, tables
 from rtalib.results.style import BLUE, ORANGE, RULES, wide
 
 PREVIEW = 60  # lines shown of a saved table, or of rows that no paper has
+LEVELS = 16  # of red, green and blue in a figure
 REACH = 12  # points from the middle of a claim's axis to its edge
 SHARPNESS = 1.2  # pixels of a figure for one of the page
 STRONGEST = 0x73  # opacity of the greatest difference's color
 
 
 def picture(path: Path, width: int) -> str:
-    """A figure as an address that holds it, in few bytes: at most SHARPNESS pixels for each of the page's `width`, 64 colors or lossy."""
+    """A figure as an address that holds it, in few bytes: at most SHARPNESS pixels for each of the page's `width`, few colors or lossy.
+
+    Few: LEVELS of each channel, from black to white. A palette of the most frequent colors would turn the one orange point of a map brown.
+    """
     with pictures.opened(str(path), path) as image:
         small = image.convert("RGB")
     if small.width > SHARPNESS * width:
         small = small.resize((round(SHARPNESS * width), round(SHARPNESS * width * small.height / small.width)), Image.Resampling.LANCZOS)
-    plain = small.quantize(64, dither=Image.Dither.NONE).convert("RGB")
+    step = 255 / (LEVELS - 1)
+    plain = small.point(lambda value: round(round(value / step) * step))
     return "data:image/webp;base64," + base64.b64encode(min(_webp(plain, lossless=True), _webp(small, quality=80), key=len)).decode()
 
 
 def _webp(image: Image.Image, **options: object) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", **options)
+    image.save(buffer, "WEBP", method=2, **options)  # half the time of the default, 2 % more bytes
     return buffer.getvalue()
 
 

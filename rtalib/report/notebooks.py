@@ -3,11 +3,11 @@
 import functools
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from latex2mathml.converter import convert
 
+from rtalib.infra import nb
 from rtalib.infra.store import write_atomic
 from rtalib.report import files
 
@@ -36,9 +36,17 @@ def page_of(path: str) -> str:
     return path.removesuffix(".ipynb") + ".html"
 
 
-def write(folder: Path, paths: Iterable[str], left_out: list[str]) -> None:
-    """Write a page beside each of a run's notebooks that is newer than its page; paths: from the folder. Damaged ones join `left_out`."""
-    pages = {folder / path: folder / page_of(path) for path in paths}
+def listed(folder: Path) -> list[str]:
+    """The executed notebooks of a run, paths from its folder, and the one that runs now and writes the report: its page follows."""
+    running = (path.with_suffix(".ipynb") for path in folder.glob("notebooks/[0-9]*.json"))
+    found = {path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    found |= {path for path in running if nb.status(path)["status"] == "running"}
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def write(folder: Path, left_out: list[str]) -> None:
+    """Write a page beside each of a run's notebooks that is newer than its page. Damaged notebooks join `left_out`."""
+    pages = {path: folder / page_of(name) for name in listed(folder) if (path := folder / name).exists()}
     stale = [notebook for notebook, page in pages.items() if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime]
     for notebook, text in files.whole(html, stale, left_out).items():
         write_atomic(pages[notebook], text)

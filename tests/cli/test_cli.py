@@ -16,6 +16,7 @@ import rtalib
 from rtalib import grid, store
 from rtalib.cli import fresh, status
 from rtalib.cli import main as cli
+from rtalib.report import notebooks
 
 SOURCES = {
     "00_start": 'print("hello")',
@@ -39,12 +40,18 @@ def books(tmp_path: Path) -> Path:
     return folder
 
 
+def _write_report(folder: Path) -> Path:
+    page = folder / "report.html"
+    page.write_text("by the command")
+    return page
+
+
 @pytest.fixture
 def run(books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """run(command, ...) -> exit status, with results in tmp_path/results and a report that only says where it is."""
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path / "elsewhere"))
     monkeypatch.chdir(tmp_path)
-    fake = types.SimpleNamespace(write=lambda folder: folder / "report.html")
+    fake = types.SimpleNamespace(write=_write_report, notebooks=notebooks)
     monkeypatch.setitem(sys.modules, "rtalib.report", fake)
     monkeypatch.setattr(rtalib, "report", fake, raising=False)
     return lambda *arguments: cli.main([*arguments, "--notebooks", str(books), "--outputs", "results"])
@@ -204,6 +211,17 @@ def test_a_second_call_runs_only_what_is_not_up_to_date(run, books, tmp_path, ca
     assert ran() == ran() == ["90_last"]  # its figure is not there
     record.write_text("damaged")
     assert ran("3") == ["03_rta"]
+
+
+def test_a_report_that_the_last_notebook_wrote_is_not_written_again(run, books, tmp_path):
+    folder, book = tmp_path / "results" / "demo", books / "90_last.ipynb"
+    write = "import time; time.sleep(1); open(os.environ['RTALIB_OUTPUTS'] + '/demo/report.html', 'w').write('by the notebook')"
+    book.write_text(book.read_text().replace("import os", f"import os; {write}"))
+    assert run("reproduce", "3", "90") == 0
+    assert (folder / "report.html").read_text() == "by the notebook"
+    assert "by the notebook" in (folder / "notebooks" / "90_last.html").read_text(), "its own page came afterwards"
+    assert run("reproduce", "3", "--again") == 0
+    assert (folder / "report.html").read_text() == "by the command"
 
 
 def test_other_data_is_not_up_to_date(run, tmp_path, capsys):

@@ -351,6 +351,16 @@ def test_broken_row_and_missing_folder_are_named(tmp_path):
         report.write(tmp_path / "nowhere")
 
 
+def test_a_rare_color_of_a_figure_stays(tmp_path):
+    pixels = np.full((300, 400, 3), 255, np.uint8)
+    pixels[:200] = np.repeat(np.arange(200, dtype=np.uint8), 3).reshape(200, 1, 3)  # all greys, as around letters
+    pixels[150:156, 200:206] = orange = (213, 94, 0)
+    Image.fromarray(pixels).save(tmp_path / "map.png")
+    source = page.picture(tmp_path / "map.png", 400)
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as shown:
+        assert np.abs(np.array(shown.getpixel((203, 153))) - orange).max() < 10 and shown.getpixel((398, 298)) == (255, 255, 255)
+
+
 def test_claims_are_one_picture_and_every_dot_leads_to_its_line(run):
     claims = report.claims(run[0])
     measured = claims[claims["difference"].notna()]
@@ -378,7 +388,8 @@ def test_a_page_of_a_notebook_stands_alone(tmp_path):
         {"cell_type": "code", "id": "b", "metadata": {}, "source": "ui", "execution_count": 1, "outputs": [shown]},
     ]
     (tmp_path / "03_toy.ipynb").write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    notebooks.write(tmp_path, ["03_toy.ipynb"], [])
+    assert notebooks.listed(tmp_path) == ["03_toy.ipynb"]
+    notebooks.write(tmp_path, [])
     text = (tmp_path / "03_toy.html").read_text()
     assert "<math" in text and "<code>$HOME</code>" in text and 'href="04_next.html"' in text and 'alt="seen"' in text
     assert not re.search(r"""<(script|link|img)[^>]*(src|href)=["']https?:""", text)

@@ -120,7 +120,7 @@ def test_a_page_of_a_notebook_follows_the_system_and_its_figure_scrolls(browser,
     shown = {"output_type": "display_data", "data": data, "metadata": drawing._repr_mimebundle_()[1]}
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": "drawing", "execution_count": 1, "outputs": [shown]}
     (tmp_path / "03_toy.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    notebooks.write(tmp_path, ["03_toy.ipynb"], [])
+    notebooks.write(tmp_path, [])
     tab = browser.new_page(viewport={"width": 400, "height": 900})
     tab.goto((tmp_path / "03_toy.html").as_uri())
     seen = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.images[0]).filter]"

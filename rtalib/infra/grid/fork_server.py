@@ -131,6 +131,7 @@ def kernel(surroundings: Surroundings, folder: str, connection_file: str) -> Non
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in a child of a background job
     sys.argv[:] = ["ipykernel_launcher", "-f", connection_file]
+    sys.modules.setdefault("rfc3987_syntax", None)  # as in nb.run
     try:
         import matplotlib
         import torch
