@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rtalib import darts
 from rtalib.corruptions import CORRUPTIONS, benchmark_for, corrupt
+from rtalib.data import shapes10
 from rtalib.data.images import LabeledImages, balanced, concat
 from rtalib.data.loading import load_dataset
 from rtalib.errors import check_kind, check_name, check_number
@@ -58,9 +59,11 @@ class Ladder:
 
 def own_images(dataset: str, limit: int, side: int | None = None) -> tuple[LabeledImages | None, LabeledImages]:
     """(training images, test images) of a data set, at most 2 * limit and limit; None and all images of a file that has no splits."""
+    if dataset == "shapes10":  # draw no more than is used
+        sizes = {split: min(limit * (1 + (split == "train")), most) for split, most in shapes10.SIZES.items()}
+        return tuple(load_dataset(dataset, split, limit=size, side=side) for split, size in sizes.items())
     train, test = (load_dataset(dataset, split, side=side) for split in ("train", "test"))
-    own = None if train.digest == test.digest else train
-    return None if own is None else _limited(own, 2 * limit), _limited(test, limit)
+    return None if train.digest == test.digest else _limited(train, 2 * limit), _limited(test, limit)
 
 
 def _limited(data: LabeledImages, limit: int) -> LabeledImages:
@@ -185,11 +188,8 @@ class _Measures:
 
     @classmethod
     def of(cls, network: nn.Module, case: Case, copies: LabeledImages | None) -> "_Measures":
-        return cls(
-            correct(network, case.held) if case.labeled else None,
-            correct(network, case.clean),
-            correct(network, copies) if copies else None,
-        )
+        held = correct(network, case.held) if case.labeled else None
+        return cls(held, correct(network, case.clean), correct(network, copies) if copies else None)
 
     def summary(self) -> dict:
         return {name: None if right is None else _percent(right) for name, right in vars(self).items()}
@@ -248,8 +248,7 @@ def _with_weights(network: nn.Module, entry: store.Entry) -> nn.Module:
     """The network of a stored rung; that of `architecture` has other cells than the given one."""
     repaired = copy.deepcopy(network)
     if (cells := entry.path / "genotype.json").exists():
-        genotype = darts.Genotype.parse(cells.read_text())
-        repaired = resized(network, genotype).to(best_device(network))
+        repaired = resized(network, darts.Genotype.parse(cells.read_text())).to(best_device(network))
     repaired.load_state_dict(load_file(entry.path / "weights.safetensors"))
     return repaired.eval()
 

@@ -16,7 +16,8 @@ from torch import nn
 
 from rtalib import darts, models, repair, training
 from rtalib.cli import main as cli
-from rtalib.data.images import LabeledImages
+from rtalib.data import shapes10
+from rtalib.data.images import LabeledImages, balanced
 from rtalib.data.loading import load_dataset
 from rtalib.models.base import seeded
 from rtalib.models.inference import predict
@@ -76,6 +77,15 @@ def test_own_images_bring_own_statistics_back(network):
     mended = reestimate_statistics(spoiled, TRAIN.images, prior=0)
     right = [float((predict(net, TRAIN.images).argmax(1) == TRAIN.labels).float().mean()) for net in (network, spoiled, mended)]
     assert right[2] > right[1] and abs(right[2] - right[0]) < 0.1
+
+
+def test_own_images_of_the_drawn_set_are_those_of_the_whole_splits(monkeypatch):
+    for own, split, count in zip(repair.climb.own_images("shapes10", 20), ("train", "test"), (40, 20), strict=True):
+        index, labels = shapes10.numbers(split)
+        rows = balanced(labels, 10, count, seed=0)
+        assert torch.equal(own.images, shapes10.render(index[rows], labels[rows])) and torch.equal(own.labels, labels[rows])
+    monkeypatch.setitem(shapes10.SIZES, "test", 15)
+    assert len(repair.climb.own_images("shapes10", 20)[1]) == 15, "all there are"
 
 
 def test_tent_lowers_the_entropy_and_changes_scales_and_shifts_alone(network, case):
