@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rtalib.infra import grid, nb, store
 from rtalib.infra.grid.progress import clock
+from rtalib.results import papers
 
 COUNTS = ("done", "running", "failed", "missing")
 
@@ -22,5 +23,5 @@ def text(run: str, notebooks: Sequence[str] = ()) -> str:
         return "\n".join([*lines, "", "no table has begun"])
     lines += ["", f"{'table':<28} " + " ".join(f"{name:>8}" for name in COUNTS)]
     lines += [f"{table:<28} " + " ".join(f"{counts[name]:>8}" for name in COUNTS) for table, counts in tables.items()]
-    lines += filter(None, (store.further(run, table) for table in tables))
+    lines += filter(None, (store.further(run, table) for table in tables if table not in papers.STEPS))
     return "\n".join(lines)

@@ -38,10 +38,9 @@ def page_of(path: str) -> str:
 
 def listed(folder: Path) -> list[str]:
     """The executed notebooks of a run, paths from its folder, and the one that runs now and writes the report: its page follows."""
-    running = (path.with_suffix(".ipynb") for path in folder.glob("notebooks/[0-9]*.json"))
-    found = {path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
-    found |= {path for path in running if nb.status(path)["status"] == "running"}
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    begun = (path.with_suffix(".ipynb") for path in folder.glob("notebooks/[0-9]*.json"))
+    found = {*folder.rglob("*.ipynb"), *(path for path in begun if nb.status(path)["status"] == "running")}
+    return sorted(path.relative_to(folder).as_posix() for path in found if ".ipynb_checkpoints" not in path.parts)
 
 
 def write(folder: Path, left_out: list[str]) -> None:

@@ -22,6 +22,7 @@ CORRUPTION_LABELS: dict[str, str] = {name: heading for headings in _FACTS["corru
 LABELS: dict[str, str] = CORRUPTION_LABELS | _FACTS["labels"]
 GUIDES: dict[str, str] = _FACTS["guides"]  # abbreviation in the paper -> library name of a guiding corruption
 TITLES: dict[str, str] = _FACTS["ours"]  # of the tables of rows that no paper has
+STEPS = frozenset(_FACTS["steps"]["of"])  # those whose last plan need not be the only one that counts
 
 
 @dataclass(frozen=True)

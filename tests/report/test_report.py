@@ -244,6 +244,14 @@ def test_plan_decides_which_rows_count(tmp_path):
     assert "seeds 1 · 11 cells of 12 planned" in shown and further in shown
 
 
+def test_parts_that_several_tables_plan_are_not_called_left_out(tmp_path):
+    rows = [{"method": "RTA", "seed": seed, "key": f"{seed:016x}"} for seed in range(3)]
+    lay_out(tmp_path, "rta-sets", rows)
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "rta-sets.json").write_text(json.dumps([rows[0]["key"]]))
+    assert collect.collect(tmp_path).left_out == []
+
+
 def test_run_is_found_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("RTALIB_OUTPUTS", str(tmp_path))
     (tmp_path / "demo").mkdir()
