@@ -52,7 +52,7 @@ def test_the_transform_of_defocus_is_as_exact_as_its_margin_asks(severity):
     checks = (np.indices((240, 250)) // 10).sum(0) % 2 * 255
     for picture in (make_images(1, 240, 250)[0, 0].numpy(), checks.astype(np.uint8)):
         exact = fftconvolve(picture.astype(float), kernel.astype(float), "valid")
-        found = defocus.levels(picture, len(kernel), *defocus.spectrum(kernel, *exact.shape))
+        found = defocus.levels(picture, len(kernel), *defocus.spectrum(kernel.tobytes(), len(kernel), *exact.shape))
         assert np.abs(found - exact).max() < defocus.MARGIN / 3
 
 
