@@ -2,6 +2,8 @@
 
 import statistics
 import time
+import timeit
+from functools import partial
 
 import torch
 
@@ -78,10 +80,8 @@ def rates(images: torch.Tensor, *, severity: int = 3, rounds: int = 3) -> list[d
 
 
 def _rate(images: torch.Tensor, name: str, severity: int, benchmark: str, rounds: int) -> float:
-    corrupt(images, name, severity, benchmark=benchmark)
-    spent = []
-    for _ in range(rounds):
-        started = time.process_time()
-        corrupt(images, name, severity, benchmark=benchmark)
-        spent.append(time.process_time() - started)
-    return len(images) / statistics.median(spent)
+    timer, number = timeit.Timer(partial(corrupt, images, name, severity, benchmark=benchmark), timer=time.process_time), 1
+    timer.timeit(number)
+    while not (spent := statistics.median(timer.repeat(rounds, number))):  # a clock of coarse ticks
+        number *= 10
+    return number * len(images) / spent

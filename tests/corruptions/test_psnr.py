@@ -1,5 +1,7 @@
 """PSNR against numbers worked out by hand, rows for every type and severity, and a clock that counts one thread."""
 
+import time
+
 import pytest
 import torch
 
@@ -66,3 +68,8 @@ def test_rates_count_every_type_and_put_the_threads_back(images):
     finally:
         torch.set_num_threads(before)
     assert len(rows) == len(BENCHMARKS) * len(CORRUPTIONS) and all(row["images_per_second"] > 0 for row in rows)
+
+
+def test_a_clock_of_coarse_ticks_gives_a_rate(images, monkeypatch):
+    monkeypatch.setattr(measures.time, "process_time", lambda: time.perf_counter() // 0.02 * 0.02)
+    assert 0 < measures._rate(images[:1], "brightness", 1, "cifar10-c", 3) < 1e5
