@@ -53,8 +53,8 @@ def short_name(method: str) -> str:
 
 def origin(rows: Sequence[Mapping]) -> str:
     """The scale, the data set, the protocol and the seeds of the rows, for the foot of a figure, and the largest share of copies that an
-    augmentation of RTA's rows left as they were (copies of the originals themselves do not count)."""
-    facts = context(rows)
-    kept = [row["unmodified"] for row in rows if isinstance(row.get("unmodified"), float) and row["unmodified"] < 100]
-    share = [f"copies left unmodified: {max(kept):.0f} % at most"] if kept and max(kept) > 0 else []
-    return " · ".join([f"{name} {facts[name]}" for name in ("scale", "dataset", "protocol", "seed") if name in facts] + share)
+    augmentation of RTA's rows left as they were (copies of the originals themselves do not count), if all rows state it."""
+    facts, kept = context(rows), [row.get("unmodified") for row in rows]
+    most = 0 if None in kept else max((share for share in kept if share < 100), default=0)
+    named = [f"{name} {facts[name]}" for name in ("scale", "dataset", "protocol", "seed") if name in facts]
+    return " · ".join(named + [f"copies left unmodified: {most:.0f} % at most"] * (most > 0))

@@ -28,4 +28,5 @@ def test_claims_without_two_numbers_are_left_out():
 def test_the_foot_says_how_many_copies_an_attack_left_as_they_were():
     rows = [{"method": "a", "seed": 0, "scale": "cpu", "unmodified": share} for share in (0.0, 26.7, 100.0)]
     assert origin(rows) == "scale cpu · seed 0 · copies left unmodified: 27 % at most"
+    assert origin([*rows, {"method": "b", "seed": 0, "scale": "cpu"}]) == "scale cpu · seed 0", "an older row does not state it"
     assert origin([{"method": "a", "seed": 0, "scale": "cpu"}]) == "scale cpu · seed 0"
