@@ -15,7 +15,7 @@ from rtalib.data.images import LabeledImages, smooth
 from rtalib.errors import check_device, check_images, check_kind, check_number
 from rtalib.models.base import Classifier, seen
 from rtalib.models.inference import best_device, check_classes, predict
-from rtalib.training import checkpoints
+from rtalib.training import checkpoints, mixed
 from rtalib.training.batches import Batches
 from rtalib.training.captured import Captured
 from rtalib.training.muon import Muon
@@ -53,7 +53,7 @@ def train(
     checkpoint: file written every `checkpoint_every` epochs and at the end; an existing one is resumed. ValueError if it was made with
         another recipe, seed, data or precision; if it cannot be read, it is set aside with a warning.
     precision: 'bf16' is autocast over float32 weights; 'auto' takes it if the device computes in it, else 'fp32'. Networks of many
-        depthwise convolutions are faster in 'fp32' on a CPU.
+        depthwise convolutions are faster in 'fp32' on a CPU. What mixed.unsafe names is computed in it in any case.
     on_epoch(model, row): called after each epoch, before its checkpoint. A dict that it returns joins the row (accuracies, say); an
         exception ends the training.
     validation: measured after each epoch, before on_epoch, as `validation` of the row; see Validation for keeping the best weights, and
@@ -110,7 +110,7 @@ class _Run:
 
     def gradients(self, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor | None]:
         """The loss of a batch and the gradient of each parameter."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with mixed.autocast(x.device.type, self.precision, self.model):
             loss = self.objective(self.model, x, y)
         self.optimizer.zero_grad(set_to_none=True)  # after the objective: an attack inside it may have left gradients on the weights
         loss.backward()
